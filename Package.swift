@@ -1,0 +1,109 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// `GAVELCAST_STRICT=1` (set by `make lint` and `make test`) turns our own warnings into errors; a user's build with a
+// newer compiler is not stopped by a new warning.
+let strict = Context.environment["GAVELCAST_STRICT"] == "1"
+
+let settings: [SwiftSetting] =
+    [
+        .swiftLanguageMode(.v6),
+        .enableUpcomingFeature("ExistentialAny"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+        .enableUpcomingFeature("InternalImportsByDefault"),
+    ] + (strict ? [.treatAllWarnings(as: .error)] : [])
+
+func module(
+    _ name: String, _ dependencies: [Target.Dependency] = [], path: String? = nil, resources: [Resource] = []
+) -> Target {
+    .target(name: name, dependencies: dependencies, path: path, resources: resources, swiftSettings: settings)
+}
+
+func program(_ name: String, _ dependencies: [Target.Dependency], path: String? = nil) -> Target {
+    .executableTarget(name: name, dependencies: dependencies, path: path, swiftSettings: settings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
+let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+
+let package = Package(
+    name: "gavelcast",
+    platforms: [.macOS(.v26)],
+    products: [
+        .executable(name: "gavelcast-gateway", targets: ["gavelcast-gateway"]),
+        .executable(name: "gavelcast-bidapi", targets: ["gavelcast-bidapi"]),
+        .executable(name: "gavelcast-loadtest", targets: ["gavelcast-loadtest"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-log.git", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-collections.git", from: "1.6.0"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird.git", from: "2.28.1", traits: []),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle.git", from: "2.13.0"),
+        .package(url: "https://github.com/jpsim/Yams.git", from: "6.2.2"),
+    ],
+    targets: [
+        // C libraries: module maps and static inline wrappers.
+        .systemLibrary(name: "CLinux"),
+        .systemLibrary(name: "CHiredis"),
+        .systemLibrary(name: "COpenSSL"),
+        .systemLibrary(name: "CLibPQ"),
+
+        // Pure: no descriptors, clocks or logs.
+        module("AuctionEvents"),
+        module("Wire"),
+        module("Fanout", [deque]),
+        module("Bidding", ["AuctionEvents"]),
+
+        // The edge: kernel, Redis, PostgreSQL, cryptography, logs, settings.
+        module("Reactor", ["CLinux"]),
+        module("RedisLink", ["CLinux", "CHiredis", "COpenSSL", "Reactor", deque]),
+        module("Tokens", ["COpenSSL"]),
+        module("Telemetry", ["CLinux", logging]),
+        module("Settings", [.product(name: "Yams", package: "Yams")]),
+        module("AuctionStore", ["AuctionEvents", "Bidding", "CLibPQ"]),
+
+        // The services.
+        module(
+            "Gateway",
+            [
+                "AuctionEvents", "Wire", "Fanout", "Reactor", "RedisLink", "Telemetry", "Settings", "CLinux",
+                "COpenSSL",
+                deque, logging,
+            ],
+            resources: [
+                .embedInCode("Viewer/index.html"), .embedInCode("Viewer/viewer.js"),
+                .embedInCode("Viewer/format.js"),
+                .embedInCode("Viewer/gavelcast.js"), .embedInCode("Viewer/style.css"),
+            ]),
+        program("gavelcast-gateway", ["Gateway", "Settings", "Telemetry", "Reactor", logging]),
+        module(
+            "BidAPI",
+            [
+                "AuctionEvents", "Bidding", "AuctionStore", "RedisLink", "Tokens", "Telemetry", "Settings",
+                hummingbird, logging,
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ]),
+        program("gavelcast-bidapi", ["BidAPI", "Settings", "Telemetry", logging]),
+
+        // The load generator; its blocking client also drives the end-to-end tests.
+        module("LoadClient", ["CLinux"], path: "loadtest/Sources/LoadClient"),
+        program(
+            "gavelcast-loadtest", ["LoadClient", "AuctionEvents", "Settings", "Telemetry"],
+            path: "loadtest/Sources/gavelcast-loadtest"),
+
+        tests("AuctionEventsTests", ["AuctionEvents"]),
+        tests("WireTests", ["Wire", "LoadClient"]),
+        tests("FanoutTests", ["Fanout"]),
+        tests("BiddingTests", ["Bidding", "AuctionEvents"]),
+        tests("RedisLinkTests", ["RedisLink"]),
+        tests("TokensTests", ["Tokens"]),
+        tests("SettingsTests", ["Settings", "Gateway", "BidAPI"]),
+        tests("TidyTests", []),
+        tests("EndToEndTests", ["LoadClient", "AuctionEvents", "RedisLink", "AuctionStore", "CLinux"]),
+    ]
+)

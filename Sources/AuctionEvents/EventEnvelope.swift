@@ -1,0 +1,98 @@
+// What the gateway must know of an event before it passes the bytes on untouched: its type, its sequence number,
+// and that it is what it claims to be. Called once per published event, on the loop that owns the Redis link.
+
+/// An event's position in its auction: 1 … 2⁵³−1, gapless, assigned by the database; 0 stands for "none".
+package typealias SequenceNumber = UInt64
+
+extension SequenceNumber {
+    /// The largest sequence number: exact in a JavaScript number.
+    package static var maximumSequence: SequenceNumber { (1 << 53) - 1 }
+}
+
+/// The types of event that are treated apart. All but ``bidUpdate`` and ``viewers`` are lossless.
+package enum EventKind: UInt8, Sendable {
+    case bidUpdate, timeExtended, auctionEnded, auctionStarted, auctionUpdated, viewers, other
+}
+
+/// The fields of a published event that decide its way through the gateway.
+package struct EventEnvelope: Equatable, Sendable {
+    /// The largest event that is accepted, in bytes.
+    package static let maximumBytes = 16_384
+
+    /// Why a message is counted and dropped instead of being delivered.
+    package enum Rejection: UInt8, Error, CaseIterable, Sendable {
+        case tooLarge, notUTF8, notJSONObject, otherAuction, noType, badSequence
+
+        /// The metric label.
+        package var label: String {
+            switch self {
+            case .tooLarge: "too_large"
+            case .notUTF8: "not_utf8"
+            case .notJSONObject: "not_json_object"
+            case .otherAuction: "other_auction"
+            case .noType: "no_type"
+            case .badSequence: "bad_sequence"
+            }
+        }
+    }
+
+    package let kind: EventKind
+    /// 0 when the publisher gave none: the event then has no cursor and no history.
+    package let sequence: SequenceNumber
+
+    package init(kind: EventKind, sequence: SequenceNumber) {
+        self.kind = kind
+        self.sequence = sequence
+    }
+
+    /// Checks one message of channel `auction:<auctionID>`.
+    package static func scan(
+        _ bytes: Span<UInt8>, auctionID: String
+    ) -> Result<EventEnvelope, Rejection> {
+        guard bytes.count <= maximumBytes else { return .failure(.tooLarge) }
+        guard isUTF8(bytes) else { return .failure(.notUTF8) }
+        var kind: EventKind?
+        var sequence: SequenceNumber = 0
+        var scanner = JSONScanner()
+        do throws(JSONScanner.Failure) {
+            while let member = try scanner.next(in: bytes) {
+                if bytes.matches("type", in: member.key), member.kind == .string, !member.value.isEmpty {
+                    kind = Self.kind(of: bytes, in: member.value)
+                } else if bytes.matches("seq", in: member.key), member.kind != .null {
+                    guard member.kind == .number, let number = bytes.decimal(in: member.value),
+                        (1...SequenceNumber.maximumSequence).contains(number)
+                    else { return .failure(.badSequence) }
+                    sequence = number
+                } else if bytes.matches("auction_id", in: member.key) {
+                    guard member.kind == .string, bytes.matches(auctionID, in: member.value) else {
+                        return .failure(.otherAuction)
+                    }
+                }
+            }
+        } catch {
+            return .failure(.notJSONObject)
+        }
+        guard let kind else { return .failure(.noType) }
+        return .success(EventEnvelope(kind: kind, sequence: sequence))
+    }
+
+    /// Whether `bytes` are well-formed UTF-8 (no surrogates, no overlong forms).
+    package static func isUTF8(_ bytes: Span<UInt8>) -> Bool {
+        do {
+            _ = try UTF8Span(validating: bytes)
+            return true
+        } catch {
+            return false
+        }
+    }
+
+    private static func kind(of bytes: Span<UInt8>, in range: Range<Int>) -> EventKind {
+        if bytes.matches("BID_UPDATE", in: range) { return .bidUpdate }
+        if bytes.matches("TIME_EXTENDED", in: range) { return .timeExtended }
+        if bytes.matches("AUCTION_ENDED", in: range) { return .auctionEnded }
+        if bytes.matches("AUCTION_STARTED", in: range) { return .auctionStarted }
+        if bytes.matches("AUCTION_UPDATED", in: range) { return .auctionUpdated }
+        if bytes.matches("VIEWERS", in: range) { return .viewers }
+        return .other
+    }
+}

@@ -1,0 +1,236 @@
+// A strict JSON reader that allocates nothing: it walks one object's members and checks everything in between.
+// The gateway needs three fields of each event and the certainty that the rest is JSON; the payload stays as published.
+
+/// Walks the members of one JSON object (RFC 8259) in UTF-8 text that the caller has already validated.
+package struct JSONScanner {
+    /// Arrays and objects nested deeper than this are refused.
+    package static let maximumDepth = 32
+
+    package enum Failure: Error, Equatable {
+        case malformed
+    }
+
+    package enum Kind: Sendable {
+        case string, number, object, array, boolean, null
+    }
+
+    /// A member of the object: byte ranges of its key and value. A string's range leaves out its quotes.
+    package struct Member {
+        package let key: Range<Int>
+        package let value: Range<Int>
+        package let kind: Kind
+        /// Where the member begins (its key's quote), for cutting it out.
+        package let start: Int
+        /// Where the member ends (after its value).
+        package let end: Int
+    }
+
+    private var position = 0
+    private var expectsMember = false
+    private var started = false
+
+    package init() {}
+
+    /// The next member, or `nil` after the last one, when nothing but white space may follow the object.
+    package mutating func next(in bytes: Span<UInt8>) throws(Failure) -> Member? {
+        skipWhitespace(bytes)
+        if !started {
+            try expect(UInt8(ascii: "{"), bytes)
+            started = true
+            skipWhitespace(bytes)
+            if peek(bytes) == UInt8(ascii: "}") { return try finish(bytes) }
+        } else if peek(bytes) == UInt8(ascii: ",") {
+            position += 1
+            skipWhitespace(bytes)
+        } else {
+            return try finish(bytes)
+        }
+        let start = position
+        let key = try string(bytes)
+        skipWhitespace(bytes)
+        try expect(UInt8(ascii: ":"), bytes)
+        skipWhitespace(bytes)
+        let valueStart = position
+        let kind = try value(bytes, depth: 1)
+        let range = kind == .string ? valueStart + 1..<position - 1 : valueStart..<position
+        return Member(key: key, value: range, kind: kind, start: start, end: position)
+    }
+
+    private mutating func finish(_ bytes: Span<UInt8>) throws(Failure) -> Member? {
+        try expect(UInt8(ascii: "}"), bytes)
+        skipWhitespace(bytes)
+        guard position == bytes.count else { throw .malformed }
+        return nil
+    }
+
+    private mutating func value(_ bytes: Span<UInt8>, depth: Int) throws(Failure) -> Kind {
+        switch peek(bytes) {
+        case UInt8(ascii: "\""):
+            _ = try string(bytes)
+            return .string
+        case UInt8(ascii: "{"):
+            try container(bytes, depth: depth, close: UInt8(ascii: "}"), keyed: true)
+            return .object
+        case UInt8(ascii: "["):
+            try container(bytes, depth: depth, close: UInt8(ascii: "]"), keyed: false)
+            return .array
+        case UInt8(ascii: "t"):
+            try literal("true", bytes)
+            return .boolean
+        case UInt8(ascii: "f"):
+            try literal("false", bytes)
+            return .boolean
+        case UInt8(ascii: "n"):
+            try literal("null", bytes)
+            return .null
+        default:
+            try number(bytes)
+            return .number
+        }
+    }
+
+    private mutating func container(
+        _ bytes: Span<UInt8>, depth: Int, close: UInt8, keyed: Bool
+    ) throws(Failure) {
+        guard depth < Self.maximumDepth else { throw .malformed }
+        position += 1
+        skipWhitespace(bytes)
+        if peek(bytes) == close {
+            position += 1
+            return
+        }
+        while true {
+            skipWhitespace(bytes)
+            if keyed {
+                _ = try string(bytes)
+                skipWhitespace(bytes)
+                try expect(UInt8(ascii: ":"), bytes)
+                skipWhitespace(bytes)
+            }
+            _ = try value(bytes, depth: depth + 1)
+            skipWhitespace(bytes)
+            if peek(bytes) == UInt8(ascii: ",") {
+                position += 1
+            } else {
+                return try expect(close, bytes)
+            }
+        }
+    }
+
+    private mutating func string(_ bytes: Span<UInt8>) throws(Failure) -> Range<Int> {
+        try expect(UInt8(ascii: "\""), bytes)
+        let start = position
+        while position < bytes.count {
+            let byte = bytes[position]
+            position += 1
+            switch byte {
+            case UInt8(ascii: "\""): return start..<position - 1
+            case UInt8(ascii: "\\"): try escape(bytes)
+            case 0..<0x20: throw .malformed
+            default: continue
+            }
+        }
+        throw .malformed
+    }
+
+    private mutating func escape(_ bytes: Span<UInt8>) throws(Failure) {
+        guard let byte = peek(bytes) else { throw .malformed }
+        position += 1
+        switch byte {
+        case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"), UInt8(ascii: "b"), UInt8(ascii: "f"),
+            UInt8(ascii: "n"), UInt8(ascii: "r"), UInt8(ascii: "t"):
+            return
+        case UInt8(ascii: "u"):
+            for _ in 0..<4 {
+                guard let digit = peek(bytes), Self.isHexadecimal(digit) else { throw .malformed }
+                position += 1
+            }
+        default: throw .malformed
+        }
+    }
+
+    private mutating func number(_ bytes: Span<UInt8>) throws(Failure) {
+        if peek(bytes) == UInt8(ascii: "-") { position += 1 }
+        if peek(bytes) == UInt8(ascii: "0") { position += 1 } else { try digits(bytes) }
+        if peek(bytes) == UInt8(ascii: ".") {
+            position += 1
+            try digits(bytes)
+        }
+        if let byte = peek(bytes), byte | 0x20 == UInt8(ascii: "e") {
+            position += 1
+            if let sign = peek(bytes), sign == UInt8(ascii: "+") || sign == UInt8(ascii: "-") {
+                position += 1
+            }
+            try digits(bytes)
+        }
+    }
+
+    private mutating func digits(_ bytes: Span<UInt8>) throws(Failure) {
+        let start = position
+        while let byte = peek(bytes), byte >= UInt8(ascii: "0"), byte <= UInt8(ascii: "9") { position += 1 }
+        guard position > start else { throw .malformed }
+    }
+
+    private mutating func literal(_ text: StaticString, _ bytes: Span<UInt8>) throws(Failure) {
+        for index in 0..<text.utf8CodeUnitCount {
+            try expect(text.utf8Start[index], bytes)
+        }
+    }
+
+    private mutating func expect(_ byte: UInt8, _ bytes: Span<UInt8>) throws(Failure) {
+        guard peek(bytes) == byte else { throw .malformed }
+        position += 1
+    }
+
+    private func peek(_ bytes: Span<UInt8>) -> UInt8? {
+        position < bytes.count ? bytes[position] : nil
+    }
+
+    private mutating func skipWhitespace(_ bytes: Span<UInt8>) {
+        while let byte = peek(bytes), byte == 0x20 || byte == 0x0A || byte == 0x0D || byte == 0x09 {
+            position += 1
+        }
+    }
+
+    private static func isHexadecimal(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "f"),
+            UInt8(ascii: "A")...UInt8(ascii: "F"):
+            true
+        default: false
+        }
+    }
+}
+
+extension Span<UInt8> {
+    /// Whether the bytes in `range` are exactly `text`.
+    package func matches(_ text: StaticString, in range: Range<Int>) -> Bool {
+        guard range.count == text.utf8CodeUnitCount else { return false }
+        for offset in 0..<range.count where self[range.lowerBound + offset] != text.utf8Start[offset] {
+            return false
+        }
+        return true
+    }
+
+    /// Whether the bytes in `range` are exactly the UTF-8 of `text`.
+    package func matches(_ text: String, in range: Range<Int>) -> Bool {
+        var index = range.lowerBound
+        for byte in text.utf8 {
+            guard index < range.upperBound, self[index] == byte else { return false }
+            index += 1
+        }
+        return index == range.upperBound
+    }
+
+    /// The bytes in `range` read as a decimal number without sign, or `nil`; refuses more than 16 digits.
+    package func decimal(in range: Range<Int>) -> UInt64? {
+        guard (1...16).contains(range.count) else { return nil }
+        var sum: UInt64 = 0
+        for index in range {
+            let byte = self[index]
+            guard byte >= UInt8(ascii: "0"), byte <= UInt8(ascii: "9") else { return nil }
+            sum = sum * 10 + UInt64(byte - UInt8(ascii: "0"))
+        }
+        return sum
+    }
+}

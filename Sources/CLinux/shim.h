@@ -1,0 +1,41 @@
+// The Linux calls and constants that Swift's Glibc module does not show, and wrappers of function-like macros.
+// No logic lives here.
+#ifndef GAVELCAST_CLINUX_H
+#define GAVELCAST_CLINUX_H
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+// GNU's own, which the headers show under _GNU_SOURCE only; defining that here would make this module's view of the
+// shared headers differ from Glibc's.
+extern int accept4(int descriptor, struct sockaddr *address, socklen_t *length, int flags);
+extern int pthread_setname_np(pthread_t thread, const char *name);
+
+static inline int gavelcast_errno(void) { return errno; }
+
+// epoll_event is packed on x86-64; writing the union through C keeps the layout the kernel's.
+static inline int gavelcast_epoll_ctl(int epoll, int operation, int descriptor, uint32_t events, uint64_t token) {
+    struct epoll_event event = {.events = events, .data = {.u64 = token}};
+    return epoll_ctl(epoll, operation, descriptor, &event);
+}
+static inline uint64_t gavelcast_epoll_token(const struct epoll_event *event) { return event->data.u64; }
+
+// The anonymous enums behind these names are typed differently on each platform.
+enum { gavelcast_stream = SOCK_STREAM, gavelcast_nonblocking = SOCK_NONBLOCK, gavelcast_cloexec = SOCK_CLOEXEC };
+enum { gavelcast_eventfd_flags = EFD_NONBLOCK | EFD_CLOEXEC };
+static inline int gavelcast_send_flags(void) { return MSG_DONTWAIT | MSG_NOSIGNAL; }
+static inline int gavelcast_rlimit_descriptors(struct rlimit *limit) { return getrlimit(RLIMIT_NOFILE, limit); }
+static inline int gavelcast_set_rlimit_descriptors(const struct rlimit *limit) { return setrlimit(RLIMIT_NOFILE, limit); }
+
+#endif

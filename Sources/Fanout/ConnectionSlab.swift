@@ -1,0 +1,137 @@
+// The connections of one loop: fixed-size records in one block of memory, addressed by slot and generation. A record
+// holds what the delivery walk and the timers touch; everything rare (partial input, backlog) lies in side tables
+// keyed by slot. One loop owns a slab; nothing here is shared.
+
+/// What a connection is doing. Each phase names the ones that may follow.
+package enum ConnectionPhase: UInt8, Sendable {
+    /// The slot is unused. Can transition to: readingHead.
+    case free
+    /// Waiting for (the rest of) a request head. Can transition to: awaitingSnapshot, echoing, lingering, free.
+    case readingHead
+    /// A watcher that has not had its first message. Can transition to: watching, closing, free.
+    case awaitingSnapshot
+    /// A watcher that receives events. Can transition to: closing, free.
+    case watching
+    /// A WebSocket that gets its messages back (conformance suites). Can transition to: closing, free.
+    case echoing
+    /// Our close frame is on its way; waiting for the peer's. Can transition to: lingering, free.
+    case closing
+    /// All is said and our side shut down; input is discarded until the peer closes. Can transition to: free.
+    case lingering
+}
+
+/// Marks on a connection.
+package struct ConnectionFlags: OptionSet, Sendable {
+    package let rawValue: UInt8
+    package init(rawValue: UInt8) { self.rawValue = rawValue }
+
+    /// Output is waiting in the backlog table; new output must queue behind it.
+    package static let hasBacklog = ConnectionFlags(rawValue: 1)
+    /// Part of a head, frame or message is kept in the input table.
+    package static let hasInput = ConnectionFlags(rawValue: 2)
+    /// A ping was sent and nothing has been received since.
+    package static let awaitsPong = ConnectionFlags(rawValue: 4)
+    /// The connection came through the admin listener.
+    package static let isAdmin = ConnectionFlags(rawValue: 8)
+    /// The connection is over the limit and is answered with "over capacity".
+    package static let isRefused = ConnectionFlags(rawValue: 16)
+    /// Close the descriptor as soon as the backlog is written.
+    package static let closesAfterFlush = ConnectionFlags(rawValue: 32)
+    /// The connection speaks WebSocket.
+    package static let isWebSocket = ConnectionFlags(rawValue: 64)
+}
+
+/// One connection. 40 bytes; two share little more than a cache line.
+package struct ConnectionRecord {
+    /// The socket; −1 in a free slot.
+    package var descriptor: Int32 = -1
+    /// Counts the slot's uses, so that a stale event or message for an earlier connection is recognised.
+    package var generation: UInt32 = 0
+    /// The sequence number of the last event delivered (or queued) to this watcher.
+    package var cursor: UInt64 = 0
+    /// The loop's channel this watcher is on; ``ConnectionSlab/none`` otherwise.
+    package var channel: UInt32 = ConnectionSlab.none
+    /// The watcher's place in the channel's subscriber list.
+    package var listPosition: UInt32 = ConnectionSlab.none
+    /// When the peer last took bytes from a backlog, in timer ticks; for the slow-watcher deadline.
+    package var lastProgressTick: UInt32 = 0
+    package var phase: ConnectionPhase = .free
+    package var flags: ConnectionFlags = []
+    /// Next free slot while the slot is free.
+    fileprivate var nextFree: UInt32 = ConnectionSlab.none
+}
+
+/// The records of one loop, allocated once for the loop's limit. Untouched slots cost no memory (the kernel maps
+/// pages on first use).
+package struct ConnectionSlab: ~Copyable {
+    /// "No slot", "no channel", "not in a list".
+    package static let none = UInt32.max
+
+    package let capacity: Int
+    /// In use now.
+    package private(set) var count = 0
+    // SAFETY: owned by this slab from init to deinit, `capacity` initialised records up to `highWater`; the delivery
+    // walk borrows it for the length of one call on the owning loop's thread.
+    package let records: UnsafeMutablePointer<ConnectionRecord>
+
+    private var firstFree = ConnectionSlab.none
+    /// Slots from here on were never used.
+    package private(set) var highWater = 0
+
+    package init(capacity: Int) {
+        self.capacity = capacity
+        records = .allocate(capacity: capacity)
+    }
+
+    deinit {
+        records.deallocate()
+    }
+
+    /// Takes a free slot for `descriptor`; `nil` when all are in use.
+    package mutating func insert(descriptor: Int32) -> UInt32? {
+        let slot: UInt32
+        var generation: UInt32 = 1
+        if firstFree != Self.none {
+            slot = firstFree
+            firstFree = records[Int(slot)].nextFree
+            generation = records[Int(slot)].generation
+        } else {
+            guard highWater < capacity else { return nil }
+            slot = UInt32(highWater)
+            highWater += 1
+        }
+        records.advanced(by: Int(slot)).initialize(
+            to: ConnectionRecord(descriptor: descriptor, generation: generation, phase: .readingHead))
+        count += 1
+        return slot
+    }
+
+    /// Frees `slot`; its generation moves on, so that tokens made for it no longer match.
+    package mutating func remove(_ slot: UInt32) {
+        precondition(records[Int(slot)].phase != .free, "slot \(slot) freed twice")
+        records[Int(slot)].phase = .free
+        records[Int(slot)].descriptor = -1
+        // 0 marks the loop's own descriptors, so it is skipped when the count wraps.
+        records[Int(slot)].generation = max(1, records[Int(slot)].generation &+ 1)
+        records[Int(slot)].nextFree = firstFree
+        firstFree = slot
+        count -= 1
+    }
+
+    /// Whether `slot` still holds the connection that had `generation`.
+    package func isCurrent(_ slot: UInt32, generation: UInt32) -> Bool {
+        Int(slot) < highWater && records[Int(slot)].generation == generation
+            && records[Int(slot)].phase != .free
+    }
+
+    package subscript(_ slot: UInt32) -> ConnectionRecord {
+        get {
+            precondition(Int(slot) < highWater)
+            return records[Int(slot)]
+        }
+        nonmutating _modify {
+            precondition(Int(slot) < highWater)
+            yield &records[Int(slot)]
+        }
+    }
+}

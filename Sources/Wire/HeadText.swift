@@ -1,0 +1,82 @@
+// Comparisons over the bytes of a request head: exact, without regard to case, and in comma-separated lists.
+
+extension Span<UInt8> {
+    /// The text in `range`; bytes that are no UTF-8 are replaced.
+    package func text(_ range: HeadRange) -> String {
+        String(unsafeUninitializedCapacity: range.range.count) { buffer in
+            for (offset, index) in range.range.enumerated() { buffer[offset] = self[index] }
+            return range.range.count
+        }
+    }
+
+    /// Whether `start..<end` is exactly `text`.
+    func hasText(_ text: StaticString, at start: Int, end: Int) -> Bool {
+        guard end - start == text.utf8CodeUnitCount else { return false }
+        for offset in 0..<text.utf8CodeUnitCount where self[start + offset] != text.utf8Start[offset] {
+            return false
+        }
+        return true
+    }
+
+    func hasPrefix(_ text: StaticString, in range: Range<Int>) -> Bool {
+        guard range.count >= text.utf8CodeUnitCount else { return false }
+        return hasText(text, at: range.lowerBound, end: range.lowerBound + text.utf8CodeUnitCount)
+    }
+
+    /// Whether `range` is `lowercase` without regard to ASCII case.
+    package func equalsIgnoringCase(_ lowercase: StaticString, _ range: Range<Int>) -> Bool {
+        guard range.count == lowercase.utf8CodeUnitCount else { return false }
+        for offset in 0..<range.count {
+            var byte = self[range.lowerBound + offset]
+            if byte >= UInt8(ascii: "A"), byte <= UInt8(ascii: "Z") { byte |= 0x20 }
+            if byte != lowercase.utf8Start[offset] { return false }
+        }
+        return true
+    }
+
+    /// Whether the comma-separated list in `range` has the element `lowercase` (ASCII case ignored, parameters kept).
+    package func listContains(_ lowercase: StaticString, _ range: Range<Int>) -> Bool {
+        var start = range.lowerBound
+        while start < range.upperBound {
+            var end = start
+            while end < range.upperBound, self[end] != UInt8(ascii: ",") { end += 1 }
+            var element = start..<end
+            while let first = element.first, self[first] == 0x20 || self[first] == 0x09 {
+                element.removeFirst()
+            }
+            while let last = element.last, self[last] == 0x20 || self[last] == 0x09 { element.removeLast() }
+            if equalsIgnoringCase(lowercase, element) { return true }
+            start = end + 1
+        }
+        return false
+    }
+}
+
+/// Reading `a=1&b=2` queries.
+package enum QueryString {
+    /// The percent-decoded value of the first parameter `name`; `nil` when absent or not decodable.
+    package static func value(_ name: String, in query: String) -> String? {
+        for pair in query.split(separator: "&") {
+            let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            guard parts[0] == name else { continue }
+            return parts.count == 2 ? percentDecoded(parts[1]) : ""
+        }
+        return nil
+    }
+
+    private static func percentDecoded(_ text: Substring) -> String? {
+        var bytes: [UInt8] = []
+        var rest = text.utf8[...]
+        while let byte = rest.popFirst() {
+            if byte == UInt8(ascii: "%") {
+                guard let high = rest.popFirst(), let low = rest.popFirst(),
+                    let value = UInt8(String(decoding: [high, low], as: UTF8.self), radix: 16)
+                else { return nil }
+                bytes.append(value)
+            } else {
+                bytes.append(byte == UInt8(ascii: "+") ? 0x20 : byte)
+            }
+        }
+        return String(validating: bytes, as: UTF8.self)
+    }
+}

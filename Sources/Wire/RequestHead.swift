@@ -1,0 +1,256 @@
+// A strict parser of HTTP/1.1 request heads (RFC 9112). It reads a complete head in one pass and keeps byte ranges
+// instead of copies, because most heads are read once, answered and forgotten. It never decodes, never allocates and
+// never guesses: what two implementations could read differently is refused.
+
+/// A range of bytes in the head it was parsed from; empty when the field was absent.
+package struct HeadRange: Sendable, Equatable {
+    package let start: UInt16
+    package let count: UInt16
+
+    package static let none = HeadRange(0..<0)
+
+    package init(_ range: Range<Int>) {
+        start = UInt16(range.lowerBound)
+        count = UInt16(range.count)
+    }
+
+    package var range: Range<Int> { Int(start)..<Int(start) + Int(count) }
+    package var isEmpty: Bool { count == 0 }
+}
+
+/// The parsed head of one request. Ranges refer to the bytes that were given to ``parse(_:)``.
+package struct RequestHead: Sendable {
+    package enum Method: Sendable {
+        case get, head, options, post, other
+    }
+
+    /// Why a head is refused; the connection is closed after the answer.
+    package enum Fault: Error, Equatable, Sendable {
+        /// 400
+        case malformed
+        /// 431: more than ``RequestHead/maximumBytes`` or ``RequestHead/maximumFields``.
+        case tooLarge
+        /// 414: a request target of more than ``RequestHead/maximumTargetBytes``.
+        case targetTooLong
+    }
+
+    package enum Outcome: Sendable {
+        case incomplete
+        /// The head and how many bytes it took; what follows belongs to the next protocol step.
+        case complete(RequestHead, consumed: Int)
+        case refused(Fault)
+    }
+
+    package static let maximumBytes = 8_192
+    package static let maximumTargetBytes = 4_096
+    package static let maximumFields = 64
+
+    package var method = Method.other
+    package var isHTTP10 = false
+    /// Without the query and its `?`.
+    package var path = HeadRange.none
+    package var query = HeadRange.none
+    package var host = HeadRange.none
+    package var origin = HeadRange.none
+    package var accept = HeadRange.none
+    package var authorization = HeadRange.none
+    package var lastEventID = HeadRange.none
+    package var webSocketKey = HeadRange.none
+    package var webSocketVersion = HeadRange.none
+    package var contentLength: UInt64 = 0
+    package var hasTransferEncoding = false
+    package var upgradesToWebSocket = false
+    package var connectionUpgrade = false
+    package var connectionClose = false
+    package var connectionKeepAlive = false
+
+    /// Whether the client asks for a WebSocket (RFC 6455, 4.2.1, apart from key and version).
+    package var wantsWebSocket: Bool { upgradesToWebSocket && connectionUpgrade && !isHTTP10 }
+    package var hasBody: Bool { contentLength > 0 || hasTransferEncoding }
+    package var keepsAlive: Bool { isHTTP10 ? connectionKeepAlive && !connectionClose : !connectionClose }
+
+    private var hasHost = false
+    private var hasContentLength = false
+
+    private init() {}
+
+    /// Parses the head at the beginning of `bytes`.
+    package static func parse(_ bytes: Span<UInt8>) -> Outcome {
+        guard let end = endOfHead(bytes) else {
+            if bytes.count >= maximumBytes { return .refused(.tooLarge) }
+            // Nothing that begins with a byte no method has can become a head: answer at once (TLS on a plain port).
+            if bytes.count > 0, !isToken(bytes[0]) { return .refused(.malformed) }
+            return .incomplete
+        }
+        guard end <= maximumBytes else { return .refused(.tooLarge) }
+        var head = RequestHead()
+        do throws(Fault) {
+            try head.parseLines(bytes, end: end - 2)
+        } catch {
+            return .refused(error)
+        }
+        return .complete(head, consumed: end)
+    }
+
+    private static func endOfHead(_ bytes: Span<UInt8>) -> Int? {
+        let limit = min(bytes.count, maximumBytes + 4)
+        var index = 3
+        while index < limit {
+            if bytes[index] == 0x0A, bytes[index - 1] == 0x0D, bytes[index - 2] == 0x0A,
+                bytes[index - 3] == 0x0D
+            {
+                return index + 1
+            }
+            index += 1
+        }
+        return nil
+    }
+
+    private mutating func parseLines(_ bytes: Span<UInt8>, end: Int) throws(Fault) {
+        var lineStart = 0
+        var lines = 0
+        while lineStart < end {
+            var lineEnd = lineStart
+            while bytes[lineEnd] != 0x0D {
+                guard bytes[lineEnd] != 0x0A else { throw .malformed }
+                lineEnd += 1
+            }
+            guard bytes[lineEnd + 1] == 0x0A else { throw .malformed }
+            if lines == 0 {
+                try parseRequestLine(bytes, lineStart..<lineEnd)
+            } else {
+                try parseField(bytes, lineStart..<lineEnd)
+            }
+            lines += 1
+            guard lines <= Self.maximumFields + 1 else { throw .tooLarge }
+            lineStart = lineEnd + 2
+        }
+        guard isHTTP10 || hasHost else { throw .malformed }
+        guard !(hasContentLength && hasTransferEncoding) else { throw .malformed }
+    }
+
+    private mutating func parseRequestLine(_ bytes: Span<UInt8>, _ line: Range<Int>) throws(Fault) {
+        var index = line.lowerBound
+        while index < line.upperBound, bytes[index] != 0x20 {
+            guard Self.isToken(bytes[index]) else { throw .malformed }
+            index += 1
+        }
+        guard index > line.lowerBound, index < line.upperBound else { throw .malformed }
+        method = Self.method(bytes, line.lowerBound..<index)
+        let targetStart = index + 1
+        index = targetStart
+        while index < line.upperBound, bytes[index] != 0x20 {
+            guard bytes[index] > 0x20, bytes[index] < 0x7F else { throw .malformed }
+            index += 1
+        }
+        guard index > targetStart else { throw .malformed }
+        guard index - targetStart <= Self.maximumTargetBytes else { throw .targetTooLong }
+        if bytes.hasText("HTTP/1.0", at: index + 1, end: line.upperBound) {
+            isHTTP10 = true
+        } else if !bytes.hasText("HTTP/1.1", at: index + 1, end: line.upperBound) {
+            throw .malformed
+        }
+        try parseTarget(bytes, targetStart..<index)
+    }
+
+    private mutating func parseTarget(_ bytes: Span<UInt8>, _ target: Range<Int>) throws(Fault) {
+        var start = target.lowerBound
+        if bytes[start] != UInt8(ascii: "/") {
+            // The absolute form (RFC 9112, 3.2.2) is what proxies send; the authority is skipped. `*` goes with OPTIONS.
+            if method == .options, target.count == 1, bytes[start] == UInt8(ascii: "*") {
+                path = HeadRange(target)
+                return
+            }
+            guard bytes.hasPrefix("http://", in: target) || bytes.hasPrefix("https://", in: target) else {
+                throw .malformed
+            }
+            start += bytes.hasPrefix("http://", in: target) ? 7 : 8
+            while start < target.upperBound, bytes[start] != UInt8(ascii: "/") { start += 1 }
+            guard start < target.upperBound else { throw .malformed }
+        }
+        var end = start
+        while end < target.upperBound, bytes[end] != UInt8(ascii: "?") { end += 1 }
+        path = HeadRange(start..<end)
+        if end < target.upperBound { query = HeadRange(end + 1..<target.upperBound) }
+    }
+
+    private mutating func parseField(_ bytes: Span<UInt8>, _ line: Range<Int>) throws(Fault) {
+        var index = line.lowerBound
+        while index < line.upperBound, bytes[index] != UInt8(ascii: ":") {
+            guard Self.isToken(bytes[index]) else { throw .malformed }
+            index += 1
+        }
+        guard index > line.lowerBound, index < line.upperBound else { throw .malformed }
+        let name = line.lowerBound..<index
+        var value = index + 1..<line.upperBound
+        while let first = value.first, Self.isBlank(bytes[first]) { value.removeFirst() }
+        while let last = value.last, Self.isBlank(bytes[last]) { value.removeLast() }
+        for index in value where bytes[index] < 0x20 && bytes[index] != 0x09 || bytes[index] == 0x7F {
+            throw .malformed
+        }
+        try keep(name, value, bytes)
+    }
+
+    private mutating func keep(_ name: Range<Int>, _ value: Range<Int>, _ bytes: Span<UInt8>) throws(Fault) {
+        switch name.count {
+        case 4 where bytes.equalsIgnoringCase("host", name):
+            guard !hasHost else { throw .malformed }
+            hasHost = true
+            host = HeadRange(value)
+        case 6 where bytes.equalsIgnoringCase("origin", name): try once(&origin, value)
+        case 6 where bytes.equalsIgnoringCase("accept", name): accept = HeadRange(value)
+        case 7 where bytes.equalsIgnoringCase("upgrade", name):
+            if bytes.listContains("websocket", value) { upgradesToWebSocket = true }
+        case 10 where bytes.equalsIgnoringCase("connection", name):
+            if bytes.listContains("upgrade", value) { connectionUpgrade = true }
+            if bytes.listContains("close", value) { connectionClose = true }
+            if bytes.listContains("keep-alive", value) { connectionKeepAlive = true }
+        case 13 where bytes.equalsIgnoringCase("authorization", name): try once(&authorization, value)
+        case 13 where bytes.equalsIgnoringCase("last-event-id", name): try once(&lastEventID, value)
+        case 14 where bytes.equalsIgnoringCase("content-length", name): try keepContentLength(value, bytes)
+        case 17 where bytes.equalsIgnoringCase("transfer-encoding", name): hasTransferEncoding = true
+        case 17 where bytes.equalsIgnoringCase("sec-websocket-key", name): try once(&webSocketKey, value)
+        case 21 where bytes.equalsIgnoringCase("sec-websocket-version", name):
+            try once(&webSocketVersion, value)
+        default: break
+        }
+    }
+
+    private func once(_ field: inout HeadRange, _ value: Range<Int>) throws(Fault) {
+        guard field.isEmpty else { throw .malformed }
+        field = HeadRange(value)
+    }
+
+    private mutating func keepContentLength(_ value: Range<Int>, _ bytes: Span<UInt8>) throws(Fault) {
+        guard !hasContentLength, (1...15).contains(value.count) else { throw .malformed }
+        for index in value {
+            guard bytes[index] >= UInt8(ascii: "0"), bytes[index] <= UInt8(ascii: "9") else {
+                throw .malformed
+            }
+            contentLength = contentLength * 10 + UInt64(bytes[index] - UInt8(ascii: "0"))
+        }
+        hasContentLength = true
+    }
+
+    private static func method(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Method {
+        if bytes.hasText("GET", at: range.lowerBound, end: range.upperBound) { return .get }
+        if bytes.hasText("HEAD", at: range.lowerBound, end: range.upperBound) { return .head }
+        if bytes.hasText("OPTIONS", at: range.lowerBound, end: range.upperBound) { return .options }
+        if bytes.hasText("POST", at: range.lowerBound, end: range.upperBound) { return .post }
+        return .other
+    }
+
+    private static func isBlank(_ byte: UInt8) -> Bool { byte == 0x20 || byte == 0x09 }
+
+    /// RFC 9110, 5.6.2.
+    private static func isToken(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+            UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "#")...UInt8(ascii: "'"), UInt8(ascii: "!"),
+            UInt8(ascii: "*"), UInt8(ascii: "+"), UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "^"),
+            UInt8(ascii: "_"), UInt8(ascii: "`"), UInt8(ascii: "|"), UInt8(ascii: "~"):
+            true
+        default: false
+        }
+    }
+}
