@@ -1,0 +1,97 @@
+// Assembles the gateway: opens the ports, starts the loops, leads the drain. Called once by the executable, on the main
+// thread, which then only waits for signals.
+
+import CLinux
+import Glibc
+package import Logging
+package import Reactor
+import Synchronization
+
+package enum Gateway {
+    /// Runs until a signal has drained it.
+    /// - Throws: when a port cannot be opened.
+    package static func run(_ configuration: GatewayConfiguration, logger: Logger) throws(Errno) {
+        Limits.check()
+        let signals = blockSignals()
+        let shared = try Shared(configuration: configuration)
+        let publicListeners = try openPublicListeners(configuration)
+        let adminListener = try Sockets.listen(on: configuration.adminListen, sharesPort: false)
+        for index in shared.workers.indices {
+            let listener = publicListeners[index]
+            _ = LoopThread(name: "loop-\(index)") {
+                runLoop(
+                    shared, index: index, listener: listener, adminListener: adminListener, logger: logger)
+            }
+        }
+        logger.info(
+            "gateway is listening",
+            metadata: [
+                "listen": "\(SocketAddress.local(of: publicListeners[0])?.description ?? "?")",
+                "admin": "\(SocketAddress.local(of: adminListener)?.description ?? "?")",
+                "workers": "\(configuration.workers)", "max_connections": "\(configuration.maxConnections)",
+            ])
+        waitForSignals(signals, shared, logger)
+    }
+
+    private static func runLoop(
+        _ shared: Shared, index: Int, listener: Int32, adminListener: Int32, logger: Logger
+    ) {
+        do throws(Errno) {
+            let worker = try Worker(
+                shared: shared, handle: shared.workers[index], listener: listener, logger: logger)
+            if index == 0 {
+                try worker.adopt(hub: Hub(shared: shared, logger: logger), adminListener: adminListener)
+            }
+            worker.run()
+        } catch {
+            preconditionFailure("loop \(index) cannot start: \(error)")
+        }
+    }
+
+    /// A listener for each loop on one port. When the port is not to be shared, the first is opened alone to see that
+    /// nobody else has it: with SO_REUSEPORT a second gateway would silently take half of the watchers.
+    private static func openPublicListeners(_ configuration: GatewayConfiguration) throws(Errno) -> [Int32] {
+        var address = configuration.listen
+        if !configuration.reusePort {
+            let probe = try Sockets.listen(on: address, sharesPort: false)
+            address = SocketAddress(
+                host: address.host, port: SocketAddress.local(of: probe)?.port ?? address.port)
+            Sockets.close(probe)
+        }
+        var listeners: [Int32] = []
+        for _ in 0..<configuration.workers {
+            let listener = try Sockets.listen(on: address, sharesPort: true)
+            address = SocketAddress(
+                host: address.host, port: SocketAddress.local(of: listener)?.port ?? address.port)
+            listeners.append(listener)
+        }
+        return listeners
+    }
+
+    // MARK: Signals
+
+    private static func blockSignals() -> sigset_t {
+        var signals = sigset_t()
+        sigemptyset(&signals)
+        for signal in [SIGTERM, SIGINT, SIGHUP, SIGPIPE] { sigaddset(&signals, signal) }
+        pthread_sigmask(SIG_BLOCK, &signals, nil)
+        return signals
+    }
+
+    /// The first SIGTERM or SIGINT drains; another one ends at once.
+    private static func waitForSignals(_ signals: sigset_t, _ shared: Shared, _ logger: Logger) {
+        var signals = signals
+        var wait = timespec(tv_sec: 0, tv_nsec: 50_000_000)
+        while shared.liveWorkers.load(ordering: .acquiring) > 0 {
+            let signal = sigtimedwait(&signals, nil, &wait)
+            guard signal == SIGTERM || signal == SIGINT else { continue }
+            guard !shared.isDraining.exchange(true, ordering: .relaxed) else {
+                return logger.warning("stopped before the drain was over")
+            }
+            logger.info(
+                "draining", metadata: ["connections": "\(shared.connectionCount.load(ordering: .relaxed))"])
+            for worker in shared.workers { _ = worker.mailbox.post(.drain, beyondCapacity: true) }
+        }
+        logger.info("drained")
+    }
+}

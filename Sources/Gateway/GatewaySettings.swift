@@ -1,0 +1,48 @@
+// The table of the gateway's settings.
+
+package import Settings
+
+package enum GatewaySettings {
+    package static let schema = SettingsSchema(
+        program: "gavelcast-gateway",
+        summary: "The fan-out gateway: brings an auction's events from Redis to its watchers.",
+        settings: [
+            Setting("listen", .address, default: "127.0.0.1:8080", "public address; port 0 takes a free one"),
+            Setting(
+                "admin-listen", .address, default: "127.0.0.1:9080", "address of health, metrics and control"),
+            Setting(
+                "redis-url", .list, default: "redis://127.0.0.1:6379",
+                "Redis servers; the bid API's same list"),
+            Setting("workers", .number(0...64), default: "0", "event loops; 0 means one a core"),
+            Setting("reuse-port", .flag, default: "false", "let several gateways share the public port"),
+            Setting("origins", .list, "origins that may watch besides the own host; * allows all"),
+            Setting(
+                "max-connections", .number(0...10_000_000), default: "0",
+                "connections in all; 0 means what the limit on open files allows"),
+            Setting("max-auctions", .number(1...10_000_000), default: "200000", "auctions watched at once"),
+            Setting(
+                "history-events", .number(1...1_000_000), default: "256", "events kept for replay, an auction"
+            ),
+            Setting(
+                "history-bytes", .number(65_536...1 << 40), default: "\(256 << 20)",
+                "bytes of events kept for replay, in all"),
+            Setting(
+                "send-buffer-bytes", .number(4_608...1 << 26), default: "32768",
+                "kernel send buffer, a socket"),
+            Setting("heartbeat-seconds", .number(1...3_600), default: "25", "time between two pings"),
+            Setting(
+                "slow-deadline-seconds", .number(1...3_600), default: "30",
+                "a watcher that takes nothing for so long is closed with 4008"),
+            Setting(
+                "drain-seconds", .number(0...3_600), default: "30",
+                "closes of a drain are spread over this time"),
+            Setting(
+                "bid-api-url", .text, default: "http://127.0.0.1:8081", "where the viewer page sends bids"),
+            Setting("echo-path", .text, "a WebSocket path that echoes messages, for conformance suites"),
+            Setting(
+                "log-format", .choice(["json", "text"]), default: "json", "one JSON object a line, or text"),
+            Setting(
+                "log-level", .choice(["trace", "debug", "info", "notice", "warning", "error", "critical"]),
+                default: "info", "least severe message that is logged"),
+        ])
+}

@@ -1,0 +1,286 @@
+// The gateway's side of Redis: which auctions are subscribed, what has arrived of each, and which loops are told.
+// Carried by loop 0 and called on its thread only. An event is checked and encoded here once; the loops get a
+// reference each.
+// Hub.swift: links, attaching, events. HubRepair.swift: states, logs, holes.
+
+import AuctionEvents
+import DequeModule
+import Fanout
+import Logging
+import Reactor
+import RedisLink
+import Telemetry
+
+final class Hub: RedisLinkOwner {
+    let shared: Shared
+    let logger: Logger
+    var links: [RedisLink] = []
+
+    var channels: [HubChannel?] = []
+    private var freeNumbers: [UInt32] = []
+    var channelsByAuction: [String: HubChannel] = [:]
+    var now: Int64 = 0
+
+    /// Channels whose state shall be read, by link.
+    var stateQueues: [Deque<HubChannel>]
+    var stateReadsInFlight: [Int]
+    var logReadsInFlight: [Int]
+    /// Channels with a hole, by number.
+    var repairing: [UInt32: HubChannel] = [:]
+    private var lingering: [UInt32: HubChannel] = [:]
+    private var behind: [UInt32: HubChannel] = [:]
+    private var lastLoss: [String?]
+    private var inbox: [HubMail] = []
+
+    init(shared: Shared, logger: Logger) {
+        self.shared = shared
+        self.logger = logger
+        let urls = shared.configuration.redisURLs
+        stateQueues = urls.map { _ in [] }
+        stateReadsInFlight = urls.map { _ in 0 }
+        logReadsInFlight = urls.map { _ in 0 }
+        lastLoss = urls.map { _ in nil }
+        var generator = SystemRandomNumberGenerator()
+        let gatewayID = String(UInt64.random(in: .min ... .max, using: &generator), radix: 36)
+        links = urls.enumerated().map { index, url in
+            let token = Worker.OwnDescriptor.firstLink + UInt64(2 * index)
+            return RedisLink(
+                url: url,
+                identity: .init(index: index, subscriberToken: token, commandToken: token + 1),
+                probeChannel: "gavelcast:probe:\(gatewayID)", owner: self)
+        }
+    }
+
+    var counters: HubCounters { shared.hubCounters }
+
+    /// Whether something needs attention sooner than a tick: a link that connects, a hole, a loop that is behind.
+    var isBusy: Bool {
+        !repairing.isEmpty || !behind.isEmpty || links.contains { !$0.isUp }
+    }
+
+    // MARK: Turns
+
+    func handle(
+        _ event: Poller.Event, now: Int64, buffer: UnsafeMutableRawBufferPointer, poller: borrowing Poller
+    ) {
+        self.now = now
+        let index = Int(event.token - Worker.OwnDescriptor.firstLink) / 2
+        guard links.indices.contains(index) else { return }
+        links[index].handle(event, now: now, buffer: buffer, poller: poller)
+    }
+
+    /// Does what is due, after the loop's events and before its walks.
+    func turn(now: Int64, poller: borrowing Poller) {
+        self.now = now
+        shared.hubMailbox.take(into: &inbox)
+        for mail in inbox {
+            switch mail {
+            case .attach(let auctionID, let loop): attach(auctionID, loop: loop)
+            case .detach(let auctionID, let loop): detach(auctionID, loop: loop)
+            }
+        }
+        inbox.removeAll(keepingCapacity: inbox.count <= 1_024)
+        continueRepairs()
+        readStates()
+        catchUpLoops()
+        endLingering()
+        for link in links {
+            link.tick(now: now, poller: poller)
+            link.flush(now: now, poller: poller)
+        }
+    }
+
+    // MARK: Attaching
+
+    private func attach(_ auctionID: String, loop: Int) {
+        guard let channel = channelsByAuction[auctionID] ?? open(auctionID) else {
+            _ = shared.workers[loop].mailbox.post(.refused(auctionID: auctionID), beyondCapacity: true)
+            return
+        }
+        channel.lingersUntil = nil
+        lingering.removeValue(forKey: channel.number)
+        channel.waitingLoops |= 1 << UInt64(loop)
+        if channel.phase == .live, channel.snapshot?.sequence != channel.last, !channel.isReadQueued {
+            // In step, but the state at hand is older than the last event: one read for all that join meanwhile.
+            queueStateRead(channel)
+        } else if !channel.isReadQueued || !links[channel.link].isUp {
+            answerAttaches(channel)
+        }
+    }
+
+    /// Sends every waiting loop what it needs, if the channel has it.
+    func answerAttaches(_ channel: HubChannel) {
+        guard channel.waitingLoops != 0, channel.canServe else { return }
+        let loops = channel.waitingLoops
+        channel.waitingLoops = 0
+        channel.attachedLoops |= loops
+        sendAttachment(channel, to: loops)
+    }
+
+    private func sendAttachment(_ channel: HubChannel, to loops: UInt64) {
+        guard let snapshot = channel.snapshot else { return }
+        let attachment = Attachment(
+            auctionID: channel.auctionID, number: channel.number, snapshot: snapshot,
+            ring: channel.ring.events(after: (channel.ring.first ?? 1) - 1) ?? [], last: channel.last)
+        // Attachments are bounded by attaches, which are bounded by connections.
+        forEachLoop(loops) { post(.attached(attachment), to: $0, beyondCapacity: true) }
+    }
+
+    private func detach(_ auctionID: String, loop: Int) {
+        guard let channel = channelsByAuction[auctionID] else { return }
+        let mask = ~(UInt64(1) << UInt64(loop))
+        channel.attachedLoops &= mask
+        channel.waitingLoops &= mask
+        channel.behindLoops &= mask
+        guard !channel.isWatched else { return }
+        let hasHadSomething = channel.last > 0 || channel.snapshot?.state != nil
+        channel.lingersUntil = now + (hasHadSomething ? Limits.lingerMilliseconds : 0)
+        lingering[channel.number] = channel
+    }
+
+    private func open(_ auctionID: String) -> HubChannel? {
+        guard channelsByAuction.count < shared.configuration.maxAuctions else { return nil }
+        let number = freeNumbers.popLast() ?? UInt32(channels.count)
+        let channel = HubChannel(
+            auctionID: auctionID, number: number,
+            link: RedisKeys.server(of: auctionID, count: links.count),
+            historyEvents: shared.configuration.historyEvents)
+        if Int(number) == channels.count { channels.append(channel) } else { channels[Int(number)] = channel }
+        channelsByAuction[auctionID] = channel
+        counters.channels.set(channelsByAuction.count)
+        links[channel.link].subscribe([RedisKeys.channel(auctionID)])
+        return channel
+    }
+
+    private func endLingering() {
+        guard !lingering.isEmpty else { return }
+        for channel in lingering.values where now >= channel.lingersUntil ?? .max { close(channel) }
+    }
+
+    private func close(_ channel: HubChannel) {
+        links[channel.link].unsubscribe(RedisKeys.channel(channel.auctionID))
+        lingering.removeValue(forKey: channel.number)
+        repairing.removeValue(forKey: channel.number)
+        behind.removeValue(forKey: channel.number)
+        counters.historyBytes.add(-channel.ring.bytes)
+        channelsByAuction.removeValue(forKey: channel.auctionID)
+        channels[Int(channel.number)] = nil
+        freeNumbers.append(channel.number)
+        counters.channels.set(channelsByAuction.count)
+    }
+
+    // MARK: To the loops
+
+    private func post(_ mail: WorkerMail, to loop: Int, beyondCapacity: Bool = false) {
+        // Loop 0 carries the hub and reads its mail later in this same turn.
+        _ = shared.workers[loop].mailbox.post(mail, beyondCapacity: beyondCapacity, wakes: loop != 0)
+    }
+
+    private func forEachLoop(_ loops: UInt64, _ body: (Int) -> Void) {
+        var rest = loops
+        while rest != 0 {
+            body(rest.trailingZeroBitCount)
+            rest &= rest - 1
+        }
+    }
+
+    /// Hands an event that is next in its auction's order to the loops that watch it.
+    func distribute(_ event: EncodedEvent, on channel: HubChannel) {
+        let bytesBefore = channel.ring.bytes
+        channel.ring.append(event)
+        while counters.historyBytes.current + channel.ring.bytes - bytesBefore
+            > shared.configuration.historyBytes,
+            channel.ring.count > 1
+        {
+            channel.ring.dropOldest()
+        }
+        counters.historyBytes.add(channel.ring.bytes - bytesBefore)
+        counters.events.add()
+        forEachLoop(channel.attachedLoops & ~channel.behindLoops) { loop in
+            let mailbox = shared.workers[loop].mailbox
+            guard !mailbox.post(.event(channel: channel.number, event), wakes: loop != 0) else { return }
+            counters.mailboxOverflows.add()
+            channel.behindLoops |= 1 << UInt64(loop)
+            behind[channel.number] = channel
+        }
+    }
+
+    /// Tells the loops that the channel goes on at `snapshot`, with a declared jump.
+    func distributeJump(_ snapshot: Snapshot, on channel: HubChannel) {
+        forEachLoop(channel.attachedLoops) {
+            post(.jump(channel: channel.number, snapshot), to: $0, beyondCapacity: true)
+        }
+    }
+
+    /// Sends loops whose mailbox was full what they missed, as soon as there is room.
+    private func catchUpLoops() {
+        for channel in behind.values {
+            forEachLoop(channel.behindLoops) { loop in
+                let mailbox = shared.workers[loop].mailbox
+                guard mailbox.count < Limits.mailboxMessages / 2 else { return }
+                channel.behindLoops &= ~(UInt64(1) << UInt64(loop))
+                sendAttachment(channel, to: 1 << UInt64(loop))
+            }
+            if channel.behindLoops == 0 { behind.removeValue(forKey: channel.number) }
+        }
+    }
+
+    // MARK: RedisLinkOwner
+
+    func linkIsUp(_ link: Int) {
+        lastLoss[link] = nil
+        logger.info("Redis link is up", metadata: ["redis": "\(links[link].url.address)"])
+        counters.linksUp.add()
+        let own = channelsByAuction.values.filter { $0.link == link }
+        links[link].subscribe(own.map { RedisKeys.channel($0.auctionID) })
+    }
+
+    func linkIsDown(_ link: Int, reason: String) {
+        // Said once, not at every attempt.
+        if lastLoss[link] == nil {
+            logger.error(
+                "Redis link is down; retrying",
+                metadata: ["redis": "\(links[link].url.address)", "reason": "\(reason)"])
+        }
+        lastLoss[link] = reason
+        counters.linkLosses.add()
+        counters.linksUp.set(links.count { $0.isUp })
+        stateQueues[link] = []
+        stateReadsInFlight[link] = 0
+        logReadsInFlight[link] = 0
+        for channel in channelsByAuction.values where channel.link == link {
+            channel.phase = .subscribing
+            channel.isReadQueued = false
+            channel.isJumping = false
+            channel.repair = nil
+            repairing.removeValue(forKey: channel.number)
+            answerAttaches(channel)
+        }
+    }
+
+    func linkDelivers(_ link: Int, _ delivers: Bool) {
+        counters.linksDelivering.set(links.count { $0.isDelivering })
+    }
+
+    func linkSubscribed(_ link: Int, channel name: String) {
+        guard let channel = channelsByAuction[String(name.dropFirst(RedisKeys.channelPrefix.count))],
+            channel.phase == .subscribing
+        else { return }
+        // Only now, so that nothing falls between the state and the first event.
+        channel.phase = .reading
+        queueStateRead(channel)
+    }
+
+    func linkReceived(_ link: Int, channel name: Span<UInt8>, message: Span<UInt8>) {
+        let prefix = RedisKeys.channelPrefix.utf8.count
+        guard name.count > prefix else { return }
+        let auctionID = name.extracting(prefix..<name.count).withUnsafeBufferPointer {
+            String(decoding: $0, as: UTF8.self)
+        }
+        guard let channel = channelsByAuction[auctionID] else { return }
+        switch EventEnvelope.scan(message, auctionID: auctionID) {
+        case .failure(let reason): counters.withRejected(reason) { $0.add() }
+        case .success(let envelope): accept(EventEncoder.event(message, envelope), on: channel)
+        }
+    }
+}

@@ -1,0 +1,64 @@
+// One auction as the hub knows it: its subscription, its place in the sequence, its last events, and which loops watch.
+
+import Fanout
+
+final class HubChannel {
+    enum Phase {
+        /// SUBSCRIBE is on its way, or the link is down. Can transition to: reading.
+        case subscribing
+        /// Subscribed; the state is not read yet. Can transition to: live, subscribing.
+        case reading
+        /// In step with Redis. Can transition to: subscribing.
+        case live
+    }
+
+    /// A hole that is being repaired.
+    struct Repair {
+        let deadline: Int64
+        var nextReadAt: Int64
+        var isReading = false
+        /// The state said that events up to here exist.
+        let target: UInt64
+    }
+
+    let auctionID: String
+    let number: UInt32
+    let link: Int
+    var phase = Phase.subscribing
+    var sequence = SequenceGuard<EncodedEvent>(limit: Limits.heldEvents)
+    var ring: ReplayRing
+    var snapshot: Snapshot?
+    var repair: Repair?
+    /// The repair's time is over and the state is being read for the jump.
+    var isJumping = false
+    /// A state read is queued or under way.
+    var isReadQueued = false
+
+    /// Loops that are sent this channel's events, one bit each.
+    var attachedLoops: UInt64 = 0
+    /// Loops whose attach is not answered yet.
+    var waitingLoops: UInt64 = 0
+    /// Loops whose mailbox was full; they are sent the ring when it is not.
+    var behindLoops: UInt64 = 0
+    /// When a channel without watchers is given up.
+    var lingersUntil: Int64?
+
+    init(auctionID: String, number: UInt32, link: Int, historyEvents: Int) {
+        self.auctionID = auctionID
+        self.number = number
+        self.link = link
+        ring = ReplayRing(capacity: historyEvents)
+    }
+
+    var isWatched: Bool { attachedLoops | waitingLoops != 0 }
+    /// The sequence number of the last event delivered; 0 before the first.
+    var last: UInt64 { sequence.last ?? 0 }
+
+    /// Whether the snapshot and the ring together lead to ``last`` without a gap.
+    var canServe: Bool {
+        guard phase == .live || sequence.last != nil, let snapshot else { return false }
+        guard snapshot.sequence < last else { return true }
+        guard let first = ring.first else { return false }
+        return first <= snapshot.sequence + 1
+    }
+}

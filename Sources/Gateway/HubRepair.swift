@@ -1,0 +1,192 @@
+// How the hub keeps each auction whole: it reads states for joiners and after a reconnect, fills holes in the sequence
+// from Redis' log, and gives a hole up, with a declared jump, when the log cannot fill it in time.
+
+import AuctionEvents
+import Fanout
+import Logging
+import RedisLink
+import Telemetry
+
+extension Hub {
+    // MARK: Order
+
+    /// Takes an event from pub/sub or the log.
+    func accept(_ event: EncodedEvent, on channel: HubChannel) {
+        guard event.sequence != 0 else { return distribute(event, on: channel) }
+        switch channel.sequence.offer(event, sequence: event.sequence) {
+        case .deliver:
+            distribute(event, on: channel)
+            deliverHeld(channel)
+        case .duplicate: counters.duplicates.add()
+        case .held:
+            if channel.phase == .live { beginRepair(channel, target: event.sequence - 1) }
+        case .overflow: giveUp(channel)
+        }
+    }
+
+    private func deliverHeld(_ channel: HubChannel) {
+        while let event = channel.sequence.takeNextHeld() { distribute(event, on: channel) }
+        guard let repair = channel.repair, !channel.sequence.hasHole, channel.last >= repair.target else {
+            return
+        }
+        endRepair(channel)
+        counters.holesFilled.add()
+    }
+
+    // MARK: States
+
+    func queueStateRead(_ channel: HubChannel) {
+        guard !channel.isReadQueued, links[channel.link].isUp else { return }
+        channel.isReadQueued = true
+        stateQueues[channel.link].append(channel)
+    }
+
+    /// Sends reads for what is queued, many auctions in one, few at a time.
+    func readStates() {
+        for link in links.indices {
+            while !stateQueues[link].isEmpty, stateReadsInFlight[link] < Limits.stateReadsInFlight {
+                let count = min(Limits.stateReadBatch, stateQueues[link].count)
+                let batch = Array(stateQueues[link].prefix(count))
+                stateQueues[link].removeFirst(count)
+                stateReadsInFlight[link] += 1
+                counters.stateReads.add()
+                links[link].command(["MGET"] + batch.map { RedisKeys.state($0.auctionID) }) {
+                    [unowned self] reply in
+                    guard let reply else { return }  // the link was lost: everything is read anew with the next
+                    stateReadsInFlight[link] -= 1
+                    let values = reply.array ?? []
+                    if values.count != batch.count {
+                        logger.error("Redis refused a state read", metadata: ["reply": "\(reply)"])
+                    }
+                    for (index, channel) in batch.enumerated() {
+                        takeState(channel, index < values.count ? values[index].bytes : nil)
+                    }
+                }
+            }
+        }
+    }
+
+    private func takeState(_ channel: HubChannel, _ stored: [UInt8]?) {
+        channel.isReadQueued = false
+        var state: Snapshot?
+        if let stored {
+            state = EventEncoder.snapshot(fromStored: stored)
+            if state == nil { counters.rejectedStates.add() }
+        }
+        if channel.isJumping { return finishJump(channel, state) }
+        let isFirst = channel.sequence.last == nil
+        let isReconnect = channel.phase == .reading && !isFirst
+        channel.phase = .live
+        if isFirst { channel.sequence.establish(state?.sequence ?? 0) }
+        adopt(state, on: channel)
+        deliverHeld(channel)
+        if isReconnect, let state, state.sequence > channel.last {
+            beginRepair(channel, target: state.sequence)
+        } else if let first = channel.sequence.firstHeld {
+            beginRepair(channel, target: first - 1)
+        }
+        answerAttaches(channel)
+    }
+
+    /// Makes `state` the snapshot for joiners, unless the one at hand is newer.
+    private func adopt(_ state: Snapshot?, on channel: HubChannel) {
+        if let state, state.sequence >= channel.snapshot?.sequence ?? 0 { channel.snapshot = state }
+        // Published without a state, or with one that the ring does not reach: the last sequence number seen stands.
+        if channel.snapshot?.state == nil || !channel.canServe {
+            channel.snapshot = Snapshot(sequence: channel.last, state: channel.snapshot?.state)
+        }
+    }
+
+    // MARK: Holes
+
+    private func beginRepair(_ channel: HubChannel, target: UInt64) {
+        guard channel.repair == nil, !channel.isJumping else { return }
+        counters.holes.add()
+        channel.repair = HubChannel.Repair(
+            deadline: now + Limits.holeMilliseconds, nextReadAt: now, target: target)
+        repairing[channel.number] = channel
+    }
+
+    private func endRepair(_ channel: HubChannel) {
+        channel.repair = nil
+        repairing.removeValue(forKey: channel.number)
+    }
+
+    /// Reads logs and gives up holes as their times come.
+    func continueRepairs() {
+        for channel in repairing.values {
+            guard let repair = channel.repair, links[channel.link].isUp else { continue }
+            if now >= repair.deadline {
+                giveUp(channel)
+            } else if now >= repair.nextReadAt, !repair.isReading,
+                logReadsInFlight[channel.link] < Limits.logReadsInFlight
+            {
+                readLog(channel)
+            }
+        }
+    }
+
+    private func readLog(_ channel: HubChannel) {
+        let link = channel.link
+        logReadsInFlight[link] += 1
+        channel.repair?.isReading = true
+        counters.logReads.add()
+        let command = [
+            "XRANGE", RedisKeys.log(channel.auctionID), "\(channel.last + 1)", "+", "COUNT",
+            "\(Limits.logReadEntries)",
+        ]
+        links[link].command(command) { [unowned self] reply in
+            guard let reply else { return }
+            logReadsInFlight[link] -= 1
+            channel.repair?.isReading = false
+            channel.repair?.nextReadAt = now + Limits.holeRetryMilliseconds
+            takeLog(channel, reply.array ?? [])
+        }
+    }
+
+    /// Entries are `[id, [field, value, …]]`, the event under field `e`.
+    private func takeLog(_ channel: HubChannel, _ entries: [RedisReply]) {
+        for entry in entries {
+            guard let parts = entry.array, parts.count == 2, let fields = parts[1].array,
+                let name = fields.firstIndex(where: { $0.bytes == Array("e".utf8) }), name + 1 < fields.count,
+                let json = fields[name + 1].bytes
+            else { continue }
+            switch EventEnvelope.scan(json.span, auctionID: channel.auctionID) {
+            case .failure(let reason): counters.withRejected(reason) { $0.add() }
+            case .success(let envelope):
+                guard envelope.sequence > channel.last else { continue }
+                accept(EventEncoder.event(json.span, envelope), on: channel)
+            }
+        }
+    }
+
+    /// The hole stays: asks for the state to jump to.
+    private func giveUp(_ channel: HubChannel) {
+        endRepair(channel)
+        guard !channel.isJumping else { return }
+        channel.isJumping = true
+        if links[channel.link].isUp { queueStateRead(channel) }
+    }
+
+    private func finishJump(_ channel: HubChannel, _ state: Snapshot?) {
+        channel.isJumping = false
+        channel.phase = .live
+        let firstHeld = channel.sequence.firstHeld
+        let floor = max(channel.last, firstHeld.map { $0 - 1 } ?? 0)
+        let target = max(floor, state?.sequence ?? 0)
+        guard target > channel.last else { return answerAttaches(channel) }
+        // A state older than the hole's end still is the best there is to show.
+        let shown =
+            state?.sequence ?? 0 >= channel.snapshot?.sequence ?? 0 ? state?.state : channel.snapshot?.state
+        let snapshot = Snapshot(sequence: target, state: shown)
+        counters.jumps.add()
+        channel.sequence.establish(target)
+        counters.historyBytes.add(-channel.ring.bytes)
+        channel.ring.removeAll()
+        channel.snapshot = snapshot
+        distributeJump(snapshot, on: channel)
+        deliverHeld(channel)
+        answerAttaches(channel)
+        if let first = channel.sequence.firstHeld { beginRepair(channel, target: first - 1) }
+    }
+}

@@ -1,0 +1,89 @@
+// What all threads of one gateway may touch: mailboxes, counters and a few atomics.
+
+import Reactor
+import Synchronization
+import Telemetry
+
+/// A worker as the other threads see it.
+final class WorkerHandle: Sendable {
+    let index: Int
+    let mailbox: Mailbox<WorkerMail>
+    let counters = WorkerCounters()
+
+    init(index: Int) throws(Errno) {
+        self.index = index
+        mailbox = try Mailbox(capacity: Limits.mailboxMessages)
+    }
+}
+
+/// Written by one worker, read by scrapes.
+final class WorkerCounters: Sendable {
+    let connections = Counter()
+    let webSocketWatchers = Counter()
+    let channels = Counter()
+    let backlogs = Counter()
+    let accepted = Counter()
+    let upgrades = Counter()
+    let requests = Counter()
+    let refusedHeads = Counter()
+    let protocolErrors = Counter()
+    let timeouts = Counter()
+    let deliveries = Counter()
+    let deliveredBytes = Counter()
+    let snapshots = Counter()
+    let conflated = Counter()
+    let slowCloses = Counter()
+    let overCapacity = Counter()
+}
+
+/// Written by the hub, read by scrapes.
+final class HubCounters: Sendable {
+    let channels = Counter()
+    let historyBytes = Counter()
+    let events = Counter()
+    let rejectedTooLarge = Counter()
+    let rejectedNotUTF8 = Counter()
+    let rejectedNotJSONObject = Counter()
+    let rejectedOtherAuction = Counter()
+    let rejectedNoType = Counter()
+    let rejectedBadSequence = Counter()
+    let rejectedStates = Counter()
+    let duplicates = Counter()
+    let holes = Counter()
+    let holesFilled = Counter()
+    let jumps = Counter()
+    let stateReads = Counter()
+    let logReads = Counter()
+    let linksUp = Counter()
+    let linksDelivering = Counter()
+    let linkLosses = Counter()
+    let mailboxOverflows = Counter()
+}
+
+final class Shared: Sendable {
+    let configuration: GatewayConfiguration
+    let workers: [WorkerHandle]
+    let hubMailbox: Mailbox<HubMail>
+    let hubCounters = HubCounters()
+    let pages: Pages
+    /// Open connections over all workers; each accept and close adds to it.
+    let connectionCount = Atomic<Int>(0)
+    let liveWorkers: Atomic<Int>
+    let isDraining = Atomic<Bool>(false)
+
+    init(configuration: GatewayConfiguration) throws(Errno) {
+        self.configuration = configuration
+        var handles: [WorkerHandle] = []
+        for index in 0..<configuration.workers { handles.append(try WorkerHandle(index: index)) }
+        workers = handles
+        liveWorkers = Atomic(configuration.workers)
+        // Attaches and detaches are bounded by connections, so none is ever refused.
+        hubMailbox = try Mailbox(capacity: .max)
+        pages = Pages(configuration: configuration)
+    }
+
+    /// Whether watchers can be served: at least one Redis delivers, and the gateway is not leaving.
+    var isReady: Bool {
+        hubCounters.linksDelivering.current > 0 && !isDraining.load(ordering: .relaxed)
+    }
+}

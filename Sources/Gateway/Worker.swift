@@ -1,0 +1,179 @@
+// One event loop: a thread, its listener, its connections, its channels. Nothing it owns is touched by another thread;
+// others reach it through its mailbox. Loop 0 also carries the hub (the Redis links) and the admin listener.
+// The files Worker*.swift hold its parts: connections, requests, WebSocket, channels, walks, output, timers.
+
+import AuctionEvents
+import CLinux
+import DequeModule
+import Fanout
+import Glibc
+import Logging
+import Reactor
+import Synchronization
+import Wire
+
+final class Worker {
+    /// Tokens of the loop's own descriptors: generation 0, which no connection has, and one of these as slot.
+    enum OwnDescriptor {
+        static let mailbox: UInt64 = 1
+        static let listener: UInt64 = 2
+        static let adminListener: UInt64 = 3
+        static let hubMailbox: UInt64 = 4
+        /// Two tokens a Redis link from here on.
+        static let firstLink: UInt64 = 16
+    }
+
+    /// What is kept of a connection between two receives, when a head, frame or message is incomplete.
+    struct Input {
+        var bytes: [UInt8] = []
+        var decoder = WebSocketDecoder()
+
+        var isEmpty: Bool { bytes.isEmpty && decoder.isBetweenMessages }
+    }
+
+    let shared: Shared
+    let handle: WorkerHandle
+    let logger: Logger
+    let configuration: GatewayConfiguration
+    let poller: Poller
+    var hub: Hub?
+
+    // Descriptors
+    var listener: Int32?
+    var adminListener: Int32?
+    /// Held open so that a connection can be accepted and closed when descriptors have run out.
+    var spareDescriptor: Int32
+
+    // Connections
+    var slab: ConnectionSlab
+    var inputs: [UInt32: Input] = [:]
+    var backlogs: [UInt32: Backlog] = [:]
+    var timers: TimerWheel
+    // SAFETY: allocated in init, freed in deinit; lent to the decoder and the parsers on this thread only.
+    let receiveBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Limits.receiveBytes, alignment: 16)
+
+    // Channels
+    var channels: [Channel?] = []
+    var freeChannels: [UInt32] = []
+    var channelsByAuction: [String: Channel] = [:]
+    var channelsByNumber: [UInt32: Channel] = [:]
+    var walks: Deque<Channel> = []
+    var setbacks: ContiguousArray<Setback> = []
+
+    // Time, read once a turn
+    var nowMilliseconds = Clock.monotonicMilliseconds()
+    var nowTick: UInt32 { UInt32(truncatingIfNeeded: nowMilliseconds / Limits.tickMilliseconds) }
+    var generator = SystemRandomNumberGenerator()
+
+    // Leaving
+    var drainStartedAt: Int64?
+    /// Slot and generation of those still to be told to leave, in random order.
+    var drainQueue: [UInt64] = []
+    var drainTotal = 0
+
+    private var inbox: [WorkerMail] = []
+
+    init(shared: Shared, handle: WorkerHandle, listener: Int32, logger: Logger) throws(Errno) {
+        self.shared = shared
+        self.handle = handle
+        self.listener = listener
+        self.logger = logger
+        configuration = shared.configuration
+        poller = try Poller()
+        slab = ConnectionSlab(capacity: configuration.maxConnections + Limits.refusalReserve)
+        timers = TimerWheel(now: UInt32(truncatingIfNeeded: nowMilliseconds / Limits.tickMilliseconds))
+        setbacks.reserveCapacity(Limits.walkChunk)
+        spareDescriptor = open("/dev/null", O_RDONLY | O_CLOEXEC)
+        try poller.add(listener, .readable, token: OwnDescriptor.listener)
+        try poller.add(handle.mailbox.descriptor, .readable, token: OwnDescriptor.mailbox)
+    }
+
+    deinit {
+        receiveBuffer.deallocate()
+        if spareDescriptor >= 0 { close(spareDescriptor) }
+    }
+
+    /// Gives the loop the Redis links and the admin listener.
+    func adopt(hub: Hub, adminListener: Int32) throws(Errno) {
+        self.hub = hub
+        self.adminListener = adminListener
+        try poller.add(adminListener, .readable, token: OwnDescriptor.adminListener)
+        try poller.add(shared.hubMailbox.descriptor, .readable, token: OwnDescriptor.hubMailbox)
+    }
+
+    /// Runs until the drain is over.
+    func run() {
+        while !isFinished {
+            turn()
+        }
+        shutDown()
+    }
+
+    private func turn() {
+        let patience = hub?.isBusy == true ? Limits.busyWaitMilliseconds : Limits.tickMilliseconds
+        poller.wait(milliseconds: walks.isEmpty ? Int32(patience) : 0) { handleEvent($0) }
+        nowMilliseconds = Clock.monotonicMilliseconds()
+        hub?.turn(now: nowMilliseconds, poller: poller)
+        readMail()
+        runWalks()
+        fireTimers()
+        continueDrain()
+    }
+
+    private func handleEvent(_ event: Poller.Event) {
+        let generation = UInt32(truncatingIfNeeded: event.token >> 32)
+        let slot = UInt32(truncatingIfNeeded: event.token)
+        guard generation == 0 else {
+            if slab.isCurrent(slot, generation: generation) { handleConnection(slot, event) }
+            return
+        }
+        switch UInt64(slot) {
+        case OwnDescriptor.mailbox, OwnDescriptor.hubMailbox: break  // read in every turn
+        case OwnDescriptor.listener: acceptAll(listener, isAdmin: false)
+        case OwnDescriptor.adminListener: acceptAll(adminListener, isAdmin: true)
+        default:
+            hub?.handle(event, now: nowMilliseconds, buffer: receiveBuffer, poller: poller)
+        }
+    }
+
+    private func readMail() {
+        handle.mailbox.take(into: &inbox)
+        for mail in inbox {
+            switch mail {
+            case .attached(let attachment): attach(attachment)
+            case .refused(let auctionID): refuseWaiting(auctionID)
+            case .event(let number, let event): receive(event, number: number)
+            case .jump(let number, let snapshot): jump(number: number, to: snapshot)
+            case .drain: beginDrain()
+            case .disconnect(let auctionID): disconnectWatchers(auctionID)
+            }
+        }
+        inbox.removeAll(keepingCapacity: inbox.count <= 1_024)
+    }
+
+    // MARK: The end
+
+    private var isFinished: Bool {
+        guard let drainStartedAt else { return false }
+        let isAlone = handle.index != 0 || shared.liveWorkers.load(ordering: .acquiring) == 1
+        let deadline = Int64(configuration.drainSeconds + Limits.closeTimeoutSeconds) * 1_000
+        return isAlone && (publicConnections == 0 || nowMilliseconds - drainStartedAt > deadline)
+    }
+
+    private var publicConnections: Int {
+        var count = slab.count
+        guard adminListener != nil, count > 0, count <= 64 else { return count }
+        for slot in 0..<UInt32(slab.highWater)
+        where slab[slot].phase != .free && slab[slot].flags.contains(.isAdmin) {
+            count -= 1
+        }
+        return count
+    }
+
+    private func shutDown() {
+        for slot in 0..<UInt32(slab.highWater) where slab[slot].phase != .free { closeNow(slot) }
+        for descriptor in [listener, adminListener] { if let descriptor { Sockets.close(descriptor) } }
+        // Releasing: what this loop wrote to its counters is seen by whoever sees it gone.
+        shared.liveWorkers.subtract(1, ordering: .releasing)
+    }
+}

@@ -1,0 +1,176 @@
+// A worker's connections: accepting, reading, closing.
+
+import Fanout
+import Glibc
+import Logging
+import Reactor
+import Synchronization
+import Telemetry
+import Wire
+
+extension Worker {
+    // MARK: Accepting
+
+    func acceptAll(_ listener: Int32?, isAdmin: Bool) {
+        guard let listener else { return }
+        for _ in 0..<Limits.acceptsPerTurn {
+            do throws(Errno) {
+                guard let descriptor = try Sockets.accept(listener) else { return }
+                admit(descriptor, isAdmin: isAdmin)
+            } catch {
+                return shedOne(listener, error)
+            }
+        }
+    }
+
+    private func admit(_ descriptor: Int32, isAdmin: Bool) {
+        handle.counters.accepted.add()
+        let open = shared.connectionCount.add(1, ordering: .relaxed).newValue
+        let isRefused = !isAdmin && open > configuration.maxConnections
+        guard open <= configuration.maxConnections + Limits.refusalReserve,
+            let slot = slab.insert(descriptor: descriptor)
+        else {
+            handle.counters.overCapacity.add()
+            shared.connectionCount.subtract(1, ordering: .relaxed)
+            return Sockets.close(descriptor)
+        }
+        if isAdmin { slab[slot].flags.insert(.isAdmin) }
+        if isRefused { slab[slot].flags.insert(.isRefused) }
+        Sockets.setSendBuffer(descriptor, bytes: isAdmin ? 1 << 20 : configuration.sendBufferBytes)
+        do throws(Errno) {
+            try poller.add(descriptor, .readable, token: token(slot))
+        } catch {
+            logger.error("a connection could not be watched", metadata: ["error": "\(error)"])
+            shared.connectionCount.subtract(1, ordering: .relaxed)
+            slab.remove(slot)
+            return Sockets.close(descriptor)
+        }
+        handle.counters.connections.set(slab.count)
+        schedule(slot, seconds: Limits.headTimeoutSeconds)
+    }
+
+    /// No descriptor was left: uses the spare one to take a connection off the queue and close it, because a listener
+    /// that stays readable would keep the loop turning.
+    private func shedOne(_ listener: Int32, _ error: Errno) {
+        handle.counters.overCapacity.add()
+        guard error.code == EMFILE || error.code == ENFILE else {
+            return logger.error("accept failed", metadata: ["error": "\(error)"])
+        }
+        if spareDescriptor >= 0 { Sockets.close(spareDescriptor) }
+        let descriptor = accept(listener, nil, nil)
+        if descriptor >= 0 { Sockets.close(descriptor) }
+        spareDescriptor = open("/dev/null", O_RDONLY | O_CLOEXEC)
+    }
+
+    func token(_ slot: UInt32) -> UInt64 {
+        UInt64(slab[slot].generation) << 32 | UInt64(slot)
+    }
+
+    // MARK: Reading
+
+    func handleConnection(_ slot: UInt32, _ event: Poller.Event) {
+        let generation = slab[slot].generation
+        if event.isWritable { flushBacklog(slot) }
+        guard event.isReadable || event.isBroken, slab.isCurrent(slot, generation: generation) else { return }
+        switch Sockets.receive(slab[slot].descriptor, into: receiveBuffer) {
+        case .wouldBlock: return
+        case .closed, .failed: return closeNow(slot)
+        case .bytes(let count):
+            slab[slot].flags.remove(.awaitsPong)
+            if slab[slot].phase == .lingering { return }
+            take(slot, UnsafeMutableRawBufferPointer(rebasing: receiveBuffer[..<count]))
+        }
+    }
+
+    /// Takes in received bytes, joined with what was kept of before.
+    private func take(_ slot: UInt32, _ received: UnsafeMutableRawBufferPointer) {
+        guard slab[slot].flags.contains(.hasInput), var input = inputs.removeValue(forKey: slot) else {
+            var input = Input()
+            return process(slot, received, &input)
+        }
+        slab[slot].flags.remove(.hasInput)
+        guard !input.bytes.isEmpty else { return process(slot, received, &input) }
+        var joined = input.bytes
+        input.bytes = []
+        joined.append(contentsOf: received)
+        joined.withUnsafeMutableBytes { process(slot, $0, &input) }
+    }
+
+    /// Interprets `bytes` as far as they go and keeps the rest.
+    private func process(_ slot: UInt32, _ bytes: UnsafeMutableRawBufferPointer, _ input: inout Input) {
+        let generation = slab[slot].generation
+        var position = 0
+        while position < bytes.count, slab.isCurrent(slot, generation: generation) {
+            let consumed: Int
+            switch slab[slot].phase {
+            case .readingHead:
+                consumed = readHead(slot, UnsafeRawBufferPointer(rebasing: bytes[position...]))
+            case .awaitingSnapshot, .watching, .echoing, .closing:
+                consumed = readFrame(slot, bytes, from: position, &input)
+            case .free, .lingering: return
+            }
+            guard consumed > 0 else { break }
+            position += consumed
+        }
+        guard slab.isCurrent(slot, generation: generation), slab[slot].phase != .lingering else { return }
+        if position < bytes.count { input.bytes = Array(bytes[position...]) }
+        guard !input.isEmpty else { return }
+        inputs[slot] = input
+        slab[slot].flags.insert(.hasInput)
+    }
+
+    // MARK: Closing
+
+    /// Ends a connection at once, without a word.
+    func closeNow(_ slot: UInt32) {
+        leaveChannel(slot)
+        timers.cancel(slot)
+        if slab[slot].flags.contains(.hasInput) { inputs.removeValue(forKey: slot) }
+        if slab[slot].flags.contains(.hasBacklog) {
+            backlogs.removeValue(forKey: slot)
+            handle.counters.backlogs.set(backlogs.count)
+        }
+        // Closing takes the descriptor out of the poller: nobody else holds it.
+        Sockets.close(slab[slot].descriptor)
+        slab.remove(slot)
+        shared.connectionCount.subtract(1, ordering: .relaxed)
+        handle.counters.connections.set(slab.count)
+    }
+
+    /// Begins the WebSocket closing handshake from our side: nothing queued is sent any more, only the close frame.
+    func beginClose(_ slot: UInt32, _ code: UInt16, reason: String = "") {
+        switch slab[slot].phase {
+        case .awaitingSnapshot, .watching, .echoing: break
+        case .free, .readingHead, .closing, .lingering: return
+        }
+        leaveChannel(slot)
+        slab[slot].phase = .closing
+        schedule(slot, seconds: Limits.closeTimeoutSeconds)
+        if slab[slot].flags.contains(.hasBacklog) { backlogs[slot]?.dropQueued() }
+        sendControl(slot, WebSocketFrame.close(code, reason: reason))
+    }
+
+    /// Answers the peer's close frame and ends the connection.
+    func answerClose(_ slot: UInt32, _ code: UInt16?) {
+        let generation = slab[slot].generation
+        if slab[slot].phase != .closing {
+            leaveChannel(slot)
+            slab[slot].phase = .closing
+            if slab[slot].flags.contains(.hasBacklog) { backlogs[slot]?.dropQueued() }
+            sendControl(slot, code.map { WebSocketFrame.close($0) } ?? WebSocketFrame.encode(.close, []))
+        }
+        if slab.isCurrent(slot, generation: generation) { closeAfterFlush(slot) }
+    }
+
+    /// Closes when what waits has been written. The peer may still be sending: our side is shut down first and its
+    /// bytes are read and forgotten, so that it sees our last words and not a reset.
+    func closeAfterFlush(_ slot: UInt32) {
+        schedule(slot, seconds: Limits.closeTimeoutSeconds)
+        if slab[slot].flags.contains(.hasBacklog) {
+            slab[slot].flags.insert(.closesAfterFlush)
+        } else {
+            Sockets.shutdownWriting(slab[slot].descriptor)
+            slab[slot].phase = .lingering
+        }
+    }
+}

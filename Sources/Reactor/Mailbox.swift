@@ -1,0 +1,68 @@
+// How threads talk to a loop: a bounded queue under a lock, and an eventfd that wakes the loop when it may be asleep.
+// The lock is held for an append or a swap, never across a system call.
+
+import CLinux
+import Synchronization
+
+/// A bounded queue into one loop. Any thread may post; only the owning loop takes.
+package final class Mailbox<Message: Sendable>: Sendable {
+    private struct State {
+        var messages: [Message] = []
+        var isSignalled = false
+    }
+
+    private let state = Mutex(State())
+    private let capacity: Int
+    /// Readable while messages wait; the loop keeps it in its poller.
+    package let descriptor: Int32
+
+    /// - Parameter capacity: the most messages that wait.
+    package init(capacity: Int) throws(Errno) {
+        self.capacity = capacity
+        descriptor = eventfd(0, Int32(gavelcast_eventfd_flags))
+        guard descriptor >= 0 else { throw .last("eventfd") }
+    }
+
+    deinit {
+        close(descriptor)
+    }
+
+    /// Messages that wait.
+    package var count: Int { state.withLock { $0.messages.count } }
+
+    /// Adds a message; false when the mailbox is full.
+    /// - Parameters:
+    ///   - beyondCapacity: admits a message that must not be lost and whose number is bounded elsewhere.
+    ///   - wakes: false when the poster is the owning loop itself, which takes before it next waits.
+    package func post(_ message: Message, beyondCapacity: Bool = false, wakes: Bool = true) -> Bool {
+        let (accepted, mustSignal) = state.withLock { state in
+            guard state.messages.count < capacity || beyondCapacity else { return (false, false) }
+            state.messages.append(message)
+            guard wakes else { return (true, false) }
+            defer { state.isSignalled = true }
+            return (true, !state.isSignalled)
+        }
+        if mustSignal {
+            var one: UInt64 = 1
+            let written = write(descriptor, &one, 8)
+            precondition(written == 8, "eventfd write")
+        }
+        return accepted
+    }
+
+    /// Takes everything that waits, in the order of posting, by exchanging `batch` (which must be empty).
+    package func take(into batch: inout [Message]) {
+        precondition(batch.isEmpty)
+        let wasSignalled = state.withLock { state in
+            swap(&state.messages, &batch)
+            defer { state.isSignalled = false }
+            return state.isSignalled
+        }
+        if wasSignalled {
+            var counter: UInt64 = 0
+            // The counter may still be zero when the poster has not reached its write: then the next wait returns
+            // once for nothing.
+            _ = read(descriptor, &counter, 8)
+        }
+    }
+}

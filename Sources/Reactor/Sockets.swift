@@ -1,0 +1,129 @@
+// The few socket calls the loops make: listening, accepting, connecting, sending, receiving. Each returns the kernel's
+// answer as a value; EBADF and EFAULT are our own bugs and trap.
+
+import CLinux
+import Glibc
+
+package enum Sockets {
+    /// What a non-blocking call on a socket came to.
+    package enum Outcome: Equatable, Sendable {
+        /// Bytes transferred, at least 1.
+        case bytes(Int)
+        /// Nothing can be transferred now.
+        case wouldBlock
+        /// The peer closed its side (receiving only).
+        case closed
+        /// The connection is broken.
+        case failed(Int32)
+    }
+
+    /// A non-blocking listening socket. `sharesPort` sets SO_REUSEPORT; every listener on the port must set it.
+    package static func listen(on address: SocketAddress, sharesPort: Bool) throws(Errno) -> Int32 {
+        try address.withResolved { (family, pointer, length) throws(Errno) in
+            let descriptor = try stream(family)
+            setOption(descriptor, SOL_SOCKET, SO_REUSEADDR, 1)
+            if sharesPort { setOption(descriptor, SOL_SOCKET, SO_REUSEPORT, 1) }
+            guard bind(descriptor, pointer, length) == 0, Glibc.listen(descriptor, 4_096) == 0 else {
+                let error = Errno.last("listen on \(address)")
+                close(descriptor)
+                throw error
+            }
+            return descriptor
+        }
+    }
+
+    /// Begins connecting; the socket is writable when that has ended, and ``pendingError(_:)`` tells how.
+    package static func connect(to address: SocketAddress) throws(Errno) -> Int32 {
+        try address.withResolved { (family, pointer, length) throws(Errno) in
+            let descriptor = try stream(family)
+            setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+            if Glibc.connect(descriptor, pointer, length) != 0, gavelcast_errno() != EINPROGRESS {
+                let error = Errno.last("connect to \(address)")
+                close(descriptor)
+                throw error
+            }
+            return descriptor
+        }
+    }
+
+    /// The error a finished connect or a broken socket holds; 0 when there is none.
+    package static func pendingError(_ descriptor: Int32) -> Int32 {
+        var code: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &code, &length)
+        return code
+    }
+
+    /// Accepts one connection, non-blocking and without Nagle's delay; `nil` when none waits.
+    package static func accept(_ listener: Int32) throws(Errno) -> Int32? {
+        let flags = Int32(gavelcast_nonblocking | gavelcast_cloexec)
+        let descriptor = accept4(listener, nil, nil, flags)
+        if descriptor >= 0 {
+            setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+            return descriptor
+        }
+        switch gavelcast_errno() {
+        case EAGAIN, EINTR, ECONNABORTED, EPROTO, ENETDOWN, EHOSTUNREACH, ENETUNREACH: return nil
+        default: throw .last("accept")
+        }
+    }
+
+    package static func setSendBuffer(_ descriptor: Int32, bytes: Int) {
+        setOption(descriptor, SOL_SOCKET, SO_SNDBUF, Int32(clamping: bytes))
+    }
+
+    package static func send(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> Outcome {
+        outcome(Glibc.send(descriptor, bytes.baseAddress, bytes.count, gavelcast_send_flags()))
+    }
+
+    package static func receive(_ descriptor: Int32, into buffer: UnsafeMutableRawBufferPointer) -> Outcome {
+        let count = recv(descriptor, buffer.baseAddress, buffer.count, 0)
+        return count == 0 ? .closed : outcome(count)
+    }
+
+    /// Tells the peer that nothing more comes.
+    package static func shutdownWriting(_ descriptor: Int32) {
+        _ = shutdown(descriptor, Int32(SHUT_WR))
+    }
+
+    package static func close(_ descriptor: Int32) {
+        let result = Glibc.close(descriptor)
+        precondition(result == 0 || gavelcast_errno() != EBADF, "close of descriptor \(descriptor)")
+    }
+
+    private static func stream(_ family: Int32) throws(Errno) -> Int32 {
+        let type = gavelcast_stream | gavelcast_nonblocking | gavelcast_cloexec
+        let descriptor = socket(family, Int32(type), 0)
+        guard descriptor >= 0 else { throw .last("socket") }
+        return descriptor
+    }
+
+    private static func setOption(_ descriptor: Int32, _ level: Int32, _ name: Int32, _ value: Int32) {
+        var value = value
+        let result = setsockopt(descriptor, level, name, &value, socklen_t(MemoryLayout<Int32>.size))
+        precondition(result == 0 || gavelcast_errno() != EBADF, "setsockopt on descriptor \(descriptor)")
+    }
+
+    private static func outcome(_ count: Int) -> Outcome {
+        if count > 0 { return .bytes(count) }
+        let code = gavelcast_errno()
+        switch code {
+        case EAGAIN, EINTR, ENOBUFS: return .wouldBlock
+        case EBADF, EFAULT, ENOTSOCK: preconditionFailure("socket call: errno \(code)")
+        default: return .failed(code)
+        }
+    }
+}
+
+/// The process's limit on open files.
+package enum DescriptorLimit {
+    /// Raises the soft limit to the hard one and returns it.
+    package static func raise() -> Int {
+        var limit = rlimit()
+        guard gavelcast_rlimit_descriptors(&limit) == 0 else { return 1_024 }
+        limit.rlim_cur = limit.rlim_max
+        _ = gavelcast_set_rlimit_descriptors(&limit)
+        _ = gavelcast_rlimit_descriptors(&limit)
+        return Int(clamping: limit.rlim_cur)
+    }
+}

@@ -1,0 +1,96 @@
+// A blocking client for threads that do one thing: the bid API's relay, and the tests that publish. Each call has a
+// time-out; after a failure the client is closed and the caller makes a new one.
+
+import CLinux
+import Glibc
+import Reactor
+
+package final class RedisClient {
+    package struct Failure: Error, CustomStringConvertible {
+        package let description: String
+    }
+
+    private let descriptor: Int32
+    private let codec = RedisCodec()
+    private let timeoutMilliseconds: Int32
+
+    /// Connects and greets.
+    /// - Parameter timeoutMilliseconds: for connecting, and then for each call.
+    package init(url: RedisURL, timeoutMilliseconds: Int32 = 2_000) throws(Failure) {
+        self.timeoutMilliseconds = timeoutMilliseconds
+        do throws(Errno) {
+            descriptor = try Sockets.connect(to: url.address)
+        } catch {
+            throw Failure(description: "\(error)")
+        }
+        try wait(POLLOUT)
+        let code = Sockets.pendingError(descriptor)
+        guard code == 0 else {
+            throw Failure(description: "\(Errno(code: code, call: "connect to \(url.address)"))")
+        }
+        for reply in try pipeline(url.greeting.map { $0.map { Array($0.utf8) } }) {
+            if case .error(let text) = reply { throw Failure(description: text) }
+        }
+    }
+
+    deinit {
+        close(descriptor)
+    }
+
+    package func call(_ arguments: String...) throws(Failure) -> RedisReply {
+        try pipeline([arguments.map { Array($0.utf8) }])[0]
+    }
+
+    package func call(_ arguments: [[UInt8]]) throws(Failure) -> RedisReply {
+        try pipeline([arguments])[0]
+    }
+
+    /// Sends all commands, then reads their replies in the same order.
+    package func pipeline(_ commands: [[[UInt8]]]) throws(Failure) -> [RedisReply] {
+        var output: [UInt8] = []
+        for command in commands { RedisCodec.append(command, to: &output) }
+        var written = 0
+        while written < output.count {
+            let outcome = output.withUnsafeBytes {
+                Sockets.send(descriptor, UnsafeRawBufferPointer(rebasing: $0[written...]))
+            }
+            switch outcome {
+            case .bytes(let count): written += count
+            case .wouldBlock: try wait(POLLOUT)
+            case .closed, .failed: throw Failure(description: "connection to Redis is broken")
+            }
+        }
+        var replies: [RedisReply] = []
+        while replies.count < commands.count { replies.append(try receive()) }
+        return replies
+    }
+
+    /// Waits for one reply or pushed message.
+    package func receive() throws(Failure) -> RedisReply {
+        var buffer = [UInt8](repeating: 0, count: 16_384)
+        do {
+            while true {
+                var result: RedisReply?
+                if try codec.next({ result = RedisReply($0) }), let result { return result }
+                try wait(POLLIN)
+                switch buffer.withUnsafeMutableBytes({ Sockets.receive(descriptor, into: $0) }) {
+                case .bytes(let count):
+                    try buffer.withUnsafeBytes { try codec.feed(.init(rebasing: $0[..<count])) }
+                case .wouldBlock: continue
+                case .closed, .failed: throw Failure(description: "connection to Redis is broken")
+                }
+            }
+        } catch let failure as Failure {
+            throw failure
+        } catch {
+            throw Failure(description: "\(error)")
+        }
+    }
+
+    private func wait(_ events: Int32) throws(Failure) {
+        var target = pollfd(fd: descriptor, events: Int16(events), revents: 0)
+        guard poll(&target, 1, timeoutMilliseconds) > 0 else {
+            throw Failure(description: "Redis did not answer within \(timeoutMilliseconds) ms")
+        }
+    }
+}

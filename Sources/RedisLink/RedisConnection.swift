@@ -1,0 +1,108 @@
+// One non-blocking connection to Redis inside a loop: bytes in and out, replies one by one. It decides nothing;
+// ``RedisLink`` tells it what to send and what a broken connection means.
+
+import CHiredis
+import Reactor
+
+final class RedisConnection {
+    enum Failure: Error, CustomStringConvertible {
+        case refused(Errno)
+        case broken(String)
+
+        var description: String {
+            switch self {
+            case .refused(let error): error.description
+            case .broken(let reason): reason
+            }
+        }
+    }
+
+    /// Output that Redis does not take beyond this breaks the connection.
+    private static let maximumOutputBytes = 32 << 20
+
+    let descriptor: Int32
+    private let token: UInt64
+    private let codec = RedisCodec()
+    private var output: [UInt8] = []
+    private var written = 0
+    private var waitsForWritable = true
+    private(set) var isConnected = false
+
+    init(address: SocketAddress, token: UInt64, poller: borrowing Poller) throws(Failure) {
+        do throws(Errno) {
+            descriptor = try Sockets.connect(to: address)
+            try poller.add(descriptor, [.readable, .writable], token: token)
+        } catch {
+            throw .refused(error)
+        }
+        self.token = token
+    }
+
+    /// Closes the socket; the object must not be used afterwards.
+    func close(poller: borrowing Poller) {
+        poller.remove(descriptor)
+        Sockets.close(descriptor)
+    }
+
+    func send(_ arguments: [[UInt8]]) {
+        RedisCodec.append(arguments, to: &output)
+    }
+
+    func send(_ arguments: [String]) {
+        RedisCodec.append(arguments, to: &output)
+    }
+
+    /// Notes that connecting has ended; throws when it failed.
+    func finishConnecting() throws(Failure) {
+        let code = Sockets.pendingError(descriptor)
+        guard code == 0 else { throw .refused(Errno(code: code, call: "connect")) }
+        isConnected = true
+    }
+
+    /// Reads what is there, at most `buffer.count` bytes a call, and gives each complete reply to `body`.
+    func receive(
+        into buffer: UnsafeMutableRawBufferPointer, _ body: (UnsafePointer<redisReply>) -> Void
+    ) throws(Failure) {
+        switch Sockets.receive(descriptor, into: buffer) {
+        case .wouldBlock: return
+        case .closed: throw .broken("connection closed by Redis")
+        case .failed(let code): throw .refused(Errno(code: code, call: "receive"))
+        case .bytes(let count):
+            do throws(RedisCodec.ProtocolError) {
+                try codec.feed(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+                while try codec.next(body) {}
+            } catch {
+                throw .broken("protocol error: \(error)")
+            }
+        }
+    }
+
+    /// Writes what waits, and asks the poller to say when more can be written.
+    func flush(poller: borrowing Poller) throws(Failure) {
+        guard isConnected else { return }
+        while written < output.count {
+            let outcome = output.withUnsafeBytes {
+                Sockets.send(descriptor, UnsafeRawBufferPointer(rebasing: $0[written...]))
+            }
+            switch outcome {
+            case .bytes(let count): written += count
+            case .closed: throw .broken("connection closed by Redis")
+            case .failed(let code): throw .refused(Errno(code: code, call: "send"))
+            case .wouldBlock:
+                guard output.count - written <= Self.maximumOutputBytes else {
+                    throw .broken("Redis takes nothing")
+                }
+                return wait(forWritable: true, poller)
+            }
+        }
+        output.removeAll(keepingCapacity: output.count <= 65_536)
+        written = 0
+        wait(forWritable: false, poller)
+    }
+
+    private func wait(forWritable wanted: Bool, _ poller: borrowing Poller) {
+        guard wanted != waitsForWritable else { return }
+        waitsForWritable = wanted
+        poller.modify(descriptor, wanted ? [.readable, .writable] : .readable, token: token)
+    }
+}

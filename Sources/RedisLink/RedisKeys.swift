@@ -1,0 +1,27 @@
+// The names of channels and keys in Redis, and which server an auction lives on.
+
+import COpenSSL
+
+package enum RedisKeys {
+    package static let channelPrefix = "auction:"
+
+    package static func channel(_ auctionID: String) -> String { channelPrefix + auctionID }
+    package static func state(_ auctionID: String) -> String { "{auction:\(auctionID)}:state" }
+    package static func log(_ auctionID: String) -> String { "{auction:\(auctionID)}:log" }
+    package static func userChannel(_ userID: String) -> String { "user:\(userID)" }
+
+    /// The index of the server, of `count`, that the auction or user `id` lives on: the highest rendezvous weight, the
+    /// first 8 bytes (big-endian) of SHA-256 of `<index>:<id>`.
+    package static func server(of id: String, count: Int) -> Int {
+        precondition(count > 0)
+        guard count > 1 else { return 0 }
+        return (0..<count).max { weight($0, id) < weight($1, id) } ?? 0
+    }
+
+    private static func weight(_ index: Int, _ id: String) -> UInt64 {
+        let text = Array("\(index):\(id)".utf8)
+        var digest = [UInt8](repeating: 0, count: Int(SHA256_DIGEST_LENGTH))
+        SHA256(text, text.count, &digest)
+        return digest[..<8].reduce(0) { $0 << 8 | UInt64($1) }
+    }
+}

@@ -1,0 +1,40 @@
+// What every program does before its own work: read the settings, answer --help and the like, or say in one line what
+// is wrong and exit.
+
+import Foundation
+
+package enum ProgramEntry {
+    /// The version of all three programs.
+    package static let version = "0.1.0"
+
+    /// Reads the settings of the running process. Returns only when the program is to run; otherwise it prints and
+    /// exits.
+    /// - Parameter check: turns the values into the program's configuration; throws what is wrong beyond the table.
+    package static func configure<Configuration>(
+        _ schema: SettingsSchema, _ check: (SettingsValues) throws(SettingsError) -> Configuration
+    ) -> Configuration {
+        let reader = SettingsReader(schema: schema) { try String(contentsOfFile: $0, encoding: .utf8) }
+        do throws(SettingsError) {
+            let invocation = try reader.read(
+                arguments: Array(CommandLine.arguments.dropFirst()),
+                environment: ProcessInfo.processInfo.environment)
+            switch invocation {
+            case .run(let values): return try check(values)
+            case .checkConfiguration(let values):
+                _ = try check(values)
+                print("\(schema.program): the configuration is valid")
+            case .showHelp: print(schema.help)
+            case .showVersion: print("\(schema.program) \(version)")
+            }
+            exit(0)
+        } catch {
+            fail(schema.program, error.description, status: error.exitStatus)
+        }
+    }
+
+    /// Prints one line on standard error and exits.
+    package static func fail(_ program: String, _ text: String, status: Int32) -> Never {
+        FileHandle.standardError.write(Data("\(program): \(text)\n".utf8))
+        exit(status)
+    }
+}

@@ -1,0 +1,210 @@
+// Reads a program's settings from flags, variables and a YAML file, in that order of strength, and checks each against
+// the table. Every refusal is one line that names the key and the reason.
+
+import Yams
+
+/// Why settings are refused.
+package struct SettingsError: Error, Equatable, CustomStringConvertible {
+    /// The exit status: 64 for a wrong command line, 78 for a wrong configuration (sysexits.h).
+    package let exitStatus: Int32
+    package let description: String
+
+    package static func usage(_ text: String) -> SettingsError {
+        SettingsError(exitStatus: 64, description: text)
+    }
+    package static func configuration(_ text: String) -> SettingsError {
+        SettingsError(exitStatus: 78, description: text)
+    }
+}
+
+/// What the command line asks for.
+package enum Invocation: Sendable {
+    case run(SettingsValues)
+    case checkConfiguration(SettingsValues)
+    case showHelp
+    case showVersion
+}
+
+/// Checked values by setting name. Asking for a name that is not in the table, or as another kind, traps.
+package struct SettingsValues: Sendable {
+    private var texts: [String: [String]]
+
+    fileprivate init(_ texts: [String: [String]]) {
+        self.texts = texts
+    }
+
+    /// The value; the empty string when there is none.
+    package func text(_ name: String) -> String { list(name).first ?? "" }
+    package func list(_ name: String) -> [String] {
+        guard let values = texts[name] else { preconditionFailure("no setting '\(name)'") }
+        return values
+    }
+    package func number(_ name: String) -> Int {
+        guard let number = Int(text(name)) else { preconditionFailure("setting '\(name)' is no number") }
+        return number
+    }
+    package func flag(_ name: String) -> Bool { text(name) == "true" }
+}
+
+package struct SettingsReader {
+    private let schema: SettingsSchema
+    private let readFile: (String) throws -> String
+
+    /// - Parameter readFile: returns a file's text; throws when it cannot be read.
+    package init(schema: SettingsSchema, readFile: @escaping (String) throws -> String) {
+        self.schema = schema
+        self.readFile = readFile
+    }
+
+    /// - Parameters:
+    ///   - arguments: the command line without the program's name.
+    ///   - environment: the process's variables.
+    package func read(
+        arguments: [String], environment: [String: String]
+    ) throws(SettingsError) -> Invocation {
+        var flags: [String: [String]] = [:]
+        var configurationPath: String?
+        var checksOnly = false
+        var rest = arguments[...]
+        while let argument = rest.popFirst() {
+            switch argument {
+            case "--help", "-h": return .showHelp
+            case "--version": return .showVersion
+            case "--check-config": checksOnly = true
+            default:
+                let (name, value) = try flag(argument, &rest)
+                if name == "config" {
+                    configurationPath = value
+                } else {
+                    flags[name, default: []].append(value)
+                }
+            }
+        }
+        for (name, values) in flags { try check(name, values, "--\(name)", SettingsError.usage) }
+        var texts: [String: [String]] = [:]
+        for setting in schema.settings {
+            texts[setting.name] = setting.defaultText.isEmpty ? [] : split(setting, setting.defaultText)
+        }
+        if let configurationPath { try texts.merge(file(configurationPath)) { $1 } }
+        for setting in schema.settings {
+            guard let text = environment[setting.variable], !text.isEmpty else { continue }
+            let values = split(setting, text)
+            try check(setting.name, values, setting.variable, SettingsError.configuration)
+            texts[setting.name] = values
+        }
+        texts.merge(flags) { $1 }
+        let values = SettingsValues(texts)
+        return checksOnly ? .checkConfiguration(values) : .run(values)
+    }
+
+    private func flag(
+        _ argument: String, _ rest: inout ArraySlice<String>
+    ) throws(SettingsError) -> (String, String) {
+        guard argument.hasPrefix("--") else { throw .usage("unexpected argument '\(argument)'; see --help") }
+        let parts = argument.dropFirst(2).split(
+            separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+        let name = String(parts[0])
+        guard name == "config" || schema.setting(named: name) != nil else {
+            throw .usage("unknown flag '--\(name)'; see --help")
+        }
+        if parts.count == 2 { return (name, String(parts[1])) }
+        if case .flag? = schema.setting(named: name)?.kind {
+            // `--flag` alone means true; `--flag false` is accepted as well.
+            if let next = rest.first, next == "true" || next == "false" { return (name, rest.removeFirst()) }
+            return (name, "true")
+        }
+        guard let value = rest.popFirst() else { throw .usage("--\(name): a value is missing") }
+        return (name, value)
+    }
+
+    private func file(_ path: String) throws(SettingsError) -> [String: [String]] {
+        let text: String
+        let root: Yams.Node?
+        do {
+            text = try readFile(path)
+        } catch {
+            throw .configuration("config: cannot read '\(path)'")
+        }
+        do {
+            root = try Yams.compose(yaml: text)
+        } catch {
+            let reason = "\(error)".split(separator: "\n").first ?? "syntax error"
+            throw .configuration("config: '\(path)' is no YAML: \(reason)")
+        }
+        guard let root else { return [:] }
+        guard let mapping = root.mapping else {
+            throw .configuration("config: '\(path)' must be a mapping of settings to values")
+        }
+        var texts: [String: [String]] = [:]
+        for (keyNode, valueNode) in mapping {
+            let key = keyNode.string ?? "?"
+            guard let setting = schema.setting(named: key) else {
+                throw .configuration("config: '\(path)' has the unknown key '\(key)'")
+            }
+            let values: [String]
+            if let sequence = valueNode.sequence {
+                guard case .list = setting.kind else {
+                    throw .configuration("\(key): takes one value, not a list")
+                }
+                values = sequence.compactMap(\.scalar?.string)
+                guard values.count == sequence.count else {
+                    throw .configuration("\(key): every element must be a plain value")
+                }
+            } else if let scalar = valueNode.scalar {
+                values = [scalar.string]
+            } else {
+                throw .configuration("\(key): must be a plain value")
+            }
+            try check(key, values, key, SettingsError.configuration)
+            texts[key] = values
+        }
+        return texts
+    }
+
+    private func split(_ setting: Setting, _ text: String) -> [String] {
+        guard case .list = setting.kind else { return [text] }
+        return text.split(separator: ",").map { String($0.trimmingPrefix(" ")) }
+    }
+
+    private func check(
+        _ name: String, _ values: [String], _ shownName: String, _ error: (String) -> SettingsError
+    ) throws(SettingsError) {
+        guard let setting = schema.setting(named: name) else { return }
+        if case .list = setting.kind { return }
+        guard values.count == 1, let value = values.first else {
+            throw error("\(shownName): is given \(values.count) times; it takes one value")
+        }
+        switch setting.kind {
+        case .text, .list: break
+        case .flag:
+            guard value == "true" || value == "false" else {
+                throw error("\(shownName): '\(value)' is not true or false")
+            }
+        case .number(let range):
+            guard let number = Int(value) else { throw error("\(shownName): '\(value)' is no whole number") }
+            guard range.contains(number) else {
+                throw error("\(shownName): \(number) is not within \(range.lowerBound)…\(range.upperBound)")
+            }
+        case .choice(let choices):
+            guard choices.contains(value) else {
+                throw error("\(shownName): '\(value)' is none of \(choices.joined(separator: ", "))")
+            }
+        case .address:
+            guard Self.isAddress(value) else { throw error("\(shownName): '\(value)' is no HOST:PORT") }
+        case .file:
+            do { _ = try readFile(value) } catch { throw self.unreadable(shownName, value, error) }
+        }
+    }
+
+    private func unreadable(_ name: String, _ path: String, _ reason: any Error) -> SettingsError {
+        .configuration("\(name): cannot read '\(path)'")
+    }
+
+    private static func isAddress(_ text: String) -> Bool {
+        guard let colon = text.lastIndex(of: ":"), UInt16(text[text.index(after: colon)...]) != nil else {
+            return false
+        }
+        let host = text[..<colon]
+        return !host.contains(":") || (host.hasPrefix("[") && host.hasSuffix("]"))
+    }
+}
