@@ -1,0 +1,52 @@
+// Auctions begin and end by the database's clock. A row that another bid API is just ending is skipped, so any number
+// may run; a row that a bid holds is waited for, because its end may be moving.
+
+package import AuctionEvents
+import Bidding
+
+package enum AuctionClock {
+    /// Auctions decided in one transaction.
+    private static let batch = 500
+
+    /// Starts and ends what is due; returns the auctions that changed. Call again at once when it returned a full batch.
+    package static func tick(_ connection: PostgresConnection) throws(DatabaseError) -> [AuctionID] {
+        let due = try connection.query(
+            """
+            (SELECT 1 FROM auctions WHERE status = 'active' AND ends_at <= clock_timestamp() LIMIT 1)
+            UNION ALL
+            (SELECT 1 FROM auctions WHERE status = 'scheduled' AND starts_at <= clock_timestamp() LIMIT 1)
+            """)
+        guard !due.isEmpty else { return [] }
+        let started = try decide(connection, "a.status = 'scheduled' AND a.starts_at <= clock_timestamp()") {
+            auction, _ in auction.start()
+        }
+        let ended = try decide(connection, "a.status = 'active' AND a.ends_at <= clock_timestamp()") {
+            auction, now in auction.end(at: now)
+        }
+        return started + ended
+    }
+
+    private static func decide(
+        _ connection: PostgresConnection, _ condition: String, _ body: (inout Auction, Timestamp) -> Void
+    ) throws(DatabaseError) -> [AuctionID] {
+        try connection.transaction { () throws(DatabaseError) in
+            let locked = try connection.pipeline([
+                AuctionRecords.locking(
+                    "\(condition) ORDER BY a.ends_at LIMIT \(batch) FOR UPDATE SKIP LOCKED", []),
+                Statement("SELECT \(PostgresText.milliseconds("clock_timestamp()"))"),
+            ])
+            guard !locked[0].isEmpty else { return [] }
+            let now = Timestamp(milliseconds: locked[1].integer(0, 0))
+            let ids = (0..<locked[0].count).compactMap { AuctionID(locked[0].text($0, 0)) }
+            let top = AuctionRecords.groupedTopBids(try connection.pipeline([AuctionRecords.topBids(ids)])[0])
+            let changes = (0..<locked[0].count).map { row -> AuctionChange in
+                var auction = AuctionRecords.auction(
+                    locked[0], row, topBids: top[locked[0].text(row, 0)] ?? [])
+                body(&auction, now)
+                return AuctionChange(auction, at: now)
+            }
+            _ = try connection.pipeline(AuctionRecords.writing(changes))
+            return ids
+        }
+    }
+}

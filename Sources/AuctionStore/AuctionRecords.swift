@@ -1,0 +1,328 @@
+// Auctions in the database: the row as the rules' value, creating, reading and listing.
+
+package import AuctionEvents
+package import Bidding
+
+/// An auction with what the rules do not need.
+package struct AuctionRecord: Sendable {
+    package let auction: Auction
+    package let seller: String
+    package let description: String
+    package let category: String
+    package let imageURLs: [String]
+    package let startsAt: Timestamp
+    /// The database's clock at the read.
+    package let readAt: Timestamp
+}
+
+/// A new auction as its seller wants it.
+package struct AuctionDraft: Sendable {
+    package let id: AuctionID
+    package let sellerID: String
+    package let title: String
+    package let description: String
+    package let category: String
+    package let currency: String
+    package let imageURLs: [String]
+    package let startingPrice: Money
+    package let reservePrice: Money?
+    package let increments: IncrementTable
+    /// `nil`: now.
+    package let startsAt: Timestamp?
+    package let end: End
+
+    package enum End: Sendable {
+        case at(Timestamp)
+        /// Milliseconds after the start.
+        case after(milliseconds: Int64)
+    }
+
+    package init(
+        id: AuctionID, sellerID: String, title: String, description: String, category: String,
+        currency: String,
+        imageURLs: [String], startingPrice: Money, reservePrice: Money?, increments: IncrementTable,
+        startsAt: Timestamp?, end: End
+    ) {
+        self.id = id
+        self.sellerID = sellerID
+        self.title = title
+        self.description = description
+        self.category = category
+        self.currency = currency
+        self.imageURLs = imageURLs
+        self.startingPrice = startingPrice
+        self.reservePrice = reservePrice
+        self.increments = increments
+        self.startsAt = startsAt
+        self.end = end
+    }
+}
+
+/// Which auctions to list, and from where.
+package struct AuctionListing: Sendable {
+    package enum Order: String, Sendable, CaseIterable {
+        case endingSoon = "ending_soon"
+        case trending
+        case newest
+    }
+
+    package var status: AuctionStatus?
+    package var category: String?
+    /// Words to be found in the title.
+    package var text: String?
+    package var order = Order.endingSoon
+    /// 1…100
+    package var limit = 20
+    package var offset = 0
+
+    package init() {}
+}
+
+package enum AuctionRecords {
+    /// The latest end of an auction after its start, in milliseconds: 90 days.
+    package static let maximumDurationMilliseconds: Int64 = 90 * 86_400_000
+
+    private static let auctionColumns = """
+        a.auction_id, a.seller_id, a.title, a.currency, a.starting_price, a.reserve_price, a.increments, a.status,
+        \(PostgresText.milliseconds("a.ends_at")), a.leader_id, a.current_price, a.bid_count, a.seq
+        """
+
+    // MARK: Reading
+
+    package static func find(
+        _ connection: PostgresConnection, _ id: AuctionID
+    ) throws(DatabaseError) -> AuctionRecord? {
+        let rows = try connection.pipeline([
+            Statement(recordQuery("a.auction_id = $1"), [id.text]), topBids([id]),
+        ])
+        guard !rows[0].isEmpty else { return nil }
+        return record(rows[0], 0, topBids: groupedTopBids(rows[1]))
+    }
+
+    /// The auctions of one page; ask for one more than is shown to learn whether there is a next page.
+    package static func list(
+        _ connection: PostgresConnection, _ listing: AuctionListing
+    ) throws(DatabaseError) -> [AuctionRecord] {
+        let order =
+            switch listing.order {
+            case .endingSoon: "a.ends_at, a.auction_id"
+            case .trending: "a.bid_count DESC, a.auction_id"
+            case .newest: "a.created_at DESC, a.auction_id"
+            }
+        let filter = """
+            a.auction_id NOT LIKE 'prv\\_%' AND ($1::text IS NULL OR a.status = $1)
+            AND ($2::text IS NULL OR a.category = $2)
+            AND ($3::text IS NULL OR position(lower($3) IN lower(a.title)) > 0)
+            """
+        let rows = try connection.query(
+            recordQuery(filter) + " ORDER BY \(order) LIMIT $4::bigint OFFSET $5::bigint",
+            [
+                listing.status?.rawValue, listing.category, listing.text, "\(listing.limit)",
+                "\(listing.offset)",
+            ])
+        let ids = (0..<rows.count).compactMap { AuctionID(rows.text($0, 0)) }
+        let top = groupedTopBids(try connection.pipeline([topBids(ids)])[0])
+        return (0..<rows.count).map { record(rows, $0, topBids: top) }
+    }
+
+    private static func recordQuery(_ condition: String) -> String {
+        """
+        SELECT \(auctionColumns), l.username, s.username, a.description, a.category, array_to_json(a.image_urls),
+            \(PostgresText.milliseconds("a.starts_at")), \(PostgresText.milliseconds("clock_timestamp()"))
+        FROM auctions a JOIN users s ON s.user_id = a.seller_id LEFT JOIN users l ON l.user_id = a.leader_id
+        WHERE \(condition)
+        """
+    }
+
+    private static func record(
+        _ rows: Rows, _ row: Int, topBids: [String: [TopBid]]
+    ) -> AuctionRecord {
+        AuctionRecord(
+            auction: auction(rows, row, leaderName: rows[row, 13], topBids: topBids[rows.text(row, 0)] ?? []),
+            seller: rows.text(row, 14), description: rows.text(row, 15), category: rows.text(row, 16),
+            imageURLs: strings(inJSONArray: rows.text(row, 17)),
+            startsAt: Timestamp(milliseconds: rows.integer(row, 18)),
+            readAt: Timestamp(milliseconds: rows.integer(row, 19)))
+    }
+
+    // MARK: The locked row
+
+    /// Locks rows for a decision; `condition` may use the parameters.
+    static func locking(_ condition: String, _ parameters: [String?]) -> Statement {
+        Statement(
+            """
+            SELECT \(auctionColumns), (SELECT username FROM users WHERE user_id = a.leader_id)
+            FROM auctions a WHERE \(condition)
+            """, parameters)
+    }
+
+    static func auction(_ rows: Rows, _ row: Int, topBids: [TopBid]) -> Auction {
+        auction(rows, row, leaderName: rows[row, 13], topBids: topBids)
+    }
+
+    private static func auction(_ rows: Rows, _ row: Int, leaderName: String?, topBids: [TopBid]) -> Auction {
+        guard let id = AuctionID(rows.text(row, 0)), let status = AuctionStatus(rawValue: rows.text(row, 7)),
+            let increments = IncrementTable(stored: rows.text(row, 6))
+        else { preconditionFailure("auction row \(rows.text(row, 0)) is not as it was written") }
+        let leader = rows[row, 9].map {
+            Auction.Leader(
+                userID: $0, username: leaderName ?? "", amount: Money(cents: rows.integer(row, 10)))
+        }
+        return Auction(
+            id: id, sellerID: rows.text(row, 1), title: rows.text(row, 2), currency: rows.text(row, 3),
+            startingPrice: Money(cents: rows.integer(row, 4)),
+            reservePrice: rows[row, 5].flatMap { Int64($0) }.map { Money(cents: $0) }, increments: increments,
+            status: status, endsAt: Timestamp(milliseconds: rows.integer(row, 8)), leader: leader,
+            bidCount: Int(rows.integer(row, 11)), sequence: SequenceNumber(rows.integer(row, 12)),
+            topBids: topBids)
+    }
+
+    /// The highest bids of each auction: amounts rise strictly, so the last by sequence are the highest.
+    static func topBids(_ ids: [AuctionID]) -> Statement {
+        Statement(
+            """
+            SELECT t.auction_id, b.bidder, b.amount, \(PostgresText.milliseconds("b.bid_at"))
+            FROM unnest($1::text[]) AS t (auction_id) CROSS JOIN LATERAL (
+                SELECT bidder, amount, bid_at, seq FROM bids WHERE auction_id = t.auction_id
+                ORDER BY seq DESC LIMIT \(AuctionState.topBidLimit)) b
+            ORDER BY t.auction_id, b.seq DESC
+            """, [PostgresText.array(ids.map(\.text))])
+    }
+
+    static func groupedTopBids(_ rows: Rows) -> [String: [TopBid]] {
+        var grouped: [String: [TopBid]] = [:]
+        for row in 0..<rows.count {
+            grouped[rows.text(row, 0), default: []].append(
+                TopBid(
+                    bidder: rows.text(row, 1), amount: Money(cents: rows.integer(row, 2)),
+                    bidAt: Timestamp(milliseconds: rows.integer(row, 3))))
+        }
+        return grouped
+    }
+
+    // MARK: Writing
+
+    /// Why a draft cannot become an auction; only the database's clock can tell.
+    package enum DraftFault: Error, Sendable {
+        case endsBeforeStart
+        case startsInThePast
+        case tooLong
+    }
+
+    /// Inserts the auction with its outbox row, so that its state reaches Redis.
+    package static func insert(
+        _ connection: PostgresConnection, _ draft: AuctionDraft
+    ) throws(DatabaseError) -> Result<AuctionRecord, DraftFault> {
+        let rows = try connection.query("SELECT \(PostgresText.milliseconds("clock_timestamp()"))")
+        let now = Timestamp(milliseconds: rows.integer(0, 0))
+        let startsAt = draft.startsAt ?? now
+        let endsAt =
+            switch draft.end {
+            case .at(let time): time
+            case .after(let milliseconds): Timestamp(milliseconds: startsAt.milliseconds + milliseconds)
+            }
+        // A clock that is a little behind ours must not refuse "now".
+        guard startsAt.milliseconds > now.milliseconds - 60_000 else { return .failure(.startsInThePast) }
+        guard endsAt > startsAt, endsAt > now else { return .failure(.endsBeforeStart) }
+        guard endsAt.milliseconds - startsAt.milliseconds <= maximumDurationMilliseconds else {
+            return .failure(.tooLong)
+        }
+        let auction = Auction(
+            id: draft.id, sellerID: draft.sellerID, title: draft.title, currency: draft.currency,
+            startingPrice: draft.startingPrice, reservePrice: draft.reservePrice,
+            increments: draft.increments,
+            status: startsAt > now ? .scheduled : .active, endsAt: endsAt)
+        try connection.transaction { () throws(DatabaseError) in
+            _ = try connection.pipeline([
+                insertStatement(draft, auction, startsAt: startsAt),
+                Statement("INSERT INTO outbox (auction_id, seq, event) VALUES ($1, 0, '')", [draft.id.text]),
+            ])
+        }
+        guard let record = try find(connection, draft.id) else {
+            throw .unavailable("the new auction was not found again")
+        }
+        return .success(record)
+    }
+
+    private static func insertStatement(
+        _ draft: AuctionDraft, _ auction: Auction, startsAt: Timestamp
+    ) -> Statement {
+        Statement(
+            """
+            INSERT INTO auctions (auction_id, seller_id, title, description, category, currency, image_urls,
+                starting_price, reserve_price, increments, starts_at, ends_at, status, current_price, state)
+            VALUES ($1, $2, $3, $4, $5, $6, $7::text[], $8::bigint, $9::bigint, $10, \(PostgresText.time("$11")),
+                \(PostgresText.time("$12")), $13, $8::bigint, $14)
+            """,
+            [
+                draft.id.text, draft.sellerID, draft.title, draft.description, draft.category, draft.currency,
+                PostgresText.array(draft.imageURLs), "\(draft.startingPrice.cents)",
+                draft.reservePrice.map { "\($0.cents)" }, draft.increments.stored, "\(startsAt.milliseconds)",
+                "\(auction.endsAt.milliseconds)", auction.status.rawValue,
+                String(decoding: auction.state.encoded(sequence: 0), as: UTF8.self),
+            ])
+    }
+
+    /// Writes back what the rules decided: rows of `auctions` and `outbox`. For many auctions at once.
+    static func writing(_ changes: [AuctionChange]) -> [Statement] {
+        let events = changes.flatMap { change in change.events.map { (change.auction.id.text, $0) } }
+        let auctions = changes.map(\.auction)
+        return [
+            Statement(
+                """
+                INSERT INTO outbox (auction_id, seq, event)
+                SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])
+                """,
+                [
+                    PostgresText.array(events.map(\.0)),
+                    PostgresText.array(events.map { Int64($0.1.sequence) }),
+                    PostgresText.array(events.map(\.1.json)),
+                ]),
+            Statement(
+                """
+                UPDATE auctions a SET status = c.status, ends_at = \(PostgresText.time("c.ends_at")),
+                    leader_id = c.leader_id, current_price = c.current_price, bid_count = c.bid_count, seq = c.seq,
+                    state = c.state
+                FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::integer[],
+                    $7::bigint[], $8::text[])
+                    AS c (auction_id, status, ends_at, leader_id, current_price, bid_count, seq, state)
+                WHERE a.auction_id = c.auction_id
+                """,
+                [
+                    PostgresText.array(auctions.map(\.id.text)),
+                    PostgresText.array(auctions.map(\.status.rawValue)),
+                    PostgresText.array(auctions.map(\.endsAt.milliseconds)),
+                    PostgresText.array(auctions.map { $0.leader?.userID }),
+                    PostgresText.array(auctions.map(\.currentPrice.cents)),
+                    PostgresText.array(auctions.map { Int64($0.bidCount) }),
+                    PostgresText.array(auctions.map { Int64($0.sequence) }),
+                    PostgresText.array(
+                        auctions.map {
+                            String(decoding: $0.state.encoded(sequence: $0.sequence), as: UTF8.self)
+                        }),
+                ]),
+        ]
+    }
+
+    /// The strings of a JSON array as PostgreSQL writes it, for values that were checked to need no escapes.
+    private static func strings(inJSONArray text: String) -> [String] {
+        text.dropFirst().dropLast().split(separator: ",").map { String($0.dropFirst().dropLast()) }
+    }
+}
+
+/// A decided auction and the events that say so.
+struct AuctionChange {
+    let auction: Auction
+    let events: [(sequence: SequenceNumber, json: String)]
+
+    init(_ auction: Auction, at time: Timestamp) {
+        var auction = auction
+        events = auction.takeEvents().map { entry in
+            (
+                entry.sequence,
+                entry.event.encoded(auctionID: auction.id, sequence: entry.sequence, serverTime: time)
+            )
+        }
+        self.auction = auction
+    }
+}

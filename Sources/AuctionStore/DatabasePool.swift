@@ -1,0 +1,132 @@
+// Blocking connections on threads of their own, and a bounded queue of jobs before them. The async side of the bid API
+// waits for a job's result; it never blocks.
+
+import Dispatch
+import Foundation
+import Synchronization
+
+package final class DatabasePool: Sendable {
+    package typealias Job = @Sendable (borrowing Access) -> Void
+
+    /// What a job gets: a connection, or why there is none.
+    package struct Access: ~Copyable {
+        fileprivate let slot: Slot
+
+        /// Runs `body` on the thread's connection, which is made first if need be.
+        package func use<Result>(
+            _ body: (PostgresConnection) throws(DatabaseError) -> Result
+        ) throws(DatabaseError) -> Result {
+            let connection = try slot.connect()
+            defer { slot.discardIfBroken() }
+            return try body(connection)
+        }
+    }
+
+    /// A thread's connection. Confined to that thread.
+    fileprivate final class Slot {
+        private let url: String
+        private let prepare: @Sendable (PostgresConnection) throws(DatabaseError) -> Void
+        private var connection: PostgresConnection?
+
+        init(
+            url: String, prepare: @escaping @Sendable (PostgresConnection) throws(DatabaseError) -> Void
+        ) {
+            self.url = url
+            self.prepare = prepare
+        }
+
+        func connect() throws(DatabaseError) -> PostgresConnection {
+            // One that the server closed while it lay idle would cost the next caller an error.
+            if let connection, connection.isStillOpen { return connection }
+            let new = try PostgresConnection(url: url)
+            try prepare(new)
+            connection = new
+            return new
+        }
+
+        func discardIfBroken() {
+            if connection?.isBroken == true { connection = nil }
+        }
+    }
+
+    private struct State {
+        var jobs: [Job] = []
+        var isClosed = false
+    }
+
+    private let state = Mutex(State())
+    private let available = DispatchSemaphore(value: 0)
+    private let finished = DispatchGroup()
+    private let jobLimit: Int
+
+    /// - Parameters:
+    ///   - threads: connections.
+    ///   - jobLimit: the most jobs that wait.
+    ///   - prepare: called with each new connection before its first use.
+    package init(
+        url: String, threads: Int, jobLimit: Int,
+        prepare: @escaping @Sendable (PostgresConnection) throws(DatabaseError) -> Void
+    ) {
+        self.jobLimit = jobLimit
+        for index in 0..<threads {
+            finished.enter()
+            let thread = Thread { [self] in
+                work(Slot(url: url, prepare: prepare))
+                finished.leave()
+            }
+            thread.name = "database-\(index)"
+            thread.start()
+        }
+    }
+
+    /// Queues a job; false when too many wait or the pool is closed.
+    package func submit(_ job: @escaping Job) -> Bool {
+        let accepted = state.withLock { state in
+            guard !state.isClosed, state.jobs.count < jobLimit else { return false }
+            state.jobs.append(job)
+            return true
+        }
+        if accepted { available.signal() }
+        return accepted
+    }
+
+    /// Runs `body` on a connection and returns its result.
+    package func run<Result: Sendable>(
+        _ body: @escaping @Sendable (PostgresConnection) throws(DatabaseError) -> Result
+    ) async throws(DatabaseError) -> Result {
+        let outcome: Swift.Result<Result, DatabaseError> = await withCheckedContinuation { continuation in
+            let accepted = submit { access in
+                do throws(DatabaseError) {
+                    continuation.resume(returning: .success(try access.use(body)))
+                } catch {
+                    continuation.resume(returning: .failure(error))
+                }
+            }
+            if !accepted { continuation.resume(returning: .failure(.unavailable("too many requests wait"))) }
+        }
+        return try outcome.get()
+    }
+
+    /// Lets queued jobs finish, then ends the threads and waits for them. Blocks.
+    package func close() {
+        state.withLock { $0.isClosed = true }
+        available.signal()
+        finished.wait()
+    }
+
+    private func work(_ slot: Slot) {
+        while true {
+            available.wait()
+            let (job, isOver) = state.withLock { state in
+                (state.jobs.isEmpty ? nil : state.jobs.removeFirst(), state.isClosed)
+            }
+            if let job {
+                job(Access(slot: slot))
+            } else if isOver {
+                // Wakes the next thread, which ends in the same way.
+                available.signal()
+                return
+            }
+        }
+    }
+}

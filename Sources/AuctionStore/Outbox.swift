@@ -1,0 +1,124 @@
+// The events that wait to be published, and those kept so that a Redis that lost its data can be filled again.
+
+package import AuctionEvents
+
+/// Consecutive events of one auction on their way to Redis.
+package struct Publication: Sendable {
+    package let auctionID: String
+    /// The sequence number of the first of ``events``; with no events, one more than the state's.
+    package let first: SequenceNumber
+    package let events: [String]
+    /// The state at the last event; `nil` when more events follow that are not part of this publication.
+    package let state: String?
+    /// Whether the auction is over, so that Redis may forget it in time.
+    package let isOver: Bool
+
+    package var last: SequenceNumber { first + SequenceNumber(events.count) - 1 }
+}
+
+package enum Outbox {
+    /// Auctions read in one go, and events of each.
+    private static let auctionsPerRead = 200
+    private static let eventsPerRead = 500
+    /// As many events of an auction as Redis' log keeps.
+    package static let kept = 1_024
+
+    /// What waits to be published of the auctions after `cursor`, in (auction, seq) order.
+    package static func pending(
+        _ connection: PostgresConnection, after cursor: String
+    ) throws(DatabaseError) -> [Publication] {
+        // One statement, so that states and events are of one moment.
+        let rows = try connection.query(
+            """
+            SELECT a.auction_id, a.seq, a.status, a.state, o.seq, o.event
+            FROM (SELECT DISTINCT auction_id FROM outbox WHERE published_at IS NULL AND auction_id > $1
+                ORDER BY auction_id LIMIT \(auctionsPerRead)) w
+            JOIN auctions a USING (auction_id)
+            CROSS JOIN LATERAL (SELECT seq, event FROM outbox WHERE auction_id = a.auction_id
+                AND published_at IS NULL ORDER BY seq LIMIT \(eventsPerRead)) o
+            ORDER BY a.auction_id, o.seq
+            """, [cursor])
+        return publications(rows)
+    }
+
+    /// Notes that events up to `sequence` are in Redis.
+    package static func markPublished(
+        _ connection: PostgresConnection, _ published: [(auctionID: String, sequence: SequenceNumber)]
+    ) throws(DatabaseError) {
+        try connection.query(
+            """
+            UPDATE outbox o SET published_at = now()
+            FROM unnest($1::text[], $2::bigint[]) AS p (auction_id, seq)
+            WHERE o.auction_id = p.auction_id AND o.seq <= p.seq AND o.published_at IS NULL
+            """,
+            [
+                PostgresText.array(published.map(\.auctionID)),
+                PostgresText.array(published.map { Int64($0.sequence) }),
+            ])
+    }
+
+    /// The auctions that are running or to come, after `cursor` in order of their ids, with their states only.
+    package static func live(
+        _ connection: PostgresConnection, after cursor: String, limit: Int
+    ) throws(DatabaseError) -> [Publication] {
+        let rows = try connection.query(
+            """
+            SELECT auction_id, seq, state FROM auctions
+            WHERE status IN ('scheduled', 'active') AND auction_id > $1 ORDER BY auction_id LIMIT $2::bigint
+            """, [cursor, "\(limit)"])
+        return (0..<rows.count).map { row in
+            Publication(
+                auctionID: rows.text(row, 0), first: SequenceNumber(rows.integer(row, 1)) + 1, events: [],
+                state: rows.text(row, 2), isOver: false)
+        }
+    }
+
+    /// The last events of an auction, as many as Redis keeps, and its state; and the first that was never published.
+    package static func refill(
+        _ connection: PostgresConnection, auctionID: String
+    ) throws(DatabaseError) -> (publication: Publication, firstUnpublished: SequenceNumber)? {
+        let rows = try connection.query(
+            """
+            SELECT a.auction_id, a.seq, a.status, a.state, o.seq, o.event,
+                (SELECT min(seq) FROM outbox WHERE auction_id = a.auction_id AND published_at IS NULL AND seq > 0)
+            FROM auctions a JOIN outbox o USING (auction_id)
+            WHERE a.auction_id = $1 AND o.seq > a.seq - \(kept) ORDER BY o.seq
+            """, [auctionID])
+        guard let publication = publications(rows).first else { return nil }
+        let unpublished = rows[0, 6].flatMap { UInt64($0) } ?? publication.last + 1
+        return (publication, unpublished)
+    }
+
+    /// Forgets published events that neither Redis nor a refill needs any more.
+    package static func prune(_ connection: PostgresConnection) throws(DatabaseError) {
+        try connection.query(
+            """
+            DELETE FROM outbox o USING auctions a
+            WHERE o.auction_id = a.auction_id AND o.published_at < now() - interval '1 minute'
+            AND (o.seq <= a.seq - \(kept)
+                OR (a.status NOT IN ('scheduled', 'active') AND a.ends_at < now() - interval '1 day'))
+            """)
+    }
+
+    /// Groups rows of (auction, seq, status, state, event's seq, event) by auction.
+    private static func publications(_ rows: Rows) -> [Publication] {
+        var publications: [Publication] = []
+        var row = 0
+        while row < rows.count {
+            let auctionID = rows.text(row, 0)
+            let sequence = SequenceNumber(rows.integer(row, 1))
+            let start = row
+            while row < rows.count, rows.text(row, 0) == auctionID { row += 1 }
+            // Row 0 stands for the creation: a state without event.
+            let events = (start..<row).filter { rows.integer($0, 4) > 0 }
+            let first = events.first.map { SequenceNumber(rows.integer($0, 4)) } ?? sequence + 1
+            let last = first + SequenceNumber(events.count) - 1
+            let status = AuctionStatus(rawValue: rows.text(start, 2))
+            publications.append(
+                Publication(
+                    auctionID: auctionID, first: first, events: events.map { rows.text($0, 5) },
+                    state: last == sequence ? rows.text(start, 3) : nil, isOver: status?.isOver ?? false))
+        }
+        return publications
+    }
+}

@@ -1,0 +1,241 @@
+// One blocking libpq connection, used by one thread at a time. Statements are prepared on first use; several can go in
+// one round trip (libpq's pipeline mode).
+
+import CLibPQ
+
+/// Why the database did not do what was asked.
+package enum DatabaseError: Error, Sendable, CustomStringConvertible {
+    /// It cannot be reached, was lost, or is too busy: nothing is known of the outcome; may be tried again.
+    case unavailable(String)
+    /// A unique constraint, by name.
+    case conflict(constraint: String)
+    /// Anything else the server refused: a defect of ours.
+    case refused(sqlState: String, message: String)
+
+    package var description: String {
+        switch self {
+        case .unavailable(let reason): "database unavailable: \(reason)"
+        case .conflict(let constraint): "conflict with \(constraint)"
+        case .refused(let sqlState, let message): "\(sqlState): \(message)"
+        }
+    }
+}
+
+/// One statement and its parameters in text form.
+package struct Statement: Sendable {
+    package let sql: String
+    package let parameters: [String?]
+
+    package init(_ sql: String, _ parameters: [String?] = []) {
+        self.sql = sql
+        self.parameters = parameters
+    }
+}
+
+/// The rows of one result, every value as text.
+package struct Rows: Sendable {
+    private let values: [[String?]]
+
+    fileprivate init(_ values: [[String?]]) {
+        self.values = values
+    }
+
+    package var count: Int { values.count }
+    package var isEmpty: Bool { values.isEmpty }
+    package subscript(row: Int, column: Int) -> String? { values[row][column] }
+    /// A column that the schema declares NOT NULL.
+    package func text(_ row: Int, _ column: Int) -> String { values[row][column] ?? "" }
+    package func integer(_ row: Int, _ column: Int) -> Int64 {
+        guard let value = values[row][column].flatMap({ Int64($0) }) else {
+            preconditionFailure("column \(column) is no integer")
+        }
+        return value
+    }
+}
+
+package final class PostgresConnection {
+    /// Server-side bounds on every statement, and connection bounds.
+    private static let options =
+        "-c statement_timeout=10000 -c lock_timeout=3000 -c idle_in_transaction_session_timeout=10000 -c TimeZone=UTC"
+
+    // SAFETY: made in init, finished in deinit, used by the one thread that owns this object.
+    private let connection: OpaquePointer
+    private var prepared: [String: String] = [:]
+    /// After a lost connection nothing more may be asked of it.
+    package private(set) var isBroken = false
+
+    /// Connects; waits at most 2 s for each address.
+    package init(url: String) throws(DatabaseError) {
+        let keys: [String] = ["dbname", "connect_timeout", "options", "fallback_application_name"]
+        let values: [String] = [url, "2", Self.options, "gavelcast-bidapi"]
+        let pointer = Self.withCStrings(keys.map { $0 }) { keys in
+            Self.withCStrings(values.map { $0 }) { values in
+                // 1: `dbname` is a whole connection string.
+                PQconnectdbParams(keys, values, 1)
+            }
+        }
+        guard let pointer else { throw .unavailable("out of memory") }
+        guard PQstatus(pointer) == CONNECTION_OK else {
+            let message = Self.trimmed(PQerrorMessage(pointer))
+            PQfinish(pointer)
+            throw .unavailable(message)
+        }
+        connection = pointer
+        // Notices (such as "already exists, skipping") are no news.
+        PQsetNoticeProcessor(connection, { _, _ in }, nil)
+    }
+
+    deinit {
+        PQfinish(connection)
+    }
+
+    /// Whether the server has not closed the connection meanwhile. Asks the socket, not the server.
+    package var isStillOpen: Bool {
+        !isBroken && PQconsumeInput(connection) == 1 && PQstatus(connection) == CONNECTION_OK
+    }
+
+    /// Runs SQL text without parameters, of several statements if need be.
+    package func script(_ sql: String) throws(DatabaseError) {
+        _ = try rows(PQexec(connection, sql))
+    }
+
+    @discardableResult
+    package func query(_ sql: String, _ parameters: [String?] = []) throws(DatabaseError) -> Rows {
+        try pipeline([Statement(sql, parameters)])[0]
+    }
+
+    /// Runs the statements in one round trip. When one fails, the rest are skipped and its error is thrown.
+    package func pipeline(_ statements: [Statement]) throws(DatabaseError) -> [Rows] {
+        for statement in statements { try prepare(statement.sql) }
+        guard PQenterPipelineMode(connection) == 1 else { throw lost() }
+        for statement in statements {
+            let sent = Self.withCStrings(statement.parameters) { values in
+                PQsendQueryPrepared(
+                    connection, prepared[statement.sql], Int32(statement.parameters.count), values, nil, nil,
+                    0)
+            }
+            guard sent == 1 else { throw lost() }
+        }
+        guard PQpipelineSync(connection) == 1 else { throw lost() }
+        var results: [Rows] = []
+        var failure: DatabaseError?
+        for _ in statements {
+            do throws(DatabaseError) {
+                guard let result = PQgetResult(connection) else { throw lost() }
+                results.append(try rows(result))
+            } catch {
+                if failure == nil { failure = error }
+                if isBroken { throw error }
+            }
+            // The end of this statement's results.
+            if let extra = PQgetResult(connection) { PQclear(extra) }
+        }
+        if let sync = PQgetResult(connection) { PQclear(sync) }
+        guard PQexitPipelineMode(connection) == 1 else { throw lost() }
+        if let failure { throw failure }
+        return results
+    }
+
+    /// Runs `body` between BEGIN and COMMIT; on an error everything is rolled back.
+    package func transaction<Result>(
+        _ body: () throws(DatabaseError) -> Result
+    ) throws(DatabaseError) -> Result {
+        try query("BEGIN")
+        do throws(DatabaseError) {
+            let result = try body()
+            try query("COMMIT")
+            return result
+        } catch {
+            rollBack()
+            throw error
+        }
+    }
+
+    /// Ends a transaction that must not be committed; when that fails the connection is not used again.
+    package func rollBack() {
+        guard !isBroken else { return }
+        do throws(DatabaseError) {
+            try query("ROLLBACK")
+        } catch {
+            isBroken = true
+        }
+    }
+
+    // MARK: Results
+
+    private func prepare(_ sql: String) throws(DatabaseError) {
+        guard prepared[sql] == nil else { return }
+        let name = "s\(prepared.count)"
+        _ = try rows(PQprepare(connection, name, sql, 0, nil))
+        prepared[sql] = name
+    }
+
+    private func rows(_ result: OpaquePointer?) throws(DatabaseError) -> Rows {
+        guard let result else { throw lost() }
+        defer { PQclear(result) }
+        switch PQresultStatus(result) {
+        case PGRES_COMMAND_OK, PGRES_EMPTY_QUERY: return Rows([])
+        case PGRES_TUPLES_OK:
+            let columns = PQnfields(result)
+            return Rows(
+                (0..<PQntuples(result)).map { row in
+                    (0..<columns).map { column in
+                        PQgetisnull(result, row, column) == 1
+                            ? nil : String(cString: PQgetvalue(result, row, column))
+                    }
+                })
+        case PGRES_PIPELINE_ABORTED: throw .refused(sqlState: "25P02", message: "skipped after an error")
+        default: throw failure(result)
+        }
+    }
+
+    private func failure(_ result: OpaquePointer) -> DatabaseError {
+        if PQstatus(connection) != CONNECTION_OK { return lost() }
+        let field = { (code: Character) in
+            PQresultErrorField(result, Int32(code.asciiValue ?? 0)).map { String(cString: $0) }
+        }
+        let sqlState = field("C") ?? ""
+        let message = field("M") ?? Self.trimmed(PQresultErrorMessage(result))
+        if sqlState == "23505" { return .conflict(constraint: field("n") ?? "") }
+        guard Self.isTransient(sqlState) else { return .refused(sqlState: sqlState, message: message) }
+        // An administrator's shutdown closes the connection right after the message.
+        if sqlState.hasPrefix("57P") { isBroken = true }
+        return .unavailable("\(sqlState) \(message)")
+    }
+
+    /// Connection exceptions, insufficient resources, operator intervention, lock time-outs, serialization failures
+    /// and read-only servers: nothing is wrong with the statement.
+    private static func isTransient(_ sqlState: String) -> Bool {
+        switch sqlState {
+        case "55P03", "40001", "40P01", "25006", "": true
+        default: ["08", "53", "57"].contains(sqlState.prefix(2))
+        }
+    }
+
+    private func lost() -> DatabaseError {
+        isBroken = true
+        return .unavailable(Self.trimmed(PQerrorMessage(connection)))
+    }
+
+    private static func trimmed(_ message: UnsafePointer<CChar>?) -> String {
+        guard let message else { return "no reason given" }
+        return String(cString: message).split(separator: "\n").joined(separator: "; ")
+    }
+
+    /// Calls `body` with a NULL-terminated array of C strings; `nil` elements become NULL.
+    // SAFETY: the copies live until `body` has returned and are freed here.
+    private static func withCStrings<Result>(
+        _ texts: [String?], _ body: (UnsafePointer<UnsafePointer<CChar>?>) -> Result
+    ) -> Result {
+        let copies: [UnsafeMutablePointer<CChar>?] = texts.map { text in
+            guard let text else { return nil }
+            let bytes = text.utf8CString
+            let copy = UnsafeMutablePointer<CChar>.allocate(capacity: bytes.count)
+            for (offset, byte) in bytes.enumerated() { copy[offset] = byte }
+            return copy
+        }
+        defer { for copy in copies { copy?.deallocate() } }
+        let pointers = copies.map { UnsafePointer($0) } + [nil]
+        return pointers.withUnsafeBufferPointer { body($0.baseAddress!) }
+    }
+}

@@ -1,0 +1,33 @@
+// The text forms of arrays and times in statements.
+
+import AuctionEvents
+
+enum PostgresText {
+    /// An array literal; `nil` elements become NULL.
+    static func array(_ elements: [String?]) -> String {
+        let quoted = elements.map { element -> String in
+            guard let element else { return "NULL" }
+            var text = "\""
+            for character in element.unicodeScalars {
+                if character == "\"" || character == "\\" { text += "\\" }
+                text.unicodeScalars.append(character)
+            }
+            return text + "\""
+        }
+        return "{" + quoted.joined(separator: ",") + "}"
+    }
+
+    static func array(_ numbers: [Int64]) -> String {
+        "{" + numbers.map(String.init).joined(separator: ",") + "}"
+    }
+
+    /// A column as milliseconds since 1970.
+    static func milliseconds(_ column: String) -> String {
+        "floor(extract(epoch FROM \(column)) * 1000)::bigint"
+    }
+
+    /// The parameter `$n`, milliseconds since 1970, as a timestamptz.
+    static func time(_ parameter: String) -> String {
+        "(timestamptz 'epoch' + \(parameter)::bigint * interval '1 millisecond')"
+    }
+}

@@ -1,0 +1,51 @@
+// People: registering, signing in, and what a bid must know of its bidder.
+
+package struct UserRecord: Sendable {
+    package let userID: String
+    package let username: String
+    package let passwordHash: String
+    package let role: String
+    package let isBanned: Bool
+}
+
+package enum UserRecords {
+    private static let columns = "user_id, username, password_hash, role, banned_at IS NOT NULL"
+
+    /// Throws ``DatabaseError/conflict(constraint:)`` with `users_username` or `users_email` when one is taken.
+    package static func insert(
+        _ connection: PostgresConnection, userID: String, username: String, email: String,
+        passwordHash: String
+    ) throws(DatabaseError) {
+        try connection.query(
+            "INSERT INTO users (user_id, username, email, password_hash) VALUES ($1, $2, $3, $4)",
+            [userID, username, email, passwordHash])
+    }
+
+    /// Finds by user name or email address, without regard to case.
+    package static func find(
+        _ connection: PostgresConnection, login: String
+    ) throws(DatabaseError) -> UserRecord? {
+        let rows = try connection.query(
+            "SELECT \(columns) FROM users WHERE lower(username) = lower($1) OR lower(email) = lower($1) LIMIT 1",
+            [login])
+        return rows.isEmpty ? nil : record(rows, 0)
+    }
+
+    package static func find(
+        _ connection: PostgresConnection, userID: String
+    ) throws(DatabaseError) -> UserRecord? {
+        let rows = try connection.query(byIDs([userID]).sql, byIDs([userID]).parameters)
+        return rows.isEmpty ? nil : record(rows, 0)
+    }
+
+    static func byIDs(_ userIDs: [String]) -> Statement {
+        Statement(
+            "SELECT \(columns) FROM users WHERE user_id = ANY ($1::text[])", [PostgresText.array(userIDs)])
+    }
+
+    static func record(_ rows: Rows, _ row: Int) -> UserRecord {
+        UserRecord(
+            userID: rows.text(row, 0), username: rows.text(row, 1), passwordHash: rows.text(row, 2),
+            role: rows.text(row, 3), isBanned: rows.text(row, 4) == "t")
+    }
+}

@@ -1,0 +1,123 @@
+// The errors a caller sees: the contract's codes and statuses, and how everything else that is thrown becomes one.
+
+import AuctionEvents
+import AuctionStore
+import Bidding
+import HTTPTypes
+import Hummingbird
+import Logging
+
+struct APIError: Error {
+    let status: HTTPResponse.Status
+    let code: String
+    let message: String
+    /// More members of the error object, by a writer that stands inside it.
+    var details: (@Sendable (inout JSONWriter) -> Void)?
+    var retryAfterSeconds: Int?
+
+    static func validation(_ message: String) -> APIError {
+        APIError(status: .badRequest, code: "VALIDATION_ERROR", message: message)
+    }
+    static let unauthorized = APIError(
+        status: .unauthorized, code: "UNAUTHORIZED",
+        message: "a valid token is needed: Authorization: Bearer …")
+    static func notFound(_ what: String) -> APIError {
+        APIError(status: .notFound, code: "NOT_FOUND", message: "there is no such \(what)")
+    }
+    static func conflict(_ code: String, _ message: String) -> APIError {
+        APIError(status: .conflict, code: code, message: message)
+    }
+    static func rateLimited(retryAfterSeconds: Int) -> APIError {
+        APIError(
+            status: .tooManyRequests, code: "RATE_LIMITED",
+            message: "too many; try again in \(retryAfterSeconds) s",
+            retryAfterSeconds: retryAfterSeconds)
+    }
+    static let busy = APIError(
+        status: .serviceUnavailable, code: "BUSY",
+        message: "the outcome is not known; try again, a bid with its Idempotency-Key", retryAfterSeconds: 1)
+    static let internalFailure = APIError(
+        status: .internalServerError, code: "INTERNAL", message: "a defect of the server; it has been logged")
+
+    static func refusal(_ refusal: BidRefusal) -> APIError {
+        switch refusal {
+        case .notStarted: .conflict("NOT_STARTED", "the auction has not started")
+        case .ended(let winner):
+            APIError(status: .gone, code: "AUCTION_ENDED", message: "the auction is over") {
+                $0.field("winner", winner)
+            }
+        case .ownAuction: APIError(status: .forbidden, code: "SELF_BID", message: "this auction is your own")
+        case .alreadyHighest: .conflict("ALREADY_HIGHEST", "your bid is the highest already")
+        case .tooLow(let currentPrice, let minimum):
+            APIError(status: .conflict, code: "BID_TOO_LOW", message: "the next bid is \(minimum) or more") {
+                $0.field("current_price", currentPrice)
+                $0.field("minimum_bid", minimum)
+            }
+        }
+    }
+
+    var response: Response {
+        var response = Response.json(status) { writer in
+            writer.field("error", code)
+            writer.field("message", message)
+            details?(&writer)
+        }
+        if let retryAfterSeconds { response.headers[.retryAfter] = "\(retryAfterSeconds)" }
+        return response
+    }
+}
+
+extension APIError {
+    init(
+        status: HTTPResponse.Status, code: String, message: String,
+        details: @escaping @Sendable (inout JSONWriter) -> Void
+    ) {
+        self.init(status: status, code: code, message: message, details: details, retryAfterSeconds: nil)
+    }
+}
+
+extension Response {
+    /// A JSON object.
+    static func json(_ status: HTTPResponse.Status = .ok, _ body: (inout JSONWriter) -> Void) -> Response {
+        var writer = JSONWriter()
+        writer.object(body)
+        return Response(
+            status: status, headers: [.contentType: "application/json", .cacheControl: "no-store"],
+            body: ResponseBody(byteBuffer: ByteBuffer(bytes: writer.bytes)))
+    }
+}
+
+/// Outermost: turns whatever is thrown into the contract's error object.
+struct ErrorMiddleware<Context: RequestContext>: RouterMiddleware {
+    func handle(
+        _ request: Request, context: Context, next: (Request, Context) async throws -> Response
+    ) async throws -> Response {
+        do {
+            return try await next(request, context)
+        } catch let error as APIError {
+            return error.response
+        } catch let error as DatabaseError {
+            if case .unavailable = error { return APIError.busy.response }
+            context.logger.error("database error", metadata: ["error": "\(error)"])
+            return APIError.internalFailure.response
+        } catch let error as any HTTPResponseError {
+            return Self.response(to: error)
+        } catch {
+            context.logger.error("unexpected error", metadata: ["error": "\(error)"])
+            return APIError.internalFailure.response
+        }
+    }
+
+    /// What the library itself refuses: unknown addresses, bodies over the limit, malformed parameters.
+    private static func response(to error: any HTTPResponseError) -> Response {
+        switch error.status {
+        case .notFound: APIError.notFound("address").response
+        case .contentTooLarge:
+            APIError(status: .contentTooLarge, code: "CONTENT_TOO_LARGE", message: "the body is too large")
+                .response
+        default:
+            APIError(status: error.status, code: "VALIDATION_ERROR", message: error.status.reasonPhrase)
+                .response
+        }
+    }
+}

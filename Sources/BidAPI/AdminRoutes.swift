@@ -1,0 +1,84 @@
+// The bid API's admin listener: health, readiness, metrics.
+
+import AuctionStore
+import Hummingbird
+import Synchronization
+import Telemetry
+
+struct AdminRoutes: Sendable {
+    let services: Services
+
+    func router() -> Router<AppContext> {
+        let router = Router(context: AppContext.self)
+        router.add(middleware: ErrorMiddleware())
+        router.add(middleware: NoBrowserMiddleware())
+        let table = RouteTable(router: router)
+        table.add("/healthz", [(.get, { _, _ in Self.text("alive\n") })])
+        table.add("/readyz", [(.get, ready)])
+        table.add("/metrics", [(.get, metrics)])
+        return router
+    }
+
+    private func ready(_ request: Request, _ context: AppContext) async throws -> Response {
+        do throws(DatabaseError) {
+            _ = try await services.pool.run { connection throws(DatabaseError) in
+                try connection.query("SELECT 1")
+            }
+        } catch {
+            throw APIError(
+                status: .serviceUnavailable, code: "NOT_READY", message: "PostgreSQL does not answer")
+        }
+        return Self.text("ready\n")
+    }
+
+    private func metrics(_ request: Request, _ context: AppContext) async throws -> Response {
+        var text = PrometheusText()
+        let counters = services.counters
+        func count(_ name: String, _ help: String, _ value: Int) { text.metric(name, .counter, help, value) }
+        text.metric(
+            "gavelcast_bids_total", .counter, "Bids by outcome.",
+            [
+                (labels: [("outcome", "accepted")], value: counters.acceptedBids.load(ordering: .relaxed)),
+                (labels: [("outcome", "refused")], value: counters.refusedBids.load(ordering: .relaxed)),
+                (labels: [("outcome", "unknown")], value: counters.unknownOutcomes.load(ordering: .relaxed)),
+            ])
+        count(
+            "gavelcast_auctions_created_total", "Auctions created.",
+            counters.createdAuctions.load(ordering: .relaxed))
+        count(
+            "gavelcast_auctions_clocked_total", "Auctions started or ended by the clock.",
+            counters.endedOrStarted.load(ordering: .relaxed))
+        count("gavelcast_relay_published_total", "Events brought to Redis.", services.relay.published.current)
+        count(
+            "gavelcast_relay_refills_total", "Auctions written anew to Redis.",
+            services.relay.refilled.current)
+        count(
+            "gavelcast_relay_redis_ahead_total", "Auctions found ahead in Redis.",
+            services.relay.aheadOfDatabase.current)
+        count(
+            "gavelcast_relay_redis_failures_total", "Failed calls of Redis.",
+            services.relay.redisFailures.current)
+        var response = Self.text(text.text)
+        response.headers[.contentType] = PrometheusText.contentType
+        return response
+    }
+
+    private static func text(_ text: String) -> Response {
+        Response(
+            status: .ok, headers: [.contentType: "text/plain; charset=utf-8"],
+            body: ResponseBody(byteBuffer: ByteBuffer(string: text)))
+    }
+}
+
+/// The admin listener is not for browsers.
+private struct NoBrowserMiddleware: RouterMiddleware {
+    func handle(
+        _ request: Request, context: AppContext, next: (Request, AppContext) async throws -> Response
+    ) async throws -> Response {
+        guard request.headers[.origin] == nil else {
+            throw APIError(
+                status: .forbidden, code: "FORBIDDEN", message: "the admin listener is not for browsers")
+        }
+        return try await next(request, context)
+    }
+}

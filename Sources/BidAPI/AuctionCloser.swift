@@ -1,0 +1,37 @@
+// Starts and ends auctions: asks the database every quarter of a second what is due by its clock.
+
+import AuctionStore
+import Logging
+import ServiceLifecycle
+import Synchronization
+
+struct AuctionCloser: Service {
+    private static let interval = Duration.milliseconds(250)
+
+    let services: Services
+    let logger: Logger
+
+    func run() async throws {
+        var isLossLogged = false
+        while !Task.isShuttingDownGracefully {
+            do {
+                let changed = try await services.pool.run(AuctionClock.tick)
+                if isLossLogged { logger.info("the closer is back at PostgreSQL") }
+                isLossLogged = false
+                if !changed.isEmpty {
+                    services.counters.endedOrStarted.add(changed.count, ordering: .relaxed)
+                    services.relay.notify()
+                    // More may be due than one batch takes.
+                    continue
+                }
+            } catch {
+                if !isLossLogged {
+                    logger.error(
+                        "the closer cannot reach PostgreSQL; retrying", metadata: ["error": "\(error)"])
+                }
+                isLossLogged = true
+            }
+            try? await cancelWhenGracefulShutdown { try await Task.sleep(for: Self.interval) }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+// The bid API's settings: the table, and the checked result.
+
+package import Bidding
+package import RedisLink
+package import Settings
+
+package struct BidAPIConfiguration: Sendable {
+    package var host: String
+    package var port: Int
+    package var adminHost: String
+    package var adminPort: Int
+    package var databaseURL: String
+    package var redisURLs: [RedisURL]
+    /// Origins whose pages may call; `*` allows all.
+    package var origins: [String]
+    package var antiSniping: AntiSniping
+    /// 0 = no limit.
+    package var bidsPerMinute: Int
+    /// 0 = no limit.
+    package var auctionsPerHour: Int
+
+    /// Checks what the table cannot.
+    package init(_ values: SettingsValues) throws(SettingsError) {
+        (host, port) = try Self.address("listen", values)
+        (adminHost, adminPort) = try Self.address("admin-listen", values)
+        databaseURL = values.text("database-url")
+        redisURLs = []
+        for text in values.list("redis-url") {
+            do throws(RedisURL.Invalid) {
+                redisURLs.append(try RedisURL(text: text))
+            } catch {
+                throw .configuration("redis-url: the address \(error)")
+            }
+        }
+        guard !redisURLs.isEmpty else { throw .configuration("redis-url: at least one server is needed") }
+        origins = values.list("origins")
+        antiSniping = AntiSniping(
+            windowMilliseconds: Int64(values.number("snipe-window-seconds")) * 1_000,
+            extensionMilliseconds: Int64(values.number("snipe-extension-seconds")) * 1_000)
+        bidsPerMinute = values.number("bids-per-minute")
+        auctionsPerHour = values.number("auctions-per-hour")
+    }
+
+    private static func address(_ name: String, _ values: SettingsValues) throws(SettingsError) -> (
+        String, Int
+    ) {
+        let text = values.text(name)
+        guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else {
+            throw .configuration("\(name): '\(text)' is no HOST:PORT")
+        }
+        let host = text[..<colon].trimmingPrefix("[")
+        return (host.isEmpty ? "0.0.0.0" : String(host.hasSuffix("]") ? host.dropLast() : host), Int(port))
+    }
+}
+
+package enum BidAPISettings {
+    package static let schema = SettingsSchema(
+        program: "gavelcast-bidapi",
+        summary: "The bid API: commits bids to PostgreSQL, then publishes them through Redis.",
+        settings: [
+            Setting("listen", .address, default: "127.0.0.1:8081", "public address"),
+            Setting("admin-listen", .address, default: "127.0.0.1:9081", "address of health and metrics"),
+            Setting(
+                "database-url", .text, default: "postgresql://127.0.0.1:5432/gavelcast",
+                "PostgreSQL, as libpq takes it"),
+            Setting(
+                "redis-url", .list, default: "redis://127.0.0.1:6379",
+                "Redis servers; the gateway's same list"),
+            Setting(
+                "origins", .list, default: "http://127.0.0.1:8080,http://localhost:8080",
+                "origins whose pages may call; * allows all"),
+            Setting(
+                "snipe-window-seconds", .number(0...86_400), default: "30",
+                "a bid this close to the end extends the auction"),
+            Setting(
+                "snipe-extension-seconds", .number(1...86_400), default: "120",
+                "from such a bid to the new end"),
+            Setting(
+                "bids-per-minute", .number(0...1_000_000), default: "10", "bids of one user; 0 means no limit"
+            ),
+            Setting(
+                "auctions-per-hour", .number(0...1_000_000), default: "5",
+                "auctions created by one user; 0 means no limit"),
+            Setting(
+                "log-format", .choice(["json", "text"]), default: "json", "one JSON object a line, or text"),
+            Setting(
+                "log-level", .choice(["trace", "debug", "info", "notice", "warning", "error", "critical"]),
+                default: "info", "least severe message that is logged"),
+        ])
+}

@@ -1,0 +1,102 @@
+// Bids wait here by auction. As soon as an auction has no transaction under way, all its waiting bids are taken into
+// one: alone, a bid goes at once; in a rush, many share a commit.
+
+import AuctionEvents
+import AuctionStore
+import Bidding
+import Synchronization
+
+final class BidQueue: Sendable {
+    private typealias Outcome = Result<BidTransaction.Outcome, DatabaseError>
+
+    private struct Entry {
+        let bid: BidTransaction.Waiting
+        let resume: @Sendable (Outcome) -> Void
+    }
+
+    private struct State {
+        /// Waiting bids of every auction that has a transaction under way or queued.
+        var waiting: [AuctionID: [Entry]] = [:]
+        var count = 0
+    }
+
+    /// Bids in one transaction.
+    private static let batchLimit = 200
+    /// Bids that wait, over all auctions.
+    private static let waitingLimit = 20_000
+
+    private let state = Mutex(State())
+    private let pool: DatabasePool
+    private let antiSniping: AntiSniping
+    private let committed: @Sendable () -> Void
+
+    /// - Parameter committed: called after each transaction that brought events.
+    init(pool: DatabasePool, antiSniping: AntiSniping, committed: @escaping @Sendable () -> Void) {
+        self.pool = pool
+        self.antiSniping = antiSniping
+        self.committed = committed
+    }
+
+    /// Waits until the bid is decided and, if accepted, on disk.
+    func place(
+        _ bid: BidTransaction.Waiting, on auction: AuctionID
+    ) async throws(DatabaseError) -> BidTransaction.Outcome {
+        let outcome: Outcome = await withCheckedContinuation { continuation in
+            enqueue(Entry(bid: bid) { continuation.resume(returning: $0) }, auction)
+        }
+        return try outcome.get()
+    }
+
+    private func enqueue(_ entry: Entry, _ auction: AuctionID) {
+        let (isFull, isFirst) = state.withLock { state in
+            guard state.count < Self.waitingLimit else { return (true, false) }
+            state.count += 1
+            let isFirst = state.waiting[auction] == nil
+            state.waiting[auction, default: []].append(entry)
+            return (false, isFirst)
+        }
+        if isFull { return entry.resume(.failure(.unavailable("too many bids wait"))) }
+        if isFirst { submit(auction) }
+    }
+
+    private func submit(_ auction: AuctionID) {
+        let accepted = pool.submit { [self] access in
+            let batch = take(auction)
+            do throws(DatabaseError) {
+                let outcomes = try access.use { connection throws(DatabaseError) in
+                    try BidTransaction.run(connection, auction, batch.map(\.bid), antiSniping: antiSniping)
+                }
+                if outcomes.contains(where: { if case .accepted = $0 { true } else { false } }) {
+                    committed()
+                }
+                for (entry, outcome) in zip(batch, outcomes) { entry.resume(.success(outcome)) }
+            } catch {
+                for entry in batch { entry.resume(.failure(error)) }
+            }
+            if hasMore(auction) { submit(auction) }
+        }
+        guard !accepted else { return }
+        repeat {
+            for entry in take(auction) { entry.resume(.failure(.unavailable("too many transactions wait"))) }
+        } while hasMore(auction)
+    }
+
+    private func take(_ auction: AuctionID) -> [Entry] {
+        state.withLock { state in
+            let waiting = state.waiting[auction] ?? []
+            let batch = Array(waiting.prefix(Self.batchLimit))
+            state.waiting[auction] = Array(waiting.dropFirst(batch.count))
+            state.count -= batch.count
+            return batch
+        }
+    }
+
+    /// Whether bids arrived meanwhile; when not, the auction is forgotten until its next bid.
+    private func hasMore(_ auction: AuctionID) -> Bool {
+        state.withLock { state in
+            guard state.waiting[auction]?.isEmpty != false else { return true }
+            state.waiting[auction] = nil
+            return false
+        }
+    }
+}

@@ -1,0 +1,67 @@
+// The script by which the relay writes to Redis: log, state and PUBLISH of one auction's consecutive events, in one
+// atomic step, taking only the next sequence number.
+
+import AuctionStore
+import RedisLink
+
+enum PublishingScript {
+    /// KEYS: log, state. ARGV: channel, state or "", first sequence number, mode, first to PUBLISH, seconds to live or 0,
+    /// then the events. Returns the sequence number Redis holds afterwards. In mode "refill" a log that lacks what comes
+    /// before `first` is begun anew; in mode "next" nothing is done then.
+    private static let source = """
+        local log, state = KEYS[1], KEYS[2]
+        local channel, newState, first, mode = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+        local publishFrom, ttl = tonumber(ARGV[5]), tonumber(ARGV[6])
+        local offset, count = 6, #ARGV - 6
+        local held = 0
+        local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)
+        if newest[1] then held = tonumber(string.match(newest[1][1], '^%d+')) end
+        local old = redis.call('GET', state)
+        if old then
+            local seq = tonumber(string.match(old, '^{"seq":(%d+)'))
+            if not seq then
+                local ok, decoded = pcall(cjson.decode, old)
+                seq = ok and type(decoded) == 'table' and tonumber(decoded.seq) or 0
+            end
+            if seq > held then held = seq end
+        end
+        local skip = held - first + 1
+        if skip > count then return held end
+        if skip < 0 then
+            if mode ~= 'refill' then return held end
+            redis.call('DEL', log)
+            skip = 0
+        end
+        for i = skip + 1, count do
+            redis.call('XADD', log, 'MAXLEN', '~', \(Outbox.kept), string.format('%.0f-0', first + i - 1), 'e', ARGV[offset + i])
+            held = first + i - 1
+        end
+        if count == 0 then held = first - 1 end
+        if newState ~= '' then redis.call('SET', state, newState) end
+        if ttl > 0 then
+            redis.call('EXPIRE', log, ttl)
+            redis.call('EXPIRE', state, ttl)
+        end
+        for i = skip + 1, count do
+            if first + i - 1 >= publishFrom then redis.call('PUBLISH', channel, ARGV[offset + i]) end
+        end
+        return held
+        """
+
+    enum Mode: String {
+        case next, refill
+    }
+
+    /// Redis forgets an auction so long after its end.
+    private static let secondsAfterEnd = 86_400
+
+    static func command(_ publication: Publication, mode: Mode, publishFrom: UInt64) -> [[UInt8]] {
+        let arguments = [
+            "EVAL", source, "2", RedisKeys.log(publication.auctionID), RedisKeys.state(publication.auctionID),
+            RedisKeys.channel(publication.auctionID), publication.state ?? "", "\(publication.first)",
+            mode.rawValue,
+            "\(publishFrom)", publication.isOver ? "\(secondsAfterEnd)" : "0",
+        ]
+        return (arguments + publication.events).map { Array($0.utf8) }
+    }
+}

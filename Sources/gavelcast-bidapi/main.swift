@@ -1,0 +1,21 @@
+// The bid API's executable: settings, logger, run.
+
+import BidAPI
+import Logging
+import Settings
+import Telemetry
+
+let (configuration, logger) = ProgramEntry.configure(BidAPISettings.schema) { values throws(SettingsError) in
+    (
+        try BidAPIConfiguration(values),
+        Logger.standardError(
+            "bidapi", format: LogFormat(rawValue: values.text("log-format")) ?? .json,
+            level: Logger.Level(rawValue: values.text("log-level")) ?? .info)
+    )
+}
+
+do {
+    try await BidAPIService.run(configuration, logger: logger)
+} catch {
+    ProgramEntry.fail("gavelcast-bidapi", "\(error)", status: 71)
+}
