@@ -93,7 +93,7 @@ let package = Package(
         // The load generator; its blocking client also drives the end-to-end tests.
         module("LoadClient", ["CLinux"], path: "loadtest/Sources/LoadClient"),
         program(
-            "gavelcast-loadtest", ["LoadClient", "AuctionEvents", "Settings", "Telemetry"],
+            "gavelcast-loadtest", ["LoadClient", "Settings"],
             path: "loadtest/Sources/gavelcast-loadtest"),
 
         tests("AuctionEventsTests", ["AuctionEvents"]),

@@ -1,0 +1,33 @@
+# make run    builds and starts everything with a demo; prints the address to open
+# make test   builds and runs all tests; starts its own servers
+# make lint   format and warnings as errors
+# make stop   ends a run; make clean also removes what was built and the demo's data
+
+.PHONY: help run test lint format stop clean setup
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+setup:
+	@config/dev/setup.sh
+
+run:
+	@config/dev/run.sh
+
+test: setup
+	GAVELCAST_STRICT=1 swift build --build-tests
+	GAVELCAST_STRICT=1 swift test --skip-build
+
+lint: setup
+	swift format lint --strict --recursive Sources Tests loadtest Package.swift
+	GAVELCAST_STRICT=1 swift build --build-tests
+
+format:
+	swift format --in-place --recursive Sources Tests loadtest Package.swift
+
+stop:
+	@config/dev/stop.sh
+
+clean:
+	@config/dev/clean.sh

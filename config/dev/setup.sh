@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Installs the system packages that building and running need, on Debian and Ubuntu. Does nothing when all are there.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+. config/dev/common.sh
+
+command -v swift >/dev/null || die "no Swift toolchain: install Swift 6.2 or newer from https://www.swift.org/install"
+command -v dpkg-query >/dev/null ||
+    die "this is no Debian or Ubuntu: install hiredis, OpenSSL and libpq headers, a Redis and a PostgreSQL server by hand"
+
+# package=why
+needed=(
+    "libhiredis-dev=speaks Redis' protocol"
+    "libssl-dev=tokens and password hashes"
+    "libpq-dev=talks to PostgreSQL"
+    "redis-server=the private Redis of make run and make test"
+    "postgresql=the private PostgreSQL of make run and make test"
+    "procps=finds the processes that make stop ends"
+)
+missing=()
+for entry in "${needed[@]}"; do
+    package=${entry%%=*}
+    if [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" != installed ]; then
+        [ ${#missing[@]} -gt 0 ] || say "Installing system packages:"
+        printf '    %-16s %s\n' "$package" "${entry#*=}"
+        missing+=("$package")
+    fi
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if [ "$(id -u)" = 0 ]; then
+    sudo=""
+else
+    command -v sudo >/dev/null || die "not root and no sudo; run as root: apt-get install ${missing[*]}"
+    sudo="sudo"
+fi
+# The servers that the packages bring are not used and need not start: ours are private, under .run.
+log=$(mktemp)
+if ! { $sudo apt-get update && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    die "apt-get failed; the whole output is in $log"
+fi
+rm -f "$log"

@@ -1,0 +1,70 @@
+// A blocking TCP socket with deadlines, for clients that do one thing at a time: the demo's bidders and the tests.
+
+import CLinux
+import Glibc
+
+package struct SocketFailure: Error, CustomStringConvertible {
+    package let description: String
+}
+
+package final class BlockingSocket {
+    private let descriptor: Int32
+    private var isOpen = true
+
+    /// Connects to a numeric IPv4 address.
+    package init(host: String = "127.0.0.1", port: Int, receiveBufferBytes: Int? = nil) throws(SocketFailure) {
+        descriptor = socket(AF_INET, Int32(gavelcast_stream | gavelcast_cloexec), 0)
+        guard descriptor >= 0 else { throw SocketFailure(description: "socket: errno \(errno)") }
+        var one: Int32 = 1
+        setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
+        if let receiveBufferBytes {
+            var bytes = Int32(receiveBufferBytes)
+            setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &bytes, socklen_t(MemoryLayout<Int32>.size))
+        }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = UInt16(port).bigEndian
+        inet_pton(AF_INET, host, &address.sin_addr)
+        let result = withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+        guard result == 0 else {
+            let code = errno
+            close()
+            throw SocketFailure(description: "connect to \(host):\(port): \(String(cString: strerror(code)))")
+        }
+    }
+
+    deinit {
+        close()
+    }
+
+    package func close() {
+        guard isOpen else { return }
+        isOpen = false
+        Glibc.close(descriptor)
+    }
+
+    package func send(_ bytes: [UInt8]) throws(SocketFailure) {
+        var written = 0
+        while written < bytes.count {
+            let count = bytes.withUnsafeBytes {
+                Glibc.send(descriptor, $0.baseAddress! + written, bytes.count - written, Int32(MSG_NOSIGNAL))
+            }
+            guard count > 0 else { throw SocketFailure(description: "send: \(String(cString: strerror(errno)))") }
+            written += count
+        }
+    }
+
+    /// Waits up to `milliseconds` for bytes; `nil` when none came, an empty array when the peer closed.
+    package func receive(milliseconds: Int) throws(SocketFailure) -> [UInt8]? {
+        var target = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        guard poll(&target, 1, Int32(milliseconds)) > 0 else { return nil }
+        var buffer = [UInt8](repeating: 0, count: 65_536)
+        let count = recv(descriptor, &buffer, buffer.count, 0)
+        guard count >= 0 else { throw SocketFailure(description: "receive: \(String(cString: strerror(errno)))") }
+        return Array(buffer[..<count])
+    }
+}

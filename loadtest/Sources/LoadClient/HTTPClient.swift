@@ -1,0 +1,97 @@
+// A small HTTP/1.1 client over one kept-alive connection: enough for JSON calls and for looking at answers closely.
+
+import Foundation
+
+package struct HTTPReply: Sendable {
+    package let status: Int
+    /// Names in lower case.
+    package let fields: [String: String]
+    package let body: [UInt8]
+
+    package var text: String { String(decoding: body, as: UTF8.self) }
+
+    /// The body as a JSON object; empty when it is none.
+    package var json: [String: Any] {
+        (try? JSONSerialization.jsonObject(with: Data(body))) as? [String: Any] ?? [:]
+    }
+}
+
+package final class HTTPClient {
+    private let port: Int
+    private let timeoutMilliseconds: Int
+    private var socket: BlockingSocket?
+
+    package init(port: Int, timeoutMilliseconds: Int = 10_000) {
+        self.port = port
+        self.timeoutMilliseconds = timeoutMilliseconds
+    }
+
+    /// Sends one request and reads its answer; connects anew where the server closed meanwhile.
+    package func request(
+        _ method: String, _ path: String, token: String? = nil, fields: [String: String] = [:], json: String? = nil
+    ) throws(SocketFailure) -> HTTPReply {
+        var head = "\(method) \(path) HTTP/1.1\r\nHost: 127.0.0.1:\(port)\r\n"
+        if let token { head += "Authorization: Bearer \(token)\r\n" }
+        for (name, value) in fields { head += "\(name): \(value)\r\n" }
+        if let json { head += "Content-Type: application/json\r\nContent-Length: \(json.utf8.count)\r\n" }
+        let bytes = Array((head + "\r\n" + (json ?? "")).utf8)
+        if let socket {
+            do throws(SocketFailure) {
+                try socket.send(bytes)
+                return try reply(socket, isHead: method == "HEAD")
+            } catch {
+                // A kept-alive connection may be closed at any time; anything else fails again below.
+                self.socket = nil
+                guard method == "GET" else { throw error }
+            }
+        }
+        let socket = try BlockingSocket(port: port)
+        self.socket = socket
+        try socket.send(bytes)
+        return try reply(socket, isHead: method == "HEAD")
+    }
+
+    private func reply(_ socket: BlockingSocket, isHead: Bool) throws(SocketFailure) -> HTTPReply {
+        let (reply, isLast) = try Self.readReply(socket, isHead: isHead, timeoutMilliseconds: timeoutMilliseconds)
+        if isLast { self.socket = nil }
+        return reply
+    }
+
+    /// Reads one answer with a Content-Length or up to the connection's end.
+    package static func readReply(
+        _ socket: BlockingSocket, isHead: Bool = false, timeoutMilliseconds: Int = 10_000
+    ) throws(SocketFailure) -> (reply: HTTPReply, isLast: Bool) {
+        var received: [UInt8] = []
+        func more() throws(SocketFailure) -> Bool {
+            guard let bytes = try socket.receive(milliseconds: timeoutMilliseconds) else {
+                throw SocketFailure(description: "no answer within \(timeoutMilliseconds) ms")
+            }
+            received += bytes
+            return !bytes.isEmpty
+        }
+        var end: Int?
+        while end == nil {
+            guard try more() else { throw SocketFailure(description: "the connection closed before an answer") }
+            end = received.firstRange(of: Array("\r\n\r\n".utf8))?.upperBound
+        }
+        let headEnd = end ?? 0
+        let lines = String(decoding: received[..<headEnd], as: UTF8.self).split(separator: "\r\n")
+        let status = lines[0].split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
+        var fields: [String: String] = [:]
+        for line in lines.dropFirst() {
+            let parts = line.split(separator: ":", maxSplits: 1)
+            if parts.count == 2 { fields[parts[0].lowercased()] = parts[1].trimmingCharacters(in: .whitespaces) }
+        }
+        let isLast = fields["connection"]?.lowercased() == "close"
+        if isHead || status == 204 || status < 200 { return (HTTPReply(status: status, fields: fields, body: []), isLast) }
+        if let length = fields["content-length"].flatMap({ Int($0) }) {
+            while received.count < headEnd + length {
+                guard try more() else { throw SocketFailure(description: "the answer was cut short") }
+            }
+            let body = Array(received[headEnd..<headEnd + length])
+            return (HTTPReply(status: status, fields: fields, body: body), isLast)
+        }
+        while try more() {}
+        return (HTTPReply(status: status, fields: fields, body: Array(received[headEnd...])), true)
+    }
+}
