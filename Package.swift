@@ -96,14 +96,15 @@ let package = Package(
             "gavelcast-loadtest", ["LoadClient", "Settings"],
             path: "loadtest/Sources/gavelcast-loadtest"),
 
-        tests("AuctionEventsTests", ["AuctionEvents"]),
-        tests("WireTests", ["Wire", "LoadClient"]),
-        tests("FanoutTests", ["Fanout"]),
-        tests("BiddingTests", ["Bidding", "AuctionEvents"]),
-        tests("RedisLinkTests", ["RedisLink"]),
+        module("TestSupport", path: "Tests/TestSupport"),
+        tests("AuctionEventsTests", ["AuctionEvents", "TestSupport"]),
+        tests("WireTests", ["Wire", "LoadClient", "TestSupport"]),
+        tests("FanoutTests", ["Fanout", "TestSupport"]),
+        tests("BiddingTests", ["Bidding", "AuctionEvents", "TestSupport"]),
+        tests("RedisLinkTests", ["RedisLink", "TestSupport"]),
         tests("TokensTests", ["Tokens"]),
         tests("SettingsTests", ["Settings", "Gateway", "BidAPI"]),
         tests("TidyTests", []),
-        tests("EndToEndTests", ["LoadClient", "AuctionEvents", "RedisLink", "AuctionStore", "CLinux"]),
+        tests("EndToEndTests", ["LoadClient", "RedisLink", "AuctionStore", "Reactor", "TestSupport", "CLinux"]),
     ]
 )

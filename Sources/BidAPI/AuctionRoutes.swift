@@ -98,7 +98,7 @@ struct AuctionRoutes: Sendable {
                 rows: rows.map { .init(from: $0.from.money, increment: $0.increment.money) })
             guard let table else {
                 throw .validation(
-                    "increment_table: must be 1 to \(IncrementTable.maximumRows) rows with rising from, the first 0, and increments above 0"
+                    "increment_table: must be 1 to \(IncrementTable.maximumRows) rows, from rising from 0, increments above 0"
                 )
             }
             return table

@@ -70,6 +70,7 @@ package struct Backlog {
         losslessBytes = 0
     }
 
+    // SAFETY: the pointer given to `send` points into `current` and is valid for that call.
     /// Calls `send` with bytes to write until it takes fewer than offered or nothing is left. `encode` turns a
     /// conflated event into its frame. Returns the bytes written.
     package mutating func flush(

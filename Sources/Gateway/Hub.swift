@@ -60,6 +60,7 @@ final class Hub: RedisLinkOwner {
 
     // MARK: Turns
 
+    // SAFETY: `buffer` is the loop's receive buffer, lent for the length of the call on the loop's own thread.
     func handle(
         _ event: Poller.Event, now: Int64, buffer: UnsafeMutableRawBufferPointer, poller: borrowing Poller
     ) {

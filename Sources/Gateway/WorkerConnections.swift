@@ -83,6 +83,8 @@ extension Worker {
     }
 
     /// Takes in received bytes, joined with what was kept of before.
+    // SAFETY: `received` is part of the loop's receive buffer, or of a local array that outlives the call; nothing
+    // called from here keeps it.
     private func take(_ slot: UInt32, _ received: UnsafeMutableRawBufferPointer) {
         guard slab[slot].flags.contains(.hasInput), var input = inputs.removeValue(forKey: slot) else {
             var input = Input()

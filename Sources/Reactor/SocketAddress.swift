@@ -29,6 +29,7 @@ package struct SocketAddress: Sendable, CustomStringConvertible {
 
     package var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 
+    // SAFETY: the list and the address in it live until `body` has returned, and are freed here.
     /// Resolves the host (this may ask the name server and block) and calls `body` with the first address.
     func withResolved<Result>(
         _ body: (_ family: Int32, UnsafePointer<sockaddr>, socklen_t) throws(Errno) -> Result

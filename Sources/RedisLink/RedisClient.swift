@@ -51,6 +51,7 @@ package final class RedisClient {
         for command in commands { RedisCodec.append(command, to: &output) }
         var written = 0
         while written < output.count {
+            // SAFETY: the pointers into `output` and `buffer` are used within their closures.
             let outcome = output.withUnsafeBytes {
                 Sockets.send(descriptor, UnsafeRawBufferPointer(rebasing: $0[written...]))
             }

@@ -59,6 +59,7 @@ final class RedisConnection {
         isConnected = true
     }
 
+    // SAFETY: `buffer` is lent by the loop for the length of the call.
     /// Reads what is there, at most `buffer.count` bytes a call, and gives each complete reply to `body`.
     func receive(
         into buffer: UnsafeMutableRawBufferPointer, _ body: (UnsafePointer<redisReply>) -> Void

@@ -22,12 +22,14 @@ import Testing
             endsAt: Timestamp(milliseconds: time.milliseconds + 5_900))
         let json = AuctionEvent.bidUpdate(update).encoded(auctionID: id, sequence: 4, serverTime: time)
         #expect(
-            json == #"{"type":"BID_UPDATE","auction_id":"a1","seq":4,"server_time":"2026-01-10T19:30:00.123Z","#
+            json
+                == #"{"type":"BID_UPDATE","auction_id":"a1","seq":4,"server_time":"2026-01-10T19:30:00.123Z","#
                 + #""bid":{"bid_id":"b1","bidder":"a\"b","amount":12.50,"rank":1,"bid_at":"2026-01-10T19:30:00.123Z","#
                 + #""is_proxy":false},"current_price":12.50,"bid_count":3,"reserve_met":true,"#
                 + #""ends_at":"2026-01-10T19:30:06.023Z","time_remaining_seconds":5}"#)
-        #expect(EventEnvelope.scan(Array(json.utf8).span, auctionID: "a1")
-            == .success(EventEnvelope(kind: .bidUpdate, sequence: 4)))
+        #expect(
+            EventEnvelope.scan(Array(json.utf8).span, auctionID: "a1")
+                == .success(EventEnvelope(kind: .bidUpdate, sequence: 4)))
     }
 
     @Test("an end without a winner says so with nulls")

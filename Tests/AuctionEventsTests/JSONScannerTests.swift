@@ -23,9 +23,10 @@ import Testing
 
     @Test("members of an object are found with their values")
     func finds() {
-        #expect(members(#" { "a" : 1 , "b":"x\"y" , "c":{"d":[1,{}]},"e":null } "#) == [
-            "a=1", #"b=x\"y"#, #"c={"d":[1,{}]}"#, "e=null",
-        ])
+        #expect(
+            members(#" { "a" : 1 , "b":"x\"y" , "c":{"d":[1,{}]},"e":null } "#) == [
+                "a=1", #"b=x\"y"#, #"c={"d":[1,{}]}"#, "e=null",
+            ])
         #expect(members("{}") == [])
         #expect(members("\t{\n}\r\n") == [])
     }
@@ -35,19 +36,26 @@ import Testing
         #expect(members("{\"n\":\(number)}") == ["n=\(number)"])
     }
 
-    @Test("what is no object, or malformed, is refused", arguments: [
-        "", " ", "[]", "1", "null", "\"a\"", "{", "}", "{}{}", "{} x", "{,}", #"{"a"}"#, #"{"a":}"#, #"{"a":1,}"#,
-        #"{a:1}"#, #"{'a':1}"#, #"{"a":01}"#, #"{"a":1.}"#, #"{"a":.5}"#, #"{"a":+1}"#, #"{"a":--1}"#, #"{"a":1e}"#,
-        #"{"a":tru}"#, #"{"a":True}"#, #"{"a":nul}"#, #"{"a":"\x"}"#, #"{"a":"\u12g4"}"#, #"{"a":"\u12"}"#, #"{"a":"b}"#,
-        "{\"a\":\"\n\"}", #"{"a":[1,]}"#, #"{"a":[1 2]}"#, #"{"a":{"b"}}"#, #"{"a":[}"#, #"{"a":1 "b":2}"#, "{\"a\":NaN}",
-    ])
+    @Test(
+        "what is no object, or malformed, is refused",
+        arguments: [
+            "", " ", "[]", "1", "null", "\"a\"", "{", "}", "{}{}", "{} x", "{,}", #"{"a"}"#, #"{"a":}"#,
+            #"{"a":1,}"#,
+            #"{a:1}"#, #"{'a':1}"#, #"{"a":01}"#, #"{"a":1.}"#, #"{"a":.5}"#, #"{"a":+1}"#, #"{"a":--1}"#,
+            #"{"a":1e}"#,
+            #"{"a":tru}"#, #"{"a":True}"#, #"{"a":nul}"#, #"{"a":"\x"}"#, #"{"a":"\u12g4"}"#,
+            #"{"a":"\u12"}"#, #"{"a":"b}"#,
+            "{\"a\":\"\n\"}", #"{"a":[1,]}"#, #"{"a":[1 2]}"#, #"{"a":{"b"}}"#, #"{"a":[}"#,
+            #"{"a":1 "b":2}"#, "{\"a\":NaN}",
+        ])
     func refuses(text: String) {
         #expect(members(text) == nil)
     }
 
     @Test("every proper prefix of an object is refused")
     func refusesPrefixes() {
-        let text = #"{"type":"BID_UPDATE","seq":12,"bid":{"amount":1.50,"who":"ü\n"},"list":[true,false,null]}"#
+        let text =
+            #"{"type":"BID_UPDATE","seq":12,"bid":{"amount":1.50,"who":"ü\n"},"list":[true,false,null]}"#
         let bytes = Array(text.utf8)
         for count in 0..<bytes.count {
             var scanner = JSONScanner()
@@ -77,7 +85,8 @@ import Testing
         for _ in 0..<20_000 {
             var bytes = base
             for _ in 0...Int.random(in: 0...2, using: &generator) {
-                bytes[Int.random(in: 0..<bytes.count, using: &generator)] = alphabet.randomElement(using: &generator)!
+                bytes[Int.random(in: 0..<bytes.count, using: &generator)] = alphabet.randomElement(
+                    using: &generator)!
             }
             let ours = members(String(decoding: bytes, as: UTF8.self)) != nil
             let theirs = (try? JSONSerialization.jsonObject(with: Data(bytes))) as? [String: Any] != nil

@@ -4,29 +4,37 @@ import TestSupport
 import Testing
 
 @Suite struct TimestampTests {
-    @Test("known moments are written as RFC 3339", arguments: [
-        (0, "1970-01-01T00:00:00.000Z"), (951_827_696_789, "2000-02-29T12:34:56.789Z"),
-        (1_768_073_400_123, "2026-01-10T19:30:00.123Z"), (-1, "1969-12-31T23:59:59.999Z"),
-        (4_102_444_799_999, "2099-12-31T23:59:59.999Z"),
-    ])
+    @Test(
+        "known moments are written as RFC 3339",
+        arguments: [
+            (0, "1970-01-01T00:00:00.000Z"), (951_827_696_789, "2000-02-29T12:34:56.789Z"),
+            (1_768_073_400_123, "2026-01-10T19:30:00.123Z"), (-1, "1969-12-31T23:59:59.999Z"),
+            (4_102_444_799_999, "2099-12-31T23:59:59.999Z"),
+        ])
     func writes(milliseconds: Int64, text: String) {
         #expect(Timestamp(milliseconds: milliseconds).description == text)
         #expect(Timestamp(text: text)?.milliseconds == milliseconds)
     }
 
-    @Test("offsets and other precisions are understood", arguments: [
-        ("2026-01-10T19:30:00Z", 1_768_073_400_000), ("2026-01-10T21:30:00+02:00", 1_768_073_400_000),
-        ("2026-01-10T14:00:00.5-05:30", 1_768_073_400_500), ("2026-01-10t19:30:00.123456z", 1_768_073_400_123),
-    ])
+    @Test(
+        "offsets and other precisions are understood",
+        arguments: [
+            ("2026-01-10T19:30:00Z", 1_768_073_400_000), ("2026-01-10T21:30:00+02:00", 1_768_073_400_000),
+            ("2026-01-10T14:00:00.5-05:30", 1_768_073_400_500),
+            ("2026-01-10t19:30:00.123456z", 1_768_073_400_123),
+        ])
     func readsVariants(text: String, milliseconds: Int64) {
         #expect(Timestamp(text: text)?.milliseconds == milliseconds)
     }
 
-    @Test("what is no moment is refused", arguments: [
-        "", "2026", "2026-01-10", "2026-01-10T19:30:00", "2026-13-01T00:00:00Z", "2026-02-29T00:00:00Z",
-        "2026-01-10T24:00:00Z", "2026-01-10T19:30:00.Z", "2026-01-10T19:30:00+2:00", "2026-01-10T19:30:00Zx",
-        "2026-01-10 19:30:00Z",
-    ])
+    @Test(
+        "what is no moment is refused",
+        arguments: [
+            "", "2026", "2026-01-10", "2026-01-10T19:30:00", "2026-13-01T00:00:00Z", "2026-02-29T00:00:00Z",
+            "2026-01-10T24:00:00Z", "2026-01-10T19:30:00.Z", "2026-01-10T19:30:00+2:00",
+            "2026-01-10T19:30:00Zx",
+            "2026-01-10 19:30:00Z",
+        ])
     func refuses(text: String) {
         #expect(Timestamp(text: text) == nil)
     }

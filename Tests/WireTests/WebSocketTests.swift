@@ -23,7 +23,8 @@ import Wire
                 case .incomplete: break feeding
                 case .fragment(let consumed): position += consumed
                 case .message(let isText, let payload, let consumed):
-                    found.append((isText ? "text " : "binary ") + String(decoding: buffer[payload], as: UTF8.self))
+                    found.append(
+                        (isText ? "text " : "binary ") + String(decoding: buffer[payload], as: UTF8.self))
                     position += consumed
                 case .assembled(let isText, let payload, let consumed):
                     found.append((isText ? "text " : "binary ") + String(decoding: payload, as: UTF8.self))
@@ -53,12 +54,14 @@ import Wire
     func acceptKey() {
         // SHA-1 of the concatenation, as the section gives it.
         let digest: [UInt8] = [
-            0xb3, 0x7a, 0x4f, 0x2c, 0xc0, 0x62, 0x4f, 0x16, 0x90, 0xf6, 0x46, 0x06, 0xcf, 0x38, 0x59, 0x45, 0xb2, 0xbe,
+            0xb3, 0x7a, 0x4f, 0x2c, 0xc0, 0x62, 0x4f, 0x16, 0x90, 0xf6, 0x46, 0x06, 0xcf, 0x38, 0x59, 0x45,
+            0xb2, 0xbe,
             0xc4, 0xea,
         ]
         let key = WebSocketHandshake.acceptKey(for: "dGhlIHNhbXBsZSBub25jZQ==") { input in
-            #expect(String(decoding: input, as: UTF8.self)
-                == "dGhlIHNhbXBsZSBub25jZQ==258EAFA5-E914-47DA-95CA-C5AB0DC85B11")
+            #expect(
+                String(decoding: input, as: UTF8.self)
+                    == "dGhlIHNhbXBsZSBub25jZQ==258EAFA5-E914-47DA-95CA-C5AB0DC85B11")
             return digest
         }
         #expect(key == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
@@ -72,9 +75,14 @@ import Wire
 
     @Test("the unmasked frames of RFC 6455, section 5.7, are written")
     func writesVectors() {
-        #expect(WebSocketFrame.encode(.text, Array("Hello".utf8)) == [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f])
-        #expect(WebSocketFrame.encode(.ping, Array("Hello".utf8)) == [0x89, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f])
-        #expect(WebSocketFrame.encode(.binary, [UInt8](repeating: 0, count: 256)).prefix(4) == [0x82, 0x7E, 0x01, 0x00])
+        #expect(
+            WebSocketFrame.encode(.text, Array("Hello".utf8)) == [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f])
+        #expect(
+            WebSocketFrame.encode(.ping, Array("Hello".utf8)) == [0x89, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f])
+        #expect(
+            WebSocketFrame.encode(.binary, [UInt8](repeating: 0, count: 256)).prefix(4) == [
+                0x82, 0x7E, 0x01, 0x00,
+            ])
         #expect(
             WebSocketFrame.encode(.binary, [UInt8](repeating: 0, count: 65_536)).prefix(10)
                 == [0x82, 0x7F, 0, 0, 0, 0, 0, 1, 0, 0])
@@ -88,7 +96,11 @@ import Wire
             + WebSocketClient.frame(0x0, Array("lo ü".utf8)) + WebSocketClient.frame(0x2, Array("raw".utf8))
             + text(String(repeating: "x", count: 300)) + WebSocketClient.closeFrame(1000)
         let whole = steps(bytes)
-        #expect(whole == ["ping p", "text Hello ü", "binary raw", "text " + String(repeating: "x", count: 300), "close 1000"])
+        #expect(
+            whole == [
+                "ping p", "text Hello ü", "binary raw", "text " + String(repeating: "x", count: 300),
+                "close 1000",
+            ])
         for split in 1..<bytes.count { #expect(steps(bytes, pieces: [split]) == whole) }
         #expect(steps(bytes, pieces: [Int](repeating: 1, count: bytes.count - 1)) == whole)
     }
@@ -96,7 +108,9 @@ import Wire
     @Test("a character split between two fragments is whole in the message")
     func joinsCharacters() {
         let euro = Array("€".utf8)
-        let bytes = WebSocketClient.frame(0x1, [euro[0]], isFinal: false) + WebSocketClient.frame(0x0, Array(euro[1...]))
+        let bytes =
+            WebSocketClient.frame(0x1, [euro[0]], isFinal: false)
+            + WebSocketClient.frame(0x0, Array(euro[1...]))
         #expect(steps(bytes) == ["text €"])
     }
 
@@ -115,8 +129,11 @@ import Wire
             ("overlong 64-bit length", [0x81, 0xFF, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0], 1002),
             ("negative length", [0x82, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 1002),
             ("too big", [0x82, 0xFF, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0], 1009),
-            ("too big in pieces", WebSocketClient.frame(0x2, [UInt8](repeating: 0, count: 4_000), isFinal: false)
-                + WebSocketClient.frame(0x0, [UInt8](repeating: 0, count: 100)), 1009),
+            (
+                "too big in pieces",
+                WebSocketClient.frame(0x2, [UInt8](repeating: 0, count: 4_000), isFinal: false)
+                    + WebSocketClient.frame(0x0, [UInt8](repeating: 0, count: 100)), 1009
+            ),
             ("bad UTF-8", WebSocketClient.frame(0x1, [0xC3, 0x28]), 1007),
             ("bad UTF-8 in pieces", text("a", isFinal: false) + WebSocketClient.frame(0x0, [0xFF]), 1007),
             ("short close", WebSocketClient.frame(0x8, [3]), 1002),

@@ -20,7 +20,9 @@ package final class BidClient {
         self.username = username
         let reply = try http.request(
             "POST", "/api/v1/auth/register",
-            json: #"{"username":"\#(username)","email":"\#(username)@bidder.example","password":"\#(password)"}"#)
+            json:
+                #"{"username":"\#(username)","email":"\#(username)@bidder.example","password":"\#(password)"}"#
+        )
         guard reply.status == 201, let token = reply.json["token"] as? String else {
             throw SocketFailure(description: "registering \(username): \(reply.status) \(reply.text)")
         }
@@ -28,7 +30,8 @@ package final class BidClient {
     }
 
     package func bid(_ amount: String, on auctionID: String) throws(SocketFailure) -> HTTPReply {
-        try http.request("POST", "/api/v1/auctions/\(auctionID)/bids", token: token, json: #"{"amount":\#(amount)}"#)
+        try http.request(
+            "POST", "/api/v1/auctions/\(auctionID)/bids", token: token, json: #"{"amount":\#(amount)}"#)
     }
 
     /// Creates an auction from the members of a JSON object; returns its id.

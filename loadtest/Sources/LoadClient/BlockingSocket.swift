@@ -12,7 +12,8 @@ package final class BlockingSocket {
     private var isOpen = true
 
     /// Connects to a numeric IPv4 address.
-    package init(host: String = "127.0.0.1", port: Int, receiveBufferBytes: Int? = nil) throws(SocketFailure) {
+    package init(host: String = "127.0.0.1", port: Int, receiveBufferBytes: Int? = nil) throws(SocketFailure)
+    {
         descriptor = socket(AF_INET, Int32(gavelcast_stream | gavelcast_cloexec), 0)
         guard descriptor >= 0 else { throw SocketFailure(description: "socket: errno \(errno)") }
         var one: Int32 = 1
@@ -25,6 +26,7 @@ package final class BlockingSocket {
         address.sin_family = sa_family_t(AF_INET)
         address.sin_port = UInt16(port).bigEndian
         inet_pton(AF_INET, host, &address.sin_addr)
+        // SAFETY: pointers are used within their closures.
         let result = withUnsafePointer(to: &address) { pointer in
             pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
                 connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
@@ -53,7 +55,9 @@ package final class BlockingSocket {
             let count = bytes.withUnsafeBytes {
                 Glibc.send(descriptor, $0.baseAddress! + written, bytes.count - written, Int32(MSG_NOSIGNAL))
             }
-            guard count > 0 else { throw SocketFailure(description: "send: \(String(cString: strerror(errno)))") }
+            guard count > 0 else {
+                throw SocketFailure(description: "send: \(String(cString: strerror(errno)))")
+            }
             written += count
         }
     }
@@ -64,7 +68,9 @@ package final class BlockingSocket {
         guard poll(&target, 1, Int32(milliseconds)) > 0 else { return nil }
         var buffer = [UInt8](repeating: 0, count: 65_536)
         let count = recv(descriptor, &buffer, buffer.count, 0)
-        guard count >= 0 else { throw SocketFailure(description: "receive: \(String(cString: strerror(errno)))") }
+        guard count >= 0 else {
+            throw SocketFailure(description: "receive: \(String(cString: strerror(errno)))")
+        }
         return Array(buffer[..<count])
     }
 }

@@ -28,7 +28,8 @@ package final class HTTPClient {
 
     /// Sends one request and reads its answer; connects anew where the server closed meanwhile.
     package func request(
-        _ method: String, _ path: String, token: String? = nil, fields: [String: String] = [:], json: String? = nil
+        _ method: String, _ path: String, token: String? = nil, fields: [String: String] = [:],
+        json: String? = nil
     ) throws(SocketFailure) -> HTTPReply {
         var head = "\(method) \(path) HTTP/1.1\r\nHost: 127.0.0.1:\(port)\r\n"
         if let token { head += "Authorization: Bearer \(token)\r\n" }
@@ -52,7 +53,8 @@ package final class HTTPClient {
     }
 
     private func reply(_ socket: BlockingSocket, isHead: Bool) throws(SocketFailure) -> HTTPReply {
-        let (reply, isLast) = try Self.readReply(socket, isHead: isHead, timeoutMilliseconds: timeoutMilliseconds)
+        let (reply, isLast) = try Self.readReply(
+            socket, isHead: isHead, timeoutMilliseconds: timeoutMilliseconds)
         if isLast { self.socket = nil }
         return reply
     }
@@ -71,7 +73,9 @@ package final class HTTPClient {
         }
         var end: Int?
         while end == nil {
-            guard try more() else { throw SocketFailure(description: "the connection closed before an answer") }
+            guard try more() else {
+                throw SocketFailure(description: "the connection closed before an answer")
+            }
             end = received.firstRange(of: Array("\r\n\r\n".utf8))?.upperBound
         }
         let headEnd = end ?? 0
@@ -80,10 +84,14 @@ package final class HTTPClient {
         var fields: [String: String] = [:]
         for line in lines.dropFirst() {
             let parts = line.split(separator: ":", maxSplits: 1)
-            if parts.count == 2 { fields[parts[0].lowercased()] = parts[1].trimmingCharacters(in: .whitespaces) }
+            if parts.count == 2 {
+                fields[parts[0].lowercased()] = parts[1].trimmingCharacters(in: .whitespaces)
+            }
         }
         let isLast = fields["connection"]?.lowercased() == "close"
-        if isHead || status == 204 || status < 200 { return (HTTPReply(status: status, fields: fields, body: []), isLast) }
+        if isHead || status == 204 || status < 200 {
+            return (HTTPReply(status: status, fields: fields, body: []), isLast)
+        }
         if let length = fields["content-length"].flatMap({ Int($0) }) {
             while received.count < headEnd + length {
                 guard try more() else { throw SocketFailure(description: "the answer was cut short") }

@@ -47,7 +47,9 @@ package final class WebSocketClient {
         var answer: [String: String] = [:]
         for line in lines.dropFirst() {
             let parts = line.split(separator: ":", maxSplits: 1)
-            if parts.count == 2 { answer[parts[0].lowercased()] = parts[1].trimmingCharacters(in: .whitespaces) }
+            if parts.count == 2 {
+                answer[parts[0].lowercased()] = parts[1].trimmingCharacters(in: .whitespaces)
+            }
         }
         let status = lines[0].split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
         handshake = HTTPReply(status: status, fields: answer, body: Array(bytes[headEnd...]))
@@ -114,7 +116,9 @@ package final class WebSocketClient {
         case ..<65_536: frame += [mask | 126, UInt8(payload.count >> 8), UInt8(payload.count & 0xFF)]
         default:
             frame.append(mask | 127)
-            for shift in stride(from: 56, through: 0, by: -8) { frame.append(UInt8(payload.count >> shift & 0xFF)) }
+            for shift in stride(from: 56, through: 0, by: -8) {
+                frame.append(UInt8(payload.count >> shift & 0xFF))
+            }
         }
         guard isMasked else { return frame + payload }
         let key = (0..<4).map { _ in UInt8.random(in: 0...255) }

@@ -20,7 +20,8 @@ struct Demo {
         ("Brass ship’s telescope", 95, "2.50"), ("Vintage Vespa 150 GS", 2_900, "50"),
     ]
     private static let names = [
-        "ava", "bruno", "chidi", "dana", "elif", "farah", "goran", "hana", "ines", "jonas", "kofi", "lena", "mateo",
+        "ava", "bruno", "chidi", "dana", "elif", "farah", "goran", "hana", "ines", "jonas", "kofi", "lena",
+        "mateo",
         "noor", "oscar", "priya",
     ]
 
@@ -65,7 +66,9 @@ struct Demo {
                 """)
             limits[id] = Double(lot.startingPrice) * Double.random(in: Self.budget)
         }
-        guard let auction = running.filter({ $0.minimumBid < limits[$0.id] ?? 0 }).randomElement() else { return }
+        guard let auction = running.filter({ $0.minimumBid < limits[$0.id] ?? 0 }).randomElement() else {
+            return
+        }
         let steps = Double([1, 1, 1, 2, 4].randomElement()!)
         let amount = auction.minimumBid + (steps - 1) * max(0.5, (auction.minimumBid * 0.02).rounded())
         // Losing the race to another bidder, or bidding against oneself, is refused; the next step goes on.

@@ -1,0 +1,57 @@
+// Waiting for conditions, with a deadline.
+
+import Foundation
+import Testing
+
+struct TimedOut: Error, CustomStringConvertible {
+    let description: String
+}
+
+/// Asks again and again until `condition` holds; throws when it does not within `seconds`.
+func eventually(
+    _ what: String, within seconds: Double = 30, _ condition: () throws -> Bool
+) throws {
+    let deadline = Date.now + seconds
+    while try !condition() {
+        guard Date.now < deadline else { throw TimedOut(description: "\(what): not within \(seconds) s") }
+        usleep(10_000)
+    }
+}
+
+/// Runs the bodies at once, each on a thread of its own, and waits for all; the first error is thrown.
+func together<Result: Sendable>(
+    _ count: Int, _ body: @escaping @Sendable (Int) throws -> Result
+) throws -> [Result] {
+    let results = Results<Result>()
+    let group = DispatchGroup()
+    for index in 0..<count {
+        group.enter()
+        let thread = Thread {
+            let result = Swift.Result { try body(index) }
+            results.set(index, result)
+            group.leave()
+        }
+        thread.stackSize = 1 << 20
+        thread.start()
+    }
+    group.wait()
+    return try (0..<count).map { try results.get($0).get() }
+}
+
+private final class Results<Value: Sendable>: Sendable {
+    private let values = Locked<[Int: Swift.Result<Value, any Error>]>([:])
+    func set(_ index: Int, _ result: Swift.Result<Value, any Error>) { values.with { $0[index] = result } }
+    func get(_ index: Int) -> Swift.Result<Value, any Error> { values.with { $0[index]! } }
+}
+
+/// A value behind a lock.
+final class Locked<Value: Sendable>: Sendable {
+    private nonisolated(unsafe) var value: Value
+    private let lock = NSLock()
+
+    init(_ value: Value) { self.value = value }
+
+    func with<Result>(_ body: (inout Value) throws -> Result) rethrows -> Result {
+        try lock.withLock { try body(&value) }
+    }
+}

@@ -1,0 +1,80 @@
+// A private PostgreSQL cluster that a test may kill and start again. As root it runs as the user `postgres`, because
+// PostgreSQL refuses root.
+
+import AuctionStore
+import Foundation
+import Testing
+
+final class PostgresServer {
+    private let port: Int
+    private let directory: String
+    private let bin: String
+    private var process: ChildProcess?
+
+    init() throws {
+        port = try Ports.free()
+        bin = try Self.programs()
+        directory = Guardian.shared.folder + "/postgres-\(UUID().uuidString)"
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        if getuid() == 0 {
+            let chown = try ChildProcess("chown", ["chown", "postgres:", directory])
+            try #require(chown.waitForExit() == 0, "\(chown.log)")
+        }
+        let initdb = try ChildProcess(
+            "initdb",
+            unprivileged([
+                "\(bin)/initdb", "-D", "\(directory)/data", "-U", "gavelcast", "-A", "trust", "-E", "UTF8",
+                "--no-locale",
+            ]))
+        try #require(initdb.waitForExit() == 0, "\(initdb.log)")
+        try start()
+    }
+
+    deinit {
+        kill()
+        try? FileManager.default.removeItem(atPath: directory)
+    }
+
+    func start() throws {
+        process = try ChildProcess(
+            "postgres",
+            unprivileged([
+                "\(bin)/postgres", "-D", "\(directory)/data", "-p", "\(port)", "-c",
+                "listen_addresses=127.0.0.1", "-c",
+                "unix_socket_directories=", "-c", "max_connections=60",
+            ]))
+        try eventually("PostgreSQL answers", within: 60) {
+            (try? PostgresConnection(url: self.url("postgres")).query("SELECT 1")) != nil
+        }
+    }
+
+    /// Ends it as a power cut would, but for the disk.
+    func kill() {
+        process?.kill(SIGKILL)
+        process?.waitForExit()
+        process = nil
+        // The killed parent leaves children and a lock file that names it; a new start checks both.
+        try? eventually("PostgreSQL is gone") { (try? PostgresConnection(url: self.url("postgres"))) == nil }
+    }
+
+    /// The address of database `name`, which is made if need be.
+    func database(_ name: String) throws -> String {
+        let connection = try PostgresConnection(url: url("postgres"))
+        try connection.script("CREATE DATABASE \(name)")
+        return url(name)
+    }
+
+    private func url(_ database: String) -> String { "postgresql://gavelcast@127.0.0.1:\(port)/\(database)" }
+
+    private func unprivileged(_ arguments: [String]) -> [String] {
+        guard getuid() == 0 else { return arguments }
+        return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "env", "-C", "/tmp"]
+            + arguments
+    }
+
+    private static func programs() throws -> String {
+        let base = "/usr/lib/postgresql"
+        let versions = try FileManager.default.contentsOfDirectory(atPath: base).compactMap { Int($0) }
+        return "\(base)/\(try #require(versions.max(), "no PostgreSQL under \(base)"))/bin"
+    }
+}

@@ -1,0 +1,79 @@
+// Our two services, started by a test on private ports.
+
+import Foundation
+import LoadClient
+import Testing
+
+final class GatewayProcess {
+    let port: Int
+    let adminPort: Int
+    let process: ChildProcess
+
+    /// - Parameter waitsUntilReady: false when Redis is down on purpose.
+    init(redis: [String], arguments: [String] = [], waitsUntilReady: Bool = true) throws {
+        port = try Ports.free()
+        adminPort = try Ports.free()
+        process = try ChildProcess(
+            "gateway",
+            [
+                Programs.path("gavelcast-gateway"), "--listen", "127.0.0.1:\(port)", "--admin-listen",
+                "127.0.0.1:\(adminPort)", "--drain-seconds", "1",
+            ] + redis.flatMap { ["--redis-url", $0] } + arguments)
+        let path = waitsUntilReady ? "/readyz" : "/healthz"
+        try eventually("the gateway answers \(path)") { try self.isOK(path) }
+    }
+
+    func isOK(_ path: String) throws -> Bool {
+        guard process.isRunning else { throw TimedOut(description: "the gateway ended: \(process.log)") }
+        return (try? HTTPClient(port: adminPort).request("GET", path).status) == 200
+    }
+
+    func metric(_ name: String) throws -> Int {
+        let text = try HTTPClient(port: adminPort).request("GET", "/metrics").text
+        let line = text.split(separator: "\n").first { $0.hasPrefix(name + " ") }
+        return try #require(line.flatMap { Int($0.split(separator: " ")[1]) }, "no metric \(name)")
+    }
+
+    func get(_ path: String, fields: [String: String] = [:]) throws -> HTTPReply {
+        try HTTPClient(port: port).request("GET", path, fields: fields)
+    }
+
+    func watch(_ auctionID: String, receiveBufferBytes: Int? = nil) throws -> Watcher {
+        try Watcher(port: port, auctionID: auctionID, receiveBufferBytes: receiveBufferBytes)
+    }
+}
+
+final class BidAPIProcess {
+    let port: Int
+    let adminPort: Int
+    let process: ChildProcess
+
+    init(
+        database: String, redis: [String], arguments: [String] = [], waitsUntilReady: Bool = true,
+        port: Int? = nil
+    ) throws {
+        self.port = try port ?? Ports.free()
+        adminPort = try Ports.free()
+        process = try ChildProcess(
+            "bidapi",
+            [
+                Programs.path("gavelcast-bidapi"), "--listen", "127.0.0.1:\(self.port)", "--admin-listen",
+                "127.0.0.1:\(adminPort)", "--database-url", database, "--bids-per-minute", "0",
+                "--auctions-per-hour",
+                "0",
+            ] + redis.flatMap { ["--redis-url", $0] } + arguments)
+        let path = waitsUntilReady ? "/readyz" : "/healthz"
+        try eventually("the bid API answers \(path)") { try self.isOK(path) }
+        // The two listeners open one after the other.
+        try eventually("the bid API listens") {
+            (try? HTTPClient(port: self.port).request("GET", "/nothing").status) == 404
+        }
+    }
+
+    func isOK(_ path: String) throws -> Bool {
+        guard process.isRunning else { throw TimedOut(description: "the bid API ended: \(process.log)") }
+        return (try? HTTPClient(port: adminPort).request("GET", path).status) == 200
+    }
+
+    func user(_ name: String) throws -> BidClient { try BidClient(port: port, username: name) }
+}

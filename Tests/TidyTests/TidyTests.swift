@@ -1,0 +1,91 @@
+// The house rules that a program can check.
+
+import Foundation
+import Testing
+
+@Suite struct TidyTests {
+    private struct SourceFile {
+        let path: String
+        let module: String
+        let text: String
+        var lines: [Substring] { text.split(separator: "\n", omittingEmptySubsequences: false) }
+    }
+
+    private static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+        .deletingLastPathComponent()
+        .deletingLastPathComponent()
+
+    private static let sources: [SourceFile] = ["Sources", "loadtest/Sources", "Tests"].flatMap { folder in
+        let base = root.appendingPathComponent(folder)
+        let files = FileManager.default.enumerator(atPath: base.path)?.compactMap { $0 as? String } ?? []
+        return files.filter { $0.hasSuffix(".swift") }.map { file in
+            SourceFile(
+                path: "\(folder)/\(file)", module: String(file.split(separator: "/")[0]),
+                text: (try? String(contentsOf: base.appendingPathComponent(file), encoding: .utf8)) ?? "")
+        }
+    }
+
+    /// What each module may import of ours; modules not listed may import any.
+    private static let allowed: [String: Set<String>] = [
+        "AuctionEvents": [], "Wire": [], "Fanout": ["DequeModule"], "Bidding": ["AuctionEvents"],
+        "Reactor": ["CLinux", "Glibc", "Synchronization"],
+        "RedisLink": ["CLinux", "Glibc", "CHiredis", "COpenSSL", "Reactor", "DequeModule"],
+        "Tokens": ["COpenSSL", "Foundation"], "Telemetry": ["CLinux", "Glibc", "Logging", "Synchronization"],
+        "Settings": ["Foundation", "Yams"],
+        "AuctionStore": ["AuctionEvents", "Bidding", "CLibPQ", "Dispatch", "Foundation", "Synchronization"],
+    ]
+
+    @Test("modules import only what lies below them")
+    func imports() {
+        #expect(Self.sources.count > 50, "the sources were not found")
+        for file in Self.sources where !file.path.hasPrefix("Tests") {
+            guard let allowed = Self.allowed[file.module] else { continue }
+            for line in file.lines {
+                let words = line.split(separator: " ")
+                guard let index = words.firstIndex(of: "import"), index <= 1, words.count == index + 2 else {
+                    continue
+                }
+                #expect(allowed.contains(String(words[index + 1])), "\(file.path): \(line)")
+            }
+        }
+    }
+
+    @Test("files stay within 500 lines of 110 columns and say what they are")
+    func size() {
+        for file in Self.sources {
+            #expect(file.lines.count <= 500, "\(file.path) has \(file.lines.count) lines")
+            for (number, line) in file.lines.enumerated() where line.count > 130 {
+                Issue.record("\(file.path):\(number + 1) has \(line.count) columns")
+            }
+            guard !file.path.hasPrefix("Tests") else { continue }
+            let opensWithProse = file.text.hasPrefix("// ")
+            #expect(opensWithProse, "\(file.path) does not open with what it is")
+        }
+    }
+
+    @Test("unsafe code gives its reason, and no work is left as a note")
+    func notes() {
+        let unsafe = [
+            "UnsafeMutableRaw", "UnsafeRaw", "UnsafePointer", "UnsafeMutablePointer", "Unmanaged",
+            "OpaquePointer",
+        ]
+        let marks = ["TO" + "DO", "FIX" + "ME", "XX" + "X"]
+        for file in Self.sources {
+            let found = (marks + ["@unchecked" + " Sendable"]).filter(file.text.contains)
+            #expect(found.isEmpty, "\(file.path)")
+            guard !file.path.hasPrefix("Tests"), unsafe.contains(where: file.text.contains) else { continue }
+            let hasReason = file.text.contains("SAFETY:")
+            #expect(hasReason, "\(file.path) has unsafe code without a SAFETY comment")
+        }
+    }
+
+    @Test("sleeps are no synchronisation: tests have none")
+    func sleeps() {
+        for file in Self.sources where file.path.hasPrefix("Tests") {
+            // The one place that polls for a condition, with a deadline.
+            guard file.path != "Tests/EndToEndTests/Support/Eventually.swift" else { continue }
+            let sleeps = file.text.contains("sleep" + "(")
+            #expect(!sleeps, "\(file.path)")
+        }
+    }
+}
