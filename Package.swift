@@ -84,7 +84,8 @@ let package = Package(
         module(
             "BidAPI",
             [
-                "AuctionEvents", "Bidding", "AuctionStore", "RedisLink", "Tokens", "Telemetry", "Settings",
+                "AuctionEvents", "Bidding", "AuctionStore", "Reactor", "RedisLink", "Tokens", "Telemetry",
+                "Settings",
                 hummingbird, logging,
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ]),
@@ -105,6 +106,7 @@ let package = Package(
         tests("TokensTests", ["Tokens"]),
         tests("SettingsTests", ["Settings", "Gateway", "BidAPI"]),
         tests("TidyTests", []),
-        tests("EndToEndTests", ["LoadClient", "RedisLink", "AuctionStore", "Reactor", "TestSupport", "CLinux"]),
+        tests(
+            "EndToEndTests", ["LoadClient", "RedisLink", "AuctionStore", "Reactor", "TestSupport", "CLinux"]),
     ]
 )

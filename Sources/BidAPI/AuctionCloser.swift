@@ -13,7 +13,7 @@ struct AuctionCloser: Service {
 
     func run() async throws {
         var isLossLogged = false
-        while !Task.isShuttingDownGracefully {
+        while !Task.isShuttingDownGracefully, !Task.isCancelled {
             do {
                 let changed = try await services.pool.run(AuctionClock.tick)
                 if isLossLogged { logger.info("the closer is back at PostgreSQL") }

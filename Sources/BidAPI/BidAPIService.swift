@@ -5,6 +5,7 @@ import AuctionStore
 import Bidding
 import Hummingbird
 package import Logging
+import Reactor
 import ServiceLifecycle
 import Synchronization
 import Telemetry
@@ -18,6 +19,13 @@ package enum BidAPIService {
     /// Runs until SIGTERM or SIGINT has drained it.
     /// - Throws: when a port cannot be opened.
     package static func run(_ configuration: BidAPIConfiguration, logger: Logger) async throws {
+        for (host, port) in [
+            (configuration.host, configuration.port), (configuration.adminHost, configuration.adminPort),
+        ] {
+            // Before anything starts, so that a port in use is the only thing that is said.
+            Sockets.close(
+                try Sockets.listen(on: SocketAddress(host: host, port: UInt16(port)), sharesPort: false))
+        }
         let flag = MigrationFlag()
         let migrate = { @Sendable (connection: PostgresConnection) throws(DatabaseError) in
             guard !flag.isSet else { return }

@@ -52,7 +52,8 @@ extension Hub {
                 counters.stateReads.add()
                 links[link].command(["MGET"] + batch.map { RedisKeys.state($0.auctionID) }) {
                     [unowned self] reply in
-                    guard let reply else { return }  // the link was lost: everything is read anew with the next
+                    // Without a reply the link was lost, and everything is read anew with the next.
+                    guard let reply else { return }
                     stateReadsInFlight[link] -= 1
                     let values = reply.array ?? []
                     if values.count != batch.count {

@@ -164,12 +164,15 @@ extension Worker {
         if slab.isCurrent(slot, generation: generation) { closeAfterFlush(slot) }
     }
 
-    /// Closes when what waits has been written. The peer may still be sending: our side is shut down first and its
+    /// Closes when what waits has been written. An HTTP peer may still be sending: our side is shut down first and its
     /// bytes are read and forgotten, so that it sees our last words and not a reset.
     func closeAfterFlush(_ slot: UInt32) {
         schedule(slot, seconds: Limits.closeTimeoutSeconds)
         if slab[slot].flags.contains(.hasBacklog) {
             slab[slot].flags.insert(.closesAfterFlush)
+        } else if slab[slot].flags.contains(.isWebSocket) {
+            // Both close frames are exchanged: the peer has nothing more to say (RFC 6455, 7.1.1).
+            closeNow(slot)
         } else {
             Sockets.shutdownWriting(slab[slot].descriptor)
             slab[slot].phase = .lingering

@@ -201,8 +201,9 @@ package final class RedisLink {
         }
         state = .up(connections)
         connections.subscriber.send(["SUBSCRIBE", probeChannel])
-        oldestProbeSentAt = nil
-        probe(now: now)
+        // The first probe goes out when this is confirmed; until then the link is on the same clock as a lost probe.
+        oldestProbeSentAt = now
+        nextProbeAt = .max
         owner.linkIsUp(identity.index)
     }
 
@@ -270,7 +271,7 @@ package final class RedisLink {
             owner.linkReceived(
                 identity.index, channel: channelBytes.span, message: Self.buffer(payload).span)
         case 9:  // subscribe
-            guard !channelBytes.elementsEqual(probeChannel.utf8) else { return }
+            guard !channelBytes.elementsEqual(probeChannel.utf8) else { return probe(now: now) }
             owner.linkSubscribed(identity.index, channel: String(decoding: channelBytes, as: UTF8.self))
         default: break  // unsubscribe needs no answer
         }

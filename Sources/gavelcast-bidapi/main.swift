@@ -17,5 +17,5 @@ let (configuration, logger) = ProgramEntry.configure(BidAPISettings.schema) { va
 do {
     try await BidAPIService.run(configuration, logger: logger)
 } catch {
-    ProgramEntry.fail("gavelcast-bidapi", "\(error)", status: 71)
+    ProgramEntry.fail("gavelcast-bidapi", "\(error); is another program using the address?", status: 71)
 }

@@ -118,7 +118,8 @@ final class Guardian: Sendable {
             """
         let path = "/proc/self/fd/\(ends[0])"
         do {
-            _ = try ChildProcess.spawn(["/bin/sh", "-c", script, "sh", folder], input: path, output: "/dev/null")
+            _ = try ChildProcess.spawn(
+                ["/bin/sh", "-c", script, "sh", folder], input: path, output: "/dev/null")
         } catch {
             preconditionFailure("no guardian: \(error)")
         }
@@ -143,6 +144,8 @@ enum Ports {
 enum Programs {
     /// One of our executables, built beside the tests.
     static func path(_ name: String) -> String {
-        URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent().appendingPathComponent(name).path
+        URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent().appendingPathComponent(
+            name
+        ).path
     }
 }

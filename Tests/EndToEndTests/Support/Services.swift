@@ -54,14 +54,15 @@ final class BidAPIProcess {
     ) throws {
         self.port = try port ?? Ports.free()
         adminPort = try Ports.free()
+        let limits =
+            arguments.contains("--bids-per-minute")
+            ? [] : ["--bids-per-minute", "0", "--auctions-per-hour", "0"]
         process = try ChildProcess(
             "bidapi",
             [
                 Programs.path("gavelcast-bidapi"), "--listen", "127.0.0.1:\(self.port)", "--admin-listen",
-                "127.0.0.1:\(adminPort)", "--database-url", database, "--bids-per-minute", "0",
-                "--auctions-per-hour",
-                "0",
-            ] + redis.flatMap { ["--redis-url", $0] } + arguments)
+                "127.0.0.1:\(adminPort)", "--database-url", database,
+            ] + limits + redis.flatMap { ["--redis-url", $0] } + arguments)
         let path = waitsUntilReady ? "/readyz" : "/healthz"
         try eventually("the bid API answers \(path)") { try self.isOK(path) }
         // The two listeners open one after the other.

@@ -11,7 +11,9 @@ struct Demo {
     private static let budget = 2.0...4.0
     private static let retrySeconds = 1.0
 
-    private static let lots: [(title: String, startingPrice: Int, increment: String)] = [
+    private typealias Lot = (title: String, startingPrice: Int, increment: String)
+
+    private static let lots: [Lot] = [
         ("Cartier Tank, 1974", 950, "25"), ("Leica M3 with Summicron 50", 1_200, "25"),
         ("Eames lounge chair, rosewood", 2_400, "50"), ("Palm Pilot Professional, boxed", 40, "0.50"),
         ("First pressing, “Kind of Blue”", 180, "5"), ("Persian rug, Tabriz, 2 × 3 m", 760, "20"),
@@ -40,10 +42,12 @@ struct Demo {
         }
         print("\(bidders.count) bidders are bidding on \(options.auctions) auctions")
         var limits: [String: Double] = [:]
+        // In turn, so that no two running auctions are of the same lot.
+        var lots = Self.lots.shuffled()
         let end = options.seconds == 0 ? Date.distantFuture : Date.now + Double(options.seconds)
         while Date.now < end {
             do {
-                try step(seller, bidders, &limits)
+                try step(seller, bidders, &limits, &lots)
             } catch {
                 // A server that restarts is part of the demo.
                 print("waiting: \(error)")
@@ -53,11 +57,14 @@ struct Demo {
         }
     }
 
-    private func step(_ seller: BidClient, _ bidders: [BidClient], _ limits: inout [String: Double]) throws {
+    private func step(
+        _ seller: BidClient, _ bidders: [BidClient], _ limits: inout [String: Double], _ lots: inout [Lot]
+    ) throws {
         let running = try seller.runningAuctions().filter { limits[$0.id] != nil }
         limits = limits.filter { id, _ in running.contains { $0.id == id } }
         for _ in running.count..<max(running.count, options.auctions) {
-            let lot = Self.lots.randomElement()!
+            let lot = lots.removeFirst()
+            lots.append(lot)
             let seconds = Int.random(in: Self.durationSeconds)
             let id = try seller.createAuction(
                 """
