@@ -72,7 +72,7 @@ package enum Sockets {
         setOption(descriptor, SOL_SOCKET, SO_SNDBUF, Int32(clamping: bytes))
     }
 
-    // SAFETY (send, receive): the buffer is the caller's and is used for the length of the system call only.
+    // SAFETY: in send and receive the buffer is the caller's and is used for the length of the system call only.
     package static func send(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> Outcome {
         outcome(Glibc.send(descriptor, bytes.baseAddress, bytes.count, gavelcast_send_flags()))
     }
