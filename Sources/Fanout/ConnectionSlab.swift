@@ -37,6 +37,8 @@ package struct ConnectionFlags: OptionSet, Sendable {
     package static let isRefused = ConnectionFlags(rawValue: 16)
     /// Close the descriptor as soon as the backlog is written.
     package static let closesAfterFlush = ConnectionFlags(rawValue: 32)
+    /// A waiting watcher gave a cursor, which stands in its record.
+    package static let hasCursor = ConnectionFlags(rawValue: 128)
     /// The connection speaks WebSocket.
     package static let isWebSocket = ConnectionFlags(rawValue: 64)
 }
@@ -47,7 +49,7 @@ package struct ConnectionRecord {
     package var descriptor: Int32 = -1
     /// Counts the slot's uses, so that a stale event or message for an earlier connection is recognised.
     package var generation: UInt32 = 0
-    /// The sequence number of the last event delivered (or queued) to this watcher.
+    /// The sequence number of the last event delivered (or queued) to this watcher, or seen before it came.
     package var cursor: UInt64 = 0
     /// The loop's channel this watcher is on; ``ConnectionSlab/none`` otherwise.
     package var channel: UInt32 = ConnectionSlab.none

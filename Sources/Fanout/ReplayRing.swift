@@ -6,12 +6,15 @@ import DequeModule
 package struct ReplayRing {
     private var events: Deque<EncodedEvent> = []
     private let capacity: Int
+    /// More than ``capacity`` while the ring is widened.
+    private var limit: Int
     /// Bytes of the frames held.
     package private(set) var bytes = 0
 
     /// - Parameter capacity: the most events kept, at least 1.
     package init(capacity: Int) {
         self.capacity = max(1, capacity)
+        limit = self.capacity
     }
 
     package var count: Int { events.count }
@@ -22,7 +25,7 @@ package struct ReplayRing {
     package mutating func append(_ event: EncodedEvent) {
         guard event.sequence != 0 else { return }
         if let last, event.sequence != last + 1 { removeAll() }
-        if events.count == capacity { dropOldest() }
+        if events.count == limit { dropOldest() }
         events.append(event)
         bytes += event.frame.count
     }
@@ -33,6 +36,25 @@ package struct ReplayRing {
         guard cursor + 1 >= first else { return nil }
         guard cursor < last else { return [] }
         return Array(events[(events.count - Int(last - cursor))...])
+    }
+
+    /// Puts events before the first one, and keeps as many from now on, until ``narrow()``. `older` must lead up to the
+    /// first event, or to what will be appended next when the ring is empty.
+    package mutating func widen(with older: [EncodedEvent]) {
+        if let first, let joint = older.last?.sequence {
+            precondition(joint + 1 == first, "a gap before the ring")
+        }
+        for event in older.reversed() {
+            events.prepend(event)
+            bytes += event.frame.count
+        }
+        limit = max(limit, events.count)
+    }
+
+    /// Goes back to the ring's own capacity.
+    package mutating func narrow() {
+        limit = capacity
+        while events.count > limit { dropOldest() }
     }
 
     package mutating func dropOldest() {

@@ -15,8 +15,8 @@ final class Channel {
     var watchers = SubscriberList()
     /// The watchers without their first message.
     var waiting = SubscriberList()
-    /// An attach was sent and not answered.
-    var awaitsAttachment = false
+    /// What was asked of the hub and not answered; `nil` when nothing is under way.
+    var requested: AttachmentNeeds?
 
     /// The newest state this loop was given; `nil` until the first attachment.
     var snapshot: Snapshot?

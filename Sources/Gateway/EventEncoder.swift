@@ -46,6 +46,23 @@ enum EventEncoder {
         return WebSocketFrame.encode(.text, writer.bytes)
     }
 
+    /// The first message of a watcher whose cursor could be followed.
+    static func resumed(
+        since: UInt64, sequence: UInt64, auctionID: String, serverTime: Timestamp
+    ) -> [UInt8] {
+        var writer = JSONWriter(capacity: 192)
+        writer.object {
+            $0.field("type", "RESUMED")
+            $0.field("auction_id", auctionID)
+            $0.field("since", since)
+            $0.field("seq", sequence)
+            $0.field("replayed", sequence - since)
+            $0.field("complete", true)
+            $0.field("server_time", serverTime)
+        }
+        return WebSocketFrame.encode(.text, writer.bytes)
+    }
+
     /// The answer to `{"type":"PING","t":X}`; `echo` is X as it was sent.
     static func pong(echo: ArraySlice<UInt8>?, serverTime: Timestamp) -> [UInt8] {
         var writer = JSONWriter(capacity: 128)

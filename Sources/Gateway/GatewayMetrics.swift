@@ -33,6 +33,8 @@ enum GatewayMetrics {
         count("gavelcast_deliveries_total", "Events delivered or queued.", sum { $0.deliveries.current })
         count("gavelcast_delivered_bytes_total", "Bytes given to sockets.", sum { $0.deliveredBytes.current })
         count("gavelcast_snapshots_total", "Snapshots sent.", sum { $0.snapshots.current })
+        count(
+            "gavelcast_resumes_total", "Watchers that went on from their cursor.", sum { $0.resumes.current })
         count("gavelcast_conflated_total", "Bids merged into a newer one.", sum { $0.conflated.current })
         count("gavelcast_slow_closes_total", "Watchers closed as too slow.", sum { $0.slowCloses.current })
         count("gavelcast_over_capacity_total", "Connections refused.", sum { $0.overCapacity.current })

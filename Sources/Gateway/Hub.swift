@@ -27,6 +27,8 @@ final class Hub: RedisLinkOwner {
     var logReadsInFlight: [Int]
     /// Channels with a hole, by number.
     var repairing: [UInt32: HubChannel] = [:]
+    /// Channels whose ring is widened, by number.
+    var widened: [UInt32: HubChannel] = [:]
     private var lingering: [UInt32: HubChannel] = [:]
     private var behind: [UInt32: HubChannel] = [:]
     private var lastLoss: [String?]
@@ -76,7 +78,7 @@ final class Hub: RedisLinkOwner {
         shared.hubMailbox.take(into: &inbox)
         for mail in inbox {
             switch mail {
-            case .attach(let auctionID, let loop): attach(auctionID, loop: loop)
+            case .attach(let auctionID, let loop, let needs): attach(auctionID, loop: loop, needs: needs)
             case .detach(let auctionID, let loop): detach(auctionID, loop: loop)
             }
         }
@@ -85,6 +87,7 @@ final class Hub: RedisLinkOwner {
         readStates()
         catchUpLoops()
         endLingering()
+        narrowRings()
         for link in links {
             link.tick(now: now, poller: poller)
             link.flush(now: now, poller: poller)
@@ -93,36 +96,54 @@ final class Hub: RedisLinkOwner {
 
     // MARK: Attaching
 
-    private func attach(_ auctionID: String, loop: Int) {
+    private func attach(_ auctionID: String, loop: Int, needs: AttachmentNeeds) {
         guard let channel = channelsByAuction[auctionID] ?? open(auctionID) else {
             _ = shared.workers[loop].mailbox.post(.refused(auctionID: auctionID), beyondCapacity: true)
             return
         }
         channel.lingersUntil = nil
         lingering.removeValue(forKey: channel.number)
-        channel.waitingLoops |= 1 << UInt64(loop)
-        if channel.phase == .live, channel.snapshot?.sequence != channel.last, !channel.isReadQueued {
+        let bit: UInt64 = 1 << UInt64(loop)
+        if needs.contains(.log) {
+            channel.loggingLoops |= bit
+            if channel.phase == .live { queueStateRead(channel) }
+        } else if needs.contains(.state) {
+            channel.waitingLoops |= bit
             // In step, but the state at hand is older than the last event: one read for all that join meanwhile.
-            queueStateRead(channel)
-        } else if !channel.isReadQueued || !links[channel.link].isUp {
-            answerAttaches(channel)
+            if channel.phase == .live, channel.snapshot?.sequence != channel.last { queueStateRead(channel) }
+        } else {
+            channel.resumingLoops |= bit
         }
+        answerAttaches(channel)
     }
 
     /// Sends every waiting loop what it needs, if the channel has it.
     func answerAttaches(_ channel: HubChannel) {
-        guard channel.waitingLoops != 0, channel.canServe else { return }
-        let loops = channel.waitingLoops
-        channel.waitingLoops = 0
-        channel.attachedLoops |= loops
-        sendAttachment(channel, to: loops)
+        guard channel.sequence.last != nil, channel.snapshot != nil else { return }
+        // While a fresh state is on its way, joiners wait for it; should it not come, the older one serves.
+        let isRefreshing = channel.isReadQueued && links[channel.link].isUp
+        var ready = channel.resumingLoops
+        if channel.canServe, !isRefreshing {
+            ready |= channel.waitingLoops
+            if channel.loggingLoops != 0 { readHistory(channel) }
+        }
+        channel.resumingLoops &= ~ready
+        channel.waitingLoops &= ~ready
+        sendAttachment(channel, to: ready, events: recentEvents(channel), isThorough: false)
     }
 
-    private func sendAttachment(_ channel: HubChannel, to loops: UInt64) {
-        guard let snapshot = channel.snapshot else { return }
+    func recentEvents(_ channel: HubChannel) -> [EncodedEvent] {
+        channel.ring.events(after: (channel.ring.first ?? 1) - 1) ?? []
+    }
+
+    func sendAttachment(
+        _ channel: HubChannel, to loops: UInt64, events: [EncodedEvent], isThorough: Bool
+    ) {
+        guard loops != 0, let snapshot = channel.snapshot else { return }
+        channel.attachedLoops |= loops
         let attachment = Attachment(
-            auctionID: channel.auctionID, number: channel.number, snapshot: snapshot,
-            ring: channel.ring.events(after: (channel.ring.first ?? 1) - 1) ?? [], last: channel.last)
+            auctionID: channel.auctionID, number: channel.number, snapshot: snapshot, events: events,
+            last: channel.last, isThorough: isThorough)
         // Attachments are bounded by attaches, which are bounded by connections.
         forEachLoop(loops) { post(.attached(attachment), to: $0, beyondCapacity: true) }
     }
@@ -131,7 +152,9 @@ final class Hub: RedisLinkOwner {
         guard let channel = channelsByAuction[auctionID] else { return }
         let mask = ~(UInt64(1) << UInt64(loop))
         channel.attachedLoops &= mask
+        channel.resumingLoops &= mask
         channel.waitingLoops &= mask
+        channel.loggingLoops &= mask
         channel.behindLoops &= mask
         guard !channel.isWatched else { return }
         let hasHadSomething = channel.last > 0 || channel.snapshot?.state != nil
@@ -153,6 +176,11 @@ final class Hub: RedisLinkOwner {
         return channel
     }
 
+    /// Whether a channel was not given up while a read of it was under way.
+    func isOpen(_ channel: HubChannel) -> Bool {
+        channels[Int(channel.number)] === channel
+    }
+
     private func endLingering() {
         guard !lingering.isEmpty else { return }
         for channel in lingering.values where now >= channel.lingersUntil ?? .max { close(channel) }
@@ -163,6 +191,7 @@ final class Hub: RedisLinkOwner {
         lingering.removeValue(forKey: channel.number)
         repairing.removeValue(forKey: channel.number)
         behind.removeValue(forKey: channel.number)
+        widened.removeValue(forKey: channel.number)
         counters.historyBytes.add(-channel.ring.bytes)
         channelsByAuction.removeValue(forKey: channel.auctionID)
         channels[Int(channel.number)] = nil
@@ -220,7 +249,8 @@ final class Hub: RedisLinkOwner {
                 let mailbox = shared.workers[loop].mailbox
                 guard mailbox.count < Limits.mailboxMessages / 2 else { return }
                 channel.behindLoops &= ~(UInt64(1) << UInt64(loop))
-                sendAttachment(channel, to: 1 << UInt64(loop))
+                sendAttachment(
+                    channel, to: 1 << UInt64(loop), events: recentEvents(channel), isThorough: false)
             }
             if channel.behindLoops == 0 { behind.removeValue(forKey: channel.number) }
         }
@@ -253,6 +283,7 @@ final class Hub: RedisLinkOwner {
             channel.phase = .subscribing
             channel.isReadQueued = false
             channel.isJumping = false
+            channel.isReadingHistory = false
             channel.repair = nil
             repairing.removeValue(forKey: channel.number)
             answerAttaches(channel)

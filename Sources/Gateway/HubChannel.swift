@@ -36,8 +36,13 @@ final class HubChannel {
 
     /// Loops that are sent this channel's events, one bit each.
     var attachedLoops: UInt64 = 0
-    /// Loops whose attach is not answered yet.
+    /// Loops whose attach is not answered yet, by what they need: only the events, a state, the log.
+    var resumingLoops: UInt64 = 0
     var waitingLoops: UInt64 = 0
+    var loggingLoops: UInt64 = 0
+    var isReadingHistory = false
+    /// While the ring also holds what was read from the log for a resume.
+    var widenedUntil: Int64?
     /// Loops whose mailbox was full; they are sent the ring when it is not.
     var behindLoops: UInt64 = 0
     /// When a channel without watchers is given up.
@@ -50,7 +55,7 @@ final class HubChannel {
         ring = ReplayRing(capacity: historyEvents)
     }
 
-    var isWatched: Bool { attachedLoops | waitingLoops != 0 }
+    var isWatched: Bool { attachedLoops | resumingLoops | waitingLoops | loggingLoops != 0 }
     /// The sequence number of the last event delivered; 0 before the first.
     var last: UInt64 { sequence.last ?? 0 }
 

@@ -59,7 +59,7 @@ extension Hub {
                     if values.count != batch.count {
                         logger.error("Redis refused a state read", metadata: ["reply": "\(reply)"])
                     }
-                    for (index, channel) in batch.enumerated() {
+                    for (index, channel) in batch.enumerated() where isOpen(channel) {
                         takeState(channel, index < values.count ? values[index].bytes : nil)
                     }
                 }
@@ -139,25 +139,76 @@ extension Hub {
         links[link].command(command) { [unowned self] reply in
             guard let reply else { return }
             logReadsInFlight[link] -= 1
+            guard isOpen(channel) else { return }
             channel.repair?.isReading = false
             channel.repair?.nextReadAt = now + Limits.holeRetryMilliseconds
             takeLog(channel, reply.array ?? [])
         }
     }
 
-    /// Entries are `[id, [field, value, …]]`, the event under field `e`.
     private func takeLog(_ channel: HubChannel, _ entries: [RedisReply]) {
-        for entry in entries {
+        for event in events(in: entries, of: channel) where event.sequence > channel.last {
+            accept(event, on: channel)
+        }
+    }
+
+    /// Entries are `[id, [field, value, …]]`, the event under field `e`.
+    private func events(in entries: [RedisReply], of channel: HubChannel) -> [EncodedEvent] {
+        entries.compactMap { entry in
             guard let parts = entry.array, parts.count == 2, let fields = parts[1].array,
                 let name = fields.firstIndex(where: { $0.bytes == Array("e".utf8) }), name + 1 < fields.count,
                 let json = fields[name + 1].bytes
-            else { continue }
+            else { return nil }
             switch EventEnvelope.scan(json.span, auctionID: channel.auctionID) {
-            case .failure(let reason): counters.withRejected(reason) { $0.add() }
-            case .success(let envelope):
-                guard envelope.sequence > channel.last else { continue }
-                accept(EventEncoder.event(json.span, envelope), on: channel)
+            case .failure(let reason):
+                counters.withRejected(reason) { $0.add() }
+                return nil
+            case .success(let envelope): return EventEncoder.event(json.span, envelope)
             }
+        }
+    }
+
+    // MARK: History
+
+    /// Lets rings go back to their capacity.
+    func narrowRings() {
+        for channel in widened.values where now >= channel.widenedUntil ?? 0 {
+            counters.historyBytes.add(-channel.ring.bytes)
+            channel.ring.narrow()
+            counters.historyBytes.add(channel.ring.bytes)
+            channel.widenedUntil = nil
+            widened.removeValue(forKey: channel.number)
+        }
+    }
+
+    /// Reads the whole log for those who resume from before the ring, and answers them: one read, however many.
+    func readHistory(_ channel: HubChannel) {
+        guard !channel.isReadingHistory, links[channel.link].isUp else { return }
+        channel.isReadingHistory = true
+        counters.logReads.add()
+        let command = [
+            "XREVRANGE", RedisKeys.log(channel.auctionID), "+", "-", "COUNT", "\(Limits.logReadEntries)",
+        ]
+        links[channel.link].command(command) { [unowned self] reply in
+            guard let reply, isOpen(channel) else { return }
+            channel.isReadingHistory = false
+            // Newest first: takes what joins on to the ring, and stops at a gap.
+            let recent = recentEvents(channel)
+            var next = recent.first?.sequence ?? channel.last + 1
+            var older: [EncodedEvent] = []
+            for event in events(in: reply.array ?? [], of: channel) where event.sequence + 1 == next {
+                older.append(event)
+                next = event.sequence
+            }
+            // Kept for a while: a crowd that resumes costs one read.
+            counters.historyBytes.add(-channel.ring.bytes)
+            channel.ring.widen(with: older.reversed())
+            counters.historyBytes.add(channel.ring.bytes)
+            channel.widenedUntil = now + Limits.widenedMilliseconds
+            widened[channel.number] = channel
+            let loops = channel.loggingLoops
+            channel.loggingLoops = 0
+            sendAttachment(channel, to: loops, events: recentEvents(channel), isThorough: true)
         }
     }
 

@@ -36,6 +36,8 @@ enum Limits {
     static let losslessBacklogBytes = 65_536
     /// Answers that wait on an echo path: the largest message and some.
     static let echoBacklogBytes = 2 * echoMessageBytes
+    /// A replay up to this goes out in one piece; beyond it bids merge.
+    static let replayBytes = 16_384
     /// Control frames that wait for one peer.
     static let controlBacklogBytes = 1_024
     /// Sends of one walk before the next channel has its turn.
@@ -58,6 +60,8 @@ enum Limits {
     /// Log reads under way at once on one link, and entries in each.
     static let logReadsInFlight = 32
     static let logReadEntries = 1_100
+    /// So long a log that was read for someone's resume serves others.
+    static let widenedMilliseconds: Int64 = 10_000
     /// Events held behind a hole.
     static let heldEvents = 2_048
     /// A hole that is not filled within this is given up; the log is read this often meanwhile.

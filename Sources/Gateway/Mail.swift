@@ -15,10 +15,29 @@ struct Attachment: Sendable {
     /// The hub's number of the channel, by which events name it.
     let number: UInt32
     let snapshot: Snapshot
-    /// The last events, contiguous up to ``last``; may begin after the snapshot only where that covers the rest.
-    let ring: [EncodedEvent]
+    /// The last events, contiguous up to ``last``; preceded by Redis' log where that was read.
+    let events: [EncodedEvent]
     /// The sequence number of the last event delivered in this channel.
     let last: UInt64
+    /// Whether the state and the log were read for this: what is not in ``events`` cannot be had.
+    let isThorough: Bool
+
+    /// Whether ``events`` lead from `cursor` to ``last`` without a gap.
+    func reaches(_ cursor: UInt64) -> Bool {
+        guard cursor < last else { return cursor == last }
+        guard let first = events.first?.sequence else { return false }
+        return first <= cursor + 1
+    }
+}
+
+/// What a worker needs besides the last events to serve those who wait.
+struct AttachmentNeeds: OptionSet, Sendable {
+    let rawValue: UInt8
+
+    /// A state that the events lead on from: for joiners without a cursor.
+    static let state = AttachmentNeeds(rawValue: 1)
+    /// Redis' log and a fresh state: for cursors that the events do not reach.
+    static let log = AttachmentNeeds(rawValue: 2)
 }
 
 enum WorkerMail: Sendable {
@@ -35,8 +54,8 @@ enum WorkerMail: Sendable {
 }
 
 enum HubMail: Sendable {
-    /// A loop has its first watcher of an auction, or a new one for which it needs a fresh state.
-    case attach(auctionID: String, loop: Int)
+    /// A loop has its first watcher of an auction, or a new one that it cannot serve by itself.
+    case attach(auctionID: String, loop: Int, needs: AttachmentNeeds)
     /// A loop's last watcher of an auction left.
     case detach(auctionID: String, loop: Int)
 }

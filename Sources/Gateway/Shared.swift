@@ -31,6 +31,7 @@ final class WorkerCounters: Sendable {
     let deliveries = Counter()
     let deliveredBytes = Counter()
     let snapshots = Counter()
+    let resumes = Counter()
     let conflated = Counter()
     let slowCloses = Counter()
     let overCapacity = Counter()

@@ -10,19 +10,27 @@ import Telemetry
 extension Worker {
     // MARK: Joining and leaving
 
-    /// Puts a new watcher on an auction; its first message comes at once when this loop knows the auction's state.
-    func join(_ slot: UInt32, auctionID: String) {
+    /// Puts a new watcher on an auction; its first message comes at once when this loop can tell.
+    /// - Parameter since: the cursor it gave.
+    func join(_ slot: UInt32, auctionID: String, since: UInt64?) {
         let channel = channelsByAuction[auctionID] ?? makeChannel(auctionID)
         slab[slot].channel = channel.index
         slab[slot].phase = .awaitingSnapshot
         slab[slot].listPosition = channel.waiting.append(slot)
+        if let since {
+            slab[slot].cursor = since
+            slab[slot].flags.insert(.hasCursor)
+        }
         handle.counters.webSocketWatchers.add()
         schedule(slot, seconds: Limits.firstMessageTimeoutSeconds)
-        if let snapshot = channel.snapshot, snapshot.sequence >= channel.last {
-            serveWaiting(channel, snapshot, following: [])
-        } else {
-            requestAttachment(channel)
-        }
+        guard let number = channel.number, let snapshot = channel.snapshot,
+            since.map({ $0 == channel.last }) ?? (snapshot.sequence >= channel.last)
+        else { return requestAttachment(channel, since == nil ? .state : []) }
+        serveWaiting(
+            channel,
+            Attachment(
+                auctionID: auctionID, number: number, snapshot: snapshot, events: [], last: channel.last,
+                isThorough: false))
     }
 
     /// Takes a watcher off its auction, wherever it stands.
@@ -59,10 +67,10 @@ extension Worker {
         _ = shared.hubMailbox.post(.detach(auctionID: channel.auctionID, loop: handle.index))
     }
 
-    private func requestAttachment(_ channel: Channel) {
-        guard !channel.awaitsAttachment else { return }
-        channel.awaitsAttachment = true
-        _ = shared.hubMailbox.post(.attach(auctionID: channel.auctionID, loop: handle.index))
+    private func requestAttachment(_ channel: Channel, _ needs: AttachmentNeeds) {
+        if let requested = channel.requested, requested.isSuperset(of: needs) { return }
+        channel.requested = (channel.requested ?? []).union(needs)
+        _ = shared.hubMailbox.post(.attach(auctionID: channel.auctionID, loop: handle.index, needs: needs))
     }
 
     /// The gateway watches as many auctions as it may.
@@ -75,7 +83,7 @@ extension Worker {
 
     func attach(_ attachment: Attachment) {
         guard let channel = channelsByAuction[attachment.auctionID] else { return }
-        channel.awaitsAttachment = false
+        channel.requested = nil
         if channel.number != attachment.number {
             if let number = channel.number { channelsByNumber.removeValue(forKey: number) }
             channel.number = attachment.number
@@ -84,13 +92,13 @@ extension Worker {
         if channel.snapshot != nil, attachment.last > channel.last { catchUp(channel, attachment) }
         channel.snapshot = attachment.snapshot
         channel.last = max(channel.last, attachment.last)
-        serveWaiting(channel, attachment.snapshot, following: attachment.ring)
+        serveWaiting(channel, attachment)
     }
 
     /// This loop missed events of a channel it watches: takes them from the ring, or jumps.
     private func catchUp(_ channel: Channel, _ attachment: Attachment) {
-        if let first = attachment.ring.first?.sequence, first <= channel.last + 1 {
-            for event in attachment.ring where event.sequence > channel.last { enqueue(event, on: channel) }
+        if attachment.reaches(channel.last) {
+            for event in attachment.events where event.sequence > channel.last { enqueue(event, on: channel) }
         } else {
             jump(channel, to: Snapshot(sequence: attachment.last, state: attachment.snapshot.state))
         }
@@ -131,39 +139,82 @@ extension Worker {
         }
     }
 
-    /// Gives every waiting watcher its first message, and what followed the snapshot.
-    private func serveWaiting(_ channel: Channel, _ snapshot: Snapshot, following ring: [EncodedEvent]) {
+    /// How a waiting watcher's first message reads.
+    private enum Welcome {
+        case snapshot(complete: Bool)
+        case resumed
+        /// What the loop has does not tell; the hub is asked for more.
+        case later(AttachmentNeeds)
+    }
+
+    private func welcome(_ slot: UInt32, _ attachment: Attachment) -> Welcome {
+        let canSnapshot =
+            attachment.snapshot.sequence >= attachment.last
+            || attachment.reaches(attachment.snapshot.sequence)
+        guard slab[slot].flags.contains(.hasCursor) else {
+            return canSnapshot ? .snapshot(complete: true) : .later(.state)
+        }
+        let cursor = slab[slot].cursor
+        // A cursor beyond our last event, but not beyond the state, is ahead of pub/sub only.
+        let isAheadOfEventsOnly = cursor > attachment.last && cursor <= attachment.snapshot.sequence
+        if attachment.reaches(cursor) || isAheadOfEventsOnly { return .resumed }
+        return attachment.isThorough && canSnapshot ? .snapshot(complete: false) : .later([.state, .log])
+    }
+
+    /// Gives the waiting watchers their first messages and what followed, as far as the attachment goes.
+    private func serveWaiting(_ channel: Channel, _ attachment: Attachment) {
         guard channel.waiting.count > 0 else { return }
-        let frame = EventEncoder.snapshot(
-            snapshot, auctionID: channel.auctionID, complete: true, serverTime: serverTime())
-        let served = channel.waiting.removeAll()
+        var served: [(slot: UInt32, welcome: Welcome)] = []
         // All move before anything is sent: a send may close its watcher, and with the last one the channel.
-        for slot in served {
+        for slot in channel.waiting.removeAll() {
+            let welcome = welcome(slot, attachment)
+            if case .later(let needs) = welcome {
+                slab[slot].listPosition = channel.waiting.append(slot)
+                requestAttachment(channel, needs)
+                continue
+            }
             slab[slot].phase = .watching
-            slab[slot].cursor = max(channel.last, snapshot.sequence)
             slab[slot].listPosition = channel.watchers.append(slot)
             scheduleHeartbeat(slot, isFirst: true)
+            served.append((slot, welcome))
         }
-        for slot in served {
-            let generation = slab[slot].generation
-            handle.counters.snapshots.add()
-            sendMessage(slot, frame)
-            for event in ring where event.sequence > snapshot.sequence {
-                guard slab.isCurrent(slot, generation: generation), slab[slot].phase == .watching else {
-                    break
-                }
-                sendEvent(slot, event)
+        let snapshots = [true, false].map {
+            EventEncoder.snapshot(
+                attachment.snapshot, auctionID: channel.auctionID, complete: $0, serverTime: serverTime())
+        }
+        for (slot, welcome) in served {
+            if case .snapshot(let complete) = welcome {
+                handle.counters.snapshots.add()
+                let from = attachment.snapshot.sequence
+                sendFirst(
+                    slot, snapshots[complete ? 0 : 1], then: attachment.events.filter { $0.sequence > from })
+                slab[slot].cursor = max(attachment.last, from)
+            } else {
+                let since = slab[slot].cursor
+                let upTo = max(attachment.last, since)
+                handle.counters.resumes.add()
+                let frame = EventEncoder.resumed(
+                    since: since, sequence: upTo, auctionID: channel.auctionID, serverTime: serverTime())
+                sendFirst(slot, frame, then: attachment.events.filter { $0.sequence > since })
+                slab[slot].cursor = upTo
             }
         }
     }
 
-    private func sendEvent(_ slot: UInt32, _ event: EncodedEvent) {
-        if slab[slot].flags.contains(.hasBacklog) {
-            queueEvent(slot, event)
-        } else {
-            sendMessage(slot, event.frame)
+    /// Sends a first message and the events behind it: in one piece while that is small, else through a backlog, where
+    /// bids merge.
+    private func sendFirst(_ slot: UInt32, _ frame: [UInt8], then events: [EncodedEvent]) {
+        handle.counters.deliveries.add(events.count)
+        let bytes = events.reduce(frame.count) { $0 + $1.frame.count }
+        guard bytes > Limits.replayBytes, !slab[slot].flags.contains(.hasBacklog) else {
+            return sendMessage(slot, events.reduce(into: frame) { $0 += $1.frame })
         }
-        handle.counters.deliveries.add()
+        var backlog = Backlog(frame: frame, sent: 0)
+        // Bounded by the log's length; whoever does not take it is closed as slow.
+        for event in events { _ = backlog.enqueue(event, losslessLimit: .max) }
+        backlogs[slot] = backlog
+        noteBacklog(slot)
+        flushBacklog(slot)
     }
 
     // MARK: Walking

@@ -95,7 +95,7 @@ extension Worker {
         }
     }
 
-    private func noteBacklog(_ slot: UInt32) {
+    func noteBacklog(_ slot: UInt32) {
         slab[slot].flags.insert(.hasBacklog)
         slab[slot].lastProgressTick = nowTick
         handle.counters.backlogs.set(backlogs.count)

@@ -22,7 +22,7 @@ extension Worker {
             handle.counters.requests.add()
             let path = span.text(head.path)
             if !configuration.echoPath.isEmpty, path == configuration.echoPath, head.wantsWebSocket {
-                upgrade(slot, head, span, auctionID: nil)
+                upgrade(slot, head, span, watching: nil)
             } else if slab[slot].flags.contains(.isAdmin) {
                 answerAdmin(slot, head, span, path: path)
             } else {
@@ -108,11 +108,23 @@ extension Worker {
             return respond(
                 slot, .error(.unauthorized, "UNAUTHORIZED", "a private auction needs a token"), head)
         }
-        upgrade(slot, head, bytes, auctionID: auctionID.text)
+        var since: UInt64?
+        if let text = QueryString.value("since", in: bytes.text(head.query)) {
+            since = UInt64(text)
+            guard let since, since <= .maximumSequence, text.allSatisfy(\.isNumber) else {
+                return respond(
+                    slot, .error(.badRequest, "BAD_CURSOR", "since is a sequence number from 0 to 2^53-1"),
+                    head)
+            }
+        }
+        upgrade(slot, head, bytes, watching: (auctionID.text, since))
     }
 
     /// Completes the WebSocket handshake; without an auction the messages are echoed.
-    private func upgrade(_ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>, auctionID: String?) {
+    private func upgrade(
+        _ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>,
+        watching: (auctionID: String, since: UInt64?)?
+    ) {
         guard bytes.text(head.webSocketVersion) == "13" else {
             return respond(
                 slot,
@@ -133,10 +145,10 @@ extension Worker {
             handle.counters.overCapacity.add()
             return beginClose(slot, CloseCode.tryAgainLater, reason: retryReason())
         }
-        guard let auctionID else {
+        guard let watching else {
             return schedule(slot, seconds: max(60, configuration.heartbeatSeconds))
         }
-        join(slot, auctionID: auctionID)
+        join(slot, auctionID: watching.auctionID, since: watching.since)
     }
 
     private static func sha1(_ input: [UInt8]) -> [UInt8] {

@@ -46,6 +46,25 @@ import Testing
         #expect(order.last == 15, "it never goes backwards")
     }
 
+    @Test("a widened ring reaches further back until it is narrowed")
+    func ringWidens() {
+        func event(_ sequence: UInt64) -> EncodedEvent {
+            EncodedEvent(
+                sequence: sequence, isConflatable: true, isDroppable: false, isEnding: false, frame: [1],
+                jsonStart: 0)
+        }
+        var ring = ReplayRing(capacity: 4)
+        for sequence in UInt64(7)...10 { ring.append(event(sequence)) }
+        ring.widen(with: (UInt64(1)...6).map(event))
+        #expect(ring.events(after: 0)?.map(\.sequence) == Array(1...10) && ring.bytes == 10)
+        ring.append(event(11))
+        #expect(ring.first == 2 && ring.last == 11 && ring.count == 10)
+        ring.narrow()
+        #expect(ring.first == 8 && ring.count == 4 && ring.bytes == 4)
+        ring.append(event(12))
+        #expect(ring.first == 9)
+    }
+
     @Test("the ring gives what follows a cursor, or says that it does not reach back")
     func ringReplays() {
         func event(_ sequence: UInt64) -> EncodedEvent {

@@ -63,7 +63,8 @@ export class AuctionWatch extends EventTarget {
   }
 
   #connect() {
-    const socket = new WebSocket(this.#address);
+    // What this watch has seen is its cursor: after a loss it goes on from there.
+    const socket = new WebSocket(this.state === null ? this.#address : `${this.#address}?since=${this.seq}`);
     this.#socket = socket;
     socket.onopen = () => {
       this.#pingTimer = setInterval(() => this.#ping(), PING_MS);
@@ -106,6 +107,10 @@ export class AuctionWatch extends EventTarget {
       this.clock.observe(message.server_time, 2_000);
       this.state = message.state;
       this.seq = message.seq;
+      this.#become('live');
+    } else if (message.type === 'RESUMED') {
+      this.#retry = FIRST_RETRY_MS;
+      this.clock.observe(message.server_time, 2_000);
       this.#become('live');
     } else if (message.seq !== undefined) {
       if (message.seq <= this.seq) return;

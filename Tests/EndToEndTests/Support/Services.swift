@@ -38,8 +38,8 @@ final class GatewayProcess {
         try HTTPClient(port: port).request("GET", path, fields: fields)
     }
 
-    func watch(_ auctionID: String, receiveBufferBytes: Int? = nil) throws -> Watcher {
-        try Watcher(port: port, auctionID: auctionID, receiveBufferBytes: receiveBufferBytes)
+    func watch(_ auctionID: String, since: Int? = nil, receiveBufferBytes: Int? = nil) throws -> Watcher {
+        try Watcher(port: port, auctionID: auctionID, since: since, receiveBufferBytes: receiveBufferBytes)
     }
 }
 
