@@ -1,5 +1,5 @@
-// Auctions begin and end by the database's clock. A row that another bid API is just ending is skipped, so any number
-// may run; a row that a bid holds is waited for, because its end may be moving.
+// Auctions begin and end by the database's clock. A row that another bid API is just ending, or that a bid holds, is
+// skipped, so any number may run: a bid that finds the time over ends the auction itself.
 
 package import AuctionEvents
 import Bidding

@@ -27,10 +27,11 @@ package enum BidTransaction {
         }
     }
 
-    /// Decides `bids`, in order, in one transaction. When it throws, nothing was committed as far as is known.
+    /// Decides `bids`, in order, in one transaction, and ends the auction when its time is over. When it throws,
+    /// nothing was committed as far as is known.
     package static func run(
         _ connection: PostgresConnection, _ id: AuctionID, _ bids: [Waiting], antiSniping: AntiSniping
-    ) throws(DatabaseError) -> [Outcome] {
+    ) throws(DatabaseError) -> (outcomes: [Outcome], hasEvents: Bool) {
         do throws(DatabaseError) {
             return try decide(connection, id, bids, antiSniping)
         } catch {
@@ -41,7 +42,7 @@ package enum BidTransaction {
 
     private static func decide(
         _ connection: PostgresConnection, _ id: AuctionID, _ bids: [Waiting], _ antiSniping: AntiSniping
-    ) throws(DatabaseError) -> [Outcome] {
+    ) throws(DatabaseError) -> (outcomes: [Outcome], hasEvents: Bool) {
         // The clock is read by a statement of its own after the lock: the moment of a bid is when it has the row.
         let rows = try connection.pipeline([
             Statement("BEGIN"),
@@ -52,7 +53,7 @@ package enum BidTransaction {
         ])
         guard !rows[1].isEmpty else {
             connection.rollBack()
-            return bids.map { _ in .unknownAuction }
+            return (bids.map { _ in .unknownAuction }, false)
         }
         let now = Timestamp(milliseconds: rows[2].integer(0, 0))
         let top = AuctionRecords.groupedTopBids(rows[3])[id.text] ?? []
@@ -62,6 +63,8 @@ package enum BidTransaction {
             let user = UserRecords.record(rows[4], row)
             users[user.userID] = user
         }
+        // A storm of late bids holds the row when the closer comes for it; so the first of them ends the auction.
+        auction.end(at: now)
         var accepted: [AcceptedBid] = []
         let outcomes = bids.map { bid -> Outcome in
             guard let user = users[bid.bidderID] else { return .unknownBidder }
@@ -75,15 +78,14 @@ package enum BidTransaction {
             case .failure(let refusal): return .refused(refusal)
             }
         }
-        guard !accepted.isEmpty else {
+        let change = AuctionChange(auction, at: now)
+        guard !change.events.isEmpty else {
             connection.rollBack()
-            return outcomes
+            return (outcomes, false)
         }
         _ = try connection.pipeline(
-            [insert(accepted, id)] + AuctionRecords.writing([AuctionChange(auction, at: now)]) + [
-                Statement("COMMIT")
-            ])
-        return outcomes
+            [insert(accepted, id)] + AuctionRecords.writing([change]) + [Statement("COMMIT")])
+        return (outcomes, true)
     }
 
     private static func insert(_ bids: [AcceptedBid], _ id: AuctionID) -> Statement {

@@ -9,13 +9,15 @@ struct AuctionCloser: Service {
     private static let interval = Duration.milliseconds(250)
 
     let services: Services
+    /// A connection of its own.
+    let pool: DatabasePool
     let logger: Logger
 
     func run() async throws {
         var isLossLogged = false
         while !Task.isShuttingDownGracefully, !Task.isCancelled {
             do {
-                let changed = try await services.pool.run(AuctionClock.tick)
+                let changed = try await pool.run(AuctionClock.tick)
                 if isLossLogged { logger.info("the closer is back at PostgreSQL") }
                 isLossLogged = false
                 if !changed.isEmpty {

@@ -36,6 +36,9 @@ package enum BidAPIService {
             databaseURL: configuration.databaseURL, redisURLs: configuration.redisURLs, logger: logger)
         let pool = DatabasePool(
             url: configuration.databaseURL, threads: databaseThreads, jobLimit: waitingJobs, prepare: migrate)
+        // The closer must not wait behind a rush of bids.
+        let closerPool = DatabasePool(
+            url: configuration.databaseURL, threads: 1, jobLimit: 1, prepare: migrate)
         var generator = SystemRandomNumberGenerator()
         let services = Services(
             pool: pool, relay: relay,
@@ -47,14 +50,16 @@ package enum BidAPIService {
         relay.start(prepare: migrate)
         // What was committed before the end is published before the end.
         defer {
+            closerPool.close()
             pool.close()
             relay.stop()
         }
-        try await serve(services, configuration, logger)
+        try await serve(services, closerPool, configuration, logger)
     }
 
     private static func serve(
-        _ services: Services, _ configuration: BidAPIConfiguration, _ logger: Logger
+        _ services: Services, _ closerPool: DatabasePool, _ configuration: BidAPIConfiguration,
+        _ logger: Logger
     ) async throws {
         let application = Application(
             router: router(services, configuration),
@@ -70,7 +75,9 @@ package enum BidAPIService {
             logger: logger)
         let group = ServiceGroup(
             configuration: .init(
-                services: [AuctionCloser(services: services, logger: logger), admin, application],
+                services: [
+                    AuctionCloser(services: services, pool: closerPool, logger: logger), admin, application,
+                ],
                 gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
         try await group.run()
     }

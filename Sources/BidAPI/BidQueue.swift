@@ -63,13 +63,11 @@ final class BidQueue: Sendable {
         let accepted = pool.submit { [self] access in
             let batch = take(auction)
             do throws(DatabaseError) {
-                let outcomes = try access.use { connection throws(DatabaseError) in
+                let decision = try access.use { connection throws(DatabaseError) in
                     try BidTransaction.run(connection, auction, batch.map(\.bid), antiSniping: antiSniping)
                 }
-                if outcomes.contains(where: { if case .accepted = $0 { true } else { false } }) {
-                    committed()
-                }
-                for (entry, outcome) in zip(batch, outcomes) { entry.resume(.success(outcome)) }
+                if decision.hasEvents { committed() }
+                for (entry, outcome) in zip(batch, decision.outcomes) { entry.resume(.success(outcome)) }
             } catch {
                 for entry in batch { entry.resume(.failure(error)) }
             }

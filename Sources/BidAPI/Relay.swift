@@ -80,6 +80,8 @@ final class Relay: Sendable {
         private var servers: [RedisClient?]
         private var isDatabaseLossLogged = false
         private var isRedisLossLogged: [Bool]
+        /// Servers whose auctions were not compared to the end since they were reached.
+        private var needsComparison: [Bool]
         private var nextPruneAt = Date.now
 
         init(
@@ -89,12 +91,18 @@ final class Relay: Sendable {
             self.prepare = prepare
             servers = relay.redisURLs.map { _ in nil }
             isRedisLossLogged = relay.redisURLs.map { _ in false }
+            needsComparison = relay.redisURLs.map { _ in true }
         }
 
         func round() {
             do throws(DatabaseError) {
                 let database = try connect()
-                for index in servers.indices where servers[index] == nil { try reconnect(index, database) }
+                for index in servers.indices {
+                    if servers[index] == nil { reconnect(index) }
+                    if servers[index] != nil, needsComparison[index] {
+                        needsComparison[index] = try !compare(index, database)
+                    }
+                }
                 while try publishAll(database) {}
                 if Date.now >= nextPruneAt {
                     nextPruneAt = Date.now + Relay.pruneSeconds
@@ -130,7 +138,9 @@ final class Relay: Sendable {
                 cursor = last.auctionID
                 let done = try publish(page, database)
                 if !done.isEmpty { try Outbox.markPublished(database, done) }
-                hasMore = hasMore || page.contains { $0.state == nil } && !done.isEmpty
+                // Only what went on counts: a server that is down must not keep the others' relay turning.
+                let moved = Set(done.map(\.auctionID))
+                hasMore = hasMore || page.contains { $0.state == nil && moved.contains($0.auctionID) }
             }
         }
 
@@ -162,7 +172,7 @@ final class Relay: Sendable {
 
         // MARK: Redis
 
-        private func reconnect(_ index: Int, _ database: PostgresConnection) throws(DatabaseError) {
+        private func reconnect(_ index: Int) {
             do throws(RedisClient.Failure) {
                 servers[index] = try RedisClient(url: relay.redisURLs[index])
             } catch {
@@ -170,21 +180,26 @@ final class Relay: Sendable {
             }
             if isRedisLossLogged[index] { relay.logger.info("the relay is back at Redis") }
             isRedisLossLogged[index] = false
-            try compare(index, database)
+            needsComparison[index] = true
         }
 
-        /// Compares the live auctions with what the server holds, and refills it where it fell behind.
-        private func compare(_ index: Int, _ database: PostgresConnection) throws(DatabaseError) {
+        /// Compares the live auctions with what the server holds, and refills it where it fell behind; false when the
+        /// server did not answer for each.
+        private func compare(_ index: Int, _ database: PostgresConnection) throws(DatabaseError) -> Bool {
             var cursor = ""
+            var isComplete = true
             while true {
                 let page = try Outbox.live(database, after: cursor, limit: Relay.compareBatch)
-                guard let last = page.last else { return }
+                guard let last = page.last else { return isComplete }
                 cursor = last.auctionID
                 let own = page.filter { RedisKeys.server(of: $0.auctionID, count: servers.count) == index }
                 let commands = own.map { PublishingScript.command($0, mode: .next, publishFrom: $0.first) }
-                guard let replies = send(commands, to: index) else { return }
+                guard let replies = send(commands, to: index) else { return false }
                 for (publication, reply) in zip(own, replies) {
-                    guard let held = heldSequence(reply) else { continue }
+                    guard let held = heldSequence(reply) else {
+                        isComplete = false
+                        continue
+                    }
                     if held < publication.last {
                         _ = try refill(publication.auctionID, on: index, database)
                     } else if held > publication.last {

@@ -22,8 +22,8 @@ package enum ConnectionPhase: UInt8, Sendable {
 
 /// Marks on a connection.
 package struct ConnectionFlags: OptionSet, Sendable {
-    package let rawValue: UInt8
-    package init(rawValue: UInt8) { self.rawValue = rawValue }
+    package let rawValue: UInt16
+    package init(rawValue: UInt16) { self.rawValue = rawValue }
 
     /// Output is waiting in the backlog table; new output must queue behind it.
     package static let hasBacklog = ConnectionFlags(rawValue: 1)
@@ -39,6 +39,8 @@ package struct ConnectionFlags: OptionSet, Sendable {
     package static let closesAfterFlush = ConnectionFlags(rawValue: 32)
     /// A waiting watcher gave a cursor, which stands in its record.
     package static let hasCursor = ConnectionFlags(rawValue: 128)
+    /// The peer broke the protocol; what it still sends is forgotten.
+    package static let discardsInput = ConnectionFlags(rawValue: 256)
     /// The connection speaks WebSocket.
     package static let isWebSocket = ConnectionFlags(rawValue: 64)
 }

@@ -9,7 +9,7 @@ package struct SequenceGuard<Event> {
         case duplicate
         /// It is kept because something before it is missing.
         case held
-        /// More is held than the limit: give the hole up.
+        /// As much is held as may be, and this one is not: give the hole up.
         case overflow
     }
 
@@ -37,8 +37,9 @@ package struct SequenceGuard<Event> {
             }
         }
         guard heldEvents[sequence] == nil else { return .duplicate }
+        guard heldEvents.count < limit else { return .overflow }
         heldEvents[sequence] = event
-        return heldEvents.count > limit ? .overflow : .held
+        return .held
     }
 
     /// The next held event that now fits, if any; call until `nil`.

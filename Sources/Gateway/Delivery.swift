@@ -32,14 +32,17 @@ func deliver(
 ) -> Int {
     var delivered = 0
     let flags = gavelcast_send_flags()
-    for slot in slots where slot != SubscriberList.tombstone {
+    // Another module's constants are calls: once a walk, not once a watcher.
+    let tombstone = SubscriberList.tombstone
+    let hasBacklog = ConnectionFlags.hasBacklog.rawValue
+    for slot in slots where slot != tombstone {
         let record = records + Int(slot)
         if sequence != 0 {
             // Already covered by the watcher's snapshot or its catching up.
             if record.pointee.cursor >= sequence { continue }
             record.pointee.cursor = sequence
         }
-        if record.pointee.flags.contains(.hasBacklog) {
+        if record.pointee.flags.rawValue & hasBacklog != 0 {
             setbacks.append(Setback(slot: slot, reason: .hasBacklog))
             continue
         }

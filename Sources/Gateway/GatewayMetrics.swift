@@ -65,6 +65,9 @@ enum GatewayMetrics {
         text.metric("gavelcast_jumps_total", .counter, "Holes given up and declared.", hub.jumps.current)
         text.metric(
             "gavelcast_state_reads_total", .counter, "States read from Redis.", hub.stateReads.current)
+        text.metric(
+            "gavelcast_refused_reads_total", .counter, "State reads that Redis refused.",
+            hub.refusedReads.current)
         text.metric("gavelcast_log_reads_total", .counter, "Logs read from Redis.", hub.logReads.current)
         text.metric(
             "gavelcast_mailbox_overflows_total", .counter, "Events that a loop took from the ring instead.",

@@ -24,6 +24,8 @@ final class Hub: RedisLinkOwner {
     /// Channels whose state shall be read, by link.
     var stateQueues: [Deque<HubChannel>]
     var stateReadsInFlight: [Int]
+    /// Reads that Redis refused, in order of when they are due again.
+    var stateRetries: [(at: Int64, link: Int, channels: [HubChannel])] = []
     var logReadsInFlight: [Int]
     /// Channels with a hole, by number.
     var repairing: [UInt32: HubChannel] = [:]
@@ -57,7 +59,7 @@ final class Hub: RedisLinkOwner {
 
     /// Whether something needs attention sooner than a tick: a link that connects, a hole, a loop that is behind.
     var isBusy: Bool {
-        !repairing.isEmpty || !behind.isEmpty || links.contains { !$0.isUp }
+        !repairing.isEmpty || !behind.isEmpty || !stateRetries.isEmpty || links.contains { !$0.isUp }
     }
 
     // MARK: Turns
@@ -110,7 +112,9 @@ final class Hub: RedisLinkOwner {
         } else if needs.contains(.state) {
             channel.waitingLoops |= bit
             // In step, but the state at hand is older than the last event: one read for all that join meanwhile.
-            if channel.phase == .live, channel.snapshot?.sequence != channel.last { queueStateRead(channel) }
+            // One without a state may be of before the auction's creation was published, which is no event.
+            let isFresh = channel.snapshot?.sequence == channel.last && channel.snapshot?.state != nil
+            if channel.phase == .live, !isFresh { queueStateRead(channel) }
         } else {
             channel.resumingLoops |= bit
         }
@@ -126,6 +130,9 @@ final class Hub: RedisLinkOwner {
         if channel.canServe, !isRefreshing {
             ready |= channel.waitingLoops
             if channel.loggingLoops != 0 { readHistory(channel) }
+        }
+        if !channel.canServe, channel.phase == .live, channel.waitingLoops | channel.loggingLoops != 0 {
+            queueStateRead(channel)
         }
         channel.resumingLoops &= ~ready
         channel.waitingLoops &= ~ready
@@ -245,12 +252,16 @@ final class Hub: RedisLinkOwner {
     /// Sends loops whose mailbox was full what they missed, as soon as there is room.
     private func catchUpLoops() {
         for channel in behind.values {
-            forEachLoop(channel.behindLoops) { loop in
-                let mailbox = shared.workers[loop].mailbox
-                guard mailbox.count < Limits.mailboxMessages / 2 else { return }
-                channel.behindLoops &= ~(UInt64(1) << UInt64(loop))
-                sendAttachment(
-                    channel, to: 1 << UInt64(loop), events: recentEvents(channel), isThorough: false)
+            if channel.canServe {
+                forEachLoop(channel.behindLoops) { loop in
+                    guard shared.workers[loop].mailbox.count < Limits.mailboxMessages / 2 else { return }
+                    channel.behindLoops &= ~(UInt64(1) << UInt64(loop))
+                    sendAttachment(
+                        channel, to: 1 << UInt64(loop), events: recentEvents(channel), isThorough: false)
+                }
+            } else if channel.phase == .live {
+                // The loop may have to jump, and then shows this state.
+                queueStateRead(channel)
             }
             if channel.behindLoops == 0 { behind.removeValue(forKey: channel.number) }
         }
@@ -278,6 +289,7 @@ final class Hub: RedisLinkOwner {
         counters.linksUp.set(links.count { $0.isUp })
         stateQueues[link] = []
         stateReadsInFlight[link] = 0
+        stateRetries.removeAll { $0.link == link }
         logReadsInFlight[link] = 0
         for channel in channelsByAuction.values where channel.link == link {
             channel.phase = .subscribing

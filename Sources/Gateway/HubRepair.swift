@@ -43,6 +43,10 @@ extension Hub {
 
     /// Sends reads for what is queued, many auctions in one, few at a time.
     func readStates() {
+        while let retry = stateRetries.first, retry.at <= now {
+            stateRetries.removeFirst()
+            stateQueues[retry.link].append(contentsOf: retry.channels.filter { isOpen($0) })
+        }
         for link in links.indices {
             while !stateQueues[link].isEmpty, stateReadsInFlight[link] < Limits.stateReadsInFlight {
                 let count = min(Limits.stateReadBatch, stateQueues[link].count)
@@ -55,12 +59,13 @@ extension Hub {
                     // Without a reply the link was lost, and everything is read anew with the next.
                     guard let reply else { return }
                     stateReadsInFlight[link] -= 1
-                    let values = reply.array ?? []
-                    if values.count != batch.count {
-                        logger.error("Redis refused a state read", metadata: ["reply": "\(reply)"])
+                    guard let values = reply.array, values.count == batch.count else {
+                        // Such as LOADING after a restart: no answer at all, which must not pass for "no state".
+                        counters.refusedReads.add()
+                        return stateRetries.append((now + Limits.refusedReadRetryMilliseconds, link, batch))
                     }
                     for (index, channel) in batch.enumerated() where isOpen(channel) {
-                        takeState(channel, index < values.count ? values[index].bytes : nil)
+                        takeState(channel, values[index].bytes)
                     }
                 }
             }
@@ -79,8 +84,8 @@ extension Hub {
         let isReconnect = channel.phase == .reading && !isFirst
         channel.phase = .live
         if isFirst { channel.sequence.establish(state?.sequence ?? 0) }
-        adopt(state, on: channel)
         deliverHeld(channel)
+        adopt(state, on: channel)
         if isReconnect, let state, state.sequence > channel.last {
             beginRepair(channel, target: state.sequence)
         } else if let first = channel.sequence.firstHeld {
@@ -196,7 +201,8 @@ extension Hub {
             let recent = recentEvents(channel)
             var next = recent.first?.sequence ?? channel.last + 1
             var older: [EncodedEvent] = []
-            for event in events(in: reply.array ?? [], of: channel) where event.sequence + 1 == next {
+            for event in events(in: reply.array ?? [], of: channel)
+            where event.sequence != 0 && event.sequence + 1 == next {
                 older.append(event)
                 next = event.sequence
             }
@@ -226,7 +232,12 @@ extension Hub {
         let firstHeld = channel.sequence.firstHeld
         let floor = max(channel.last, firstHeld.map { $0 - 1 } ?? 0)
         let target = max(floor, state?.sequence ?? 0)
-        guard target > channel.last else { return answerAttaches(channel) }
+        guard target > channel.last else {
+            channel.sequence.establish(target)
+            deliverHeld(channel)
+            adopt(state, on: channel)
+            return answerAttaches(channel)
+        }
         // A state older than the hole's end still is the best there is to show.
         let shown =
             state?.sequence ?? 0 >= channel.snapshot?.sequence ?? 0 ? state?.state : channel.snapshot?.state

@@ -57,6 +57,8 @@ enum Limits {
     /// Auctions in one MGET, and such reads under way at once on one link.
     static let stateReadBatch = 128
     static let stateReadsInFlight = 8
+    /// A state read that Redis refused is repeated after this.
+    static let refusedReadRetryMilliseconds: Int64 = 200
     /// Log reads under way at once on one link, and entries in each.
     static let logReadsInFlight = 32
     static let logReadEntries = 1_100

@@ -54,6 +54,7 @@ final class HubCounters: Sendable {
     let holesFilled = Counter()
     let jumps = Counter()
     let stateReads = Counter()
+    let refusedReads = Counter()
     let logReads = Counter()
     let linksUp = Counter()
     let linksDelivering = Counter()

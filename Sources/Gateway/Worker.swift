@@ -121,6 +121,8 @@ final class Worker {
     }
 
     private func handleEvent(_ event: Poller.Event) {
+        // The wait may have been long: what is begun here must not count from before it.
+        nowMilliseconds = Clock.monotonicMilliseconds()
         let generation = UInt32(truncatingIfNeeded: event.token >> 32)
         let slot = UInt32(truncatingIfNeeded: event.token)
         guard generation == 0 else {
@@ -128,7 +130,8 @@ final class Worker {
             return
         }
         switch UInt64(slot) {
-        case OwnDescriptor.mailbox, OwnDescriptor.hubMailbox: break  // read in every turn
+        case OwnDescriptor.mailbox: handle.mailbox.acknowledge()
+        case OwnDescriptor.hubMailbox: shared.hubMailbox.acknowledge()
         case OwnDescriptor.listener: acceptAll(listener, isAdmin: false)
         case OwnDescriptor.adminListener: acceptAll(adminListener, isAdmin: true)
         default:

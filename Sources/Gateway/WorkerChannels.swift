@@ -24,7 +24,7 @@ extension Worker {
         handle.counters.webSocketWatchers.add()
         schedule(slot, seconds: Limits.firstMessageTimeoutSeconds)
         guard let number = channel.number, let snapshot = channel.snapshot,
-            since.map({ $0 == channel.last }) ?? (snapshot.sequence >= channel.last)
+            since.map({ $0 == channel.last }) ?? (snapshot.sequence >= channel.last && snapshot.state != nil)
         else { return requestAttachment(channel, since == nil ? .state : []) }
         serveWaiting(
             channel,
@@ -59,12 +59,18 @@ extension Worker {
 
     private func retire(_ channel: Channel) {
         channelsByAuction.removeValue(forKey: channel.auctionID)
-        if let number = channel.number { channelsByNumber.removeValue(forKey: number) }
+        forgetNumber(channel)
         channels[Int(channel.index)] = nil
         freeChannels.append(channel.index)
         channel.pending.removeAll()
         handle.counters.channels.set(channelsByAuction.count)
         _ = shared.hubMailbox.post(.detach(auctionID: channel.auctionID, loop: handle.index))
+    }
+
+    /// The hub may have given the number to another auction meanwhile.
+    private func forgetNumber(_ channel: Channel) {
+        guard let number = channel.number, channelsByNumber[number] === channel else { return }
+        channelsByNumber.removeValue(forKey: number)
     }
 
     private func requestAttachment(_ channel: Channel, _ needs: AttachmentNeeds) {
@@ -85,7 +91,7 @@ extension Worker {
         guard let channel = channelsByAuction[attachment.auctionID] else { return }
         channel.requested = nil
         if channel.number != attachment.number {
-            if let number = channel.number { channelsByNumber.removeValue(forKey: number) }
+            forgetNumber(channel)
             channel.number = attachment.number
             channelsByNumber[attachment.number] = channel
         }
@@ -97,11 +103,8 @@ extension Worker {
 
     /// This loop missed events of a channel it watches: takes them from the ring, or jumps.
     private func catchUp(_ channel: Channel, _ attachment: Attachment) {
-        if attachment.reaches(channel.last) {
-            for event in attachment.events where event.sequence > channel.last { enqueue(event, on: channel) }
-        } else {
-            jump(channel, to: Snapshot(sequence: attachment.last, state: attachment.snapshot.state))
-        }
+        if !attachment.reaches(channel.last) { jump(channel, to: attachment.snapshot) }
+        for event in attachment.events where event.sequence > channel.last { enqueue(event, on: channel) }
     }
 
     func receive(_ event: EncodedEvent, number: UInt32) {

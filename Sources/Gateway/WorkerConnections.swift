@@ -164,18 +164,28 @@ extension Worker {
         if slab.isCurrent(slot, generation: generation) { closeAfterFlush(slot) }
     }
 
-    /// Closes when what waits has been written. An HTTP peer may still be sending: our side is shut down first and its
+    /// Closes when what waits has been written. A peer that may still be sending has our side shut down first, and its
     /// bytes are read and forgotten, so that it sees our last words and not a reset.
     func closeAfterFlush(_ slot: UInt32) {
         schedule(slot, seconds: Limits.closeTimeoutSeconds)
+        // Both close frames are exchanged: the peer has nothing more to say (RFC 6455, 7.1.1).
+        let isSettled = slab[slot].flags.contains(.isWebSocket) && !slab[slot].flags.contains(.discardsInput)
+        if !isSettled { slab[slot].phase = .lingering }
         if slab[slot].flags.contains(.hasBacklog) {
             slab[slot].flags.insert(.closesAfterFlush)
-        } else if slab[slot].flags.contains(.isWebSocket) {
-            // Both close frames are exchanged: the peer has nothing more to say (RFC 6455, 7.1.1).
+        } else if isSettled {
             closeNow(slot)
         } else {
             Sockets.shutdownWriting(slab[slot].descriptor)
-            slab[slot].phase = .lingering
         }
+    }
+
+    /// Closes a WebSocket whose peer broke the protocol: what else it sends is not looked at.
+    func closeViolator(_ slot: UInt32, _ code: UInt16) {
+        let generation = slab[slot].generation
+        beginClose(slot, code)
+        guard slab.isCurrent(slot, generation: generation) else { return }
+        slab[slot].flags.insert(.discardsInput)
+        closeAfterFlush(slot)
     }
 }

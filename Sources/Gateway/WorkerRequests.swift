@@ -191,6 +191,8 @@ extension Worker {
                 fields: [("Retry-After", "\(max(1, configuration.drainSeconds / 2))")])
             keepAlive = false
         }
+        // A client that sends requests and reads no answers gets this one more.
+        if slab[slot].flags.contains(.hasBacklog) { keepAlive = false }
         sendMessage(slot, response.encoded(keepAlive: keepAlive, withBody: withBody))
         if keepAlive {
             schedule(slot, seconds: Limits.headTimeoutSeconds)

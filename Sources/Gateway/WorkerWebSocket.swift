@@ -34,7 +34,7 @@ extension Worker {
             return bytes.count - start
         case .violation(let code):
             handle.counters.protocolErrors.add()
-            if slab[slot].phase == .closing { closeNow(slot) } else { beginClose(slot, code) }
+            closeViolator(slot, code)
             return bytes.count - start
         }
     }

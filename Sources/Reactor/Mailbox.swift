@@ -50,19 +50,18 @@ package final class Mailbox<Message: Sendable>: Sendable {
         return accepted
     }
 
+    /// Clears the wake-up; the owning loop calls it when its poller reports the descriptor, and then takes.
+    package func acknowledge() {
+        var counter: UInt64 = 0
+        _ = read(descriptor, &counter, 8)
+    }
+
     /// Takes everything that waits, in the order of posting, by exchanging `batch` (which must be empty).
     package func take(into batch: inout [Message]) {
         precondition(batch.isEmpty)
-        let wasSignalled = state.withLock { state in
+        state.withLock { state in
             swap(&state.messages, &batch)
-            defer { state.isSignalled = false }
-            return state.isSignalled
-        }
-        if wasSignalled {
-            var counter: UInt64 = 0
-            // The counter may still be zero when the poster has not reached its write: then the next wait returns
-            // once for nothing.
-            _ = read(descriptor, &counter, 8)
+            state.isSignalled = false
         }
     }
 }

@@ -120,6 +120,32 @@ extension EndToEndTests {
             #expect(try watcher.next().type == "X")
         }
 
+        @Test("a message far too big is told so, though the rest of it is still coming")
+        func hugeMessage() throws {
+            let watcher = try gateway.watch("a1")
+            _ = try watcher.next()
+            try watcher.socket.send(WebSocketClient.frame(0x1, [UInt8](repeating: 65, count: 1 << 20)))
+            guard case .close(let code, _)? = try watcher.socket.next() else {
+                Issue.record("no close frame")
+                return
+            }
+            #expect(code == 1_009)
+            try checkBystander()
+        }
+
+        @Test("a client that sends requests and reads no answers is bounded and closed")
+        func unreadAnswers() throws {
+            let before = try gateway.metric("gavelcast_resident_bytes")
+            let socket = try BlockingSocket(port: gateway.port, receiveBufferBytes: 4_096)
+            let requests = Array(
+                String(repeating: "GET /viewer.js HTTP/1.1\r\nHost: a\r\n\r\n", count: 2_000).utf8)
+            // The gateway stops reading answers' worth of requests; what the kernel holds is sent, the rest may fail.
+            try? socket.send(requests)
+            try eventually("it is closed") { try gateway.metric("gavelcast_connections") <= 2 }
+            #expect(try gateway.metric("gavelcast_resident_bytes") - before < 8 << 20)
+            try checkBystander()
+        }
+
         @Test("a close frame is answered in kind, and frames sent with the handshake are read")
         func closing() throws {
             let frames =

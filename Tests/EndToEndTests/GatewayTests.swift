@@ -85,6 +85,16 @@ extension EndToEndTests {
             #expect(try gateway.metric("gavelcast_state_reads_total") < 10)
         }
 
+        @Test("a state that is written after the first watcher came, without an event, is shown to the next")
+        func lateState() throws {
+            let redis = try RedisServer()
+            let gateway = try GatewayProcess(redis: [redis.url])
+            let early = try gateway.watch("a1")
+            #expect(try early.next().json["state"] is NSNull)
+            _ = try redis.client().call("SET", RedisKeys.state("a1"), #"{"seq":0,"title":"new"}"#)
+            #expect(try gateway.watch("a1").next().state?["title"] as? String == "new")
+        }
+
         @Test("a channel is subscribed for the first watcher and kept for a while after the last")
         func subscription() throws {
             let redis = try RedisServer()
