@@ -35,13 +35,16 @@ package struct Backlog {
 
     /// Queues an event; merges it with the last entry where the contract allows. Returns false when more lossless
     /// bytes wait than `losslessLimit`: the watcher is too slow to be kept.
-    package mutating func enqueue(_ event: EncodedEvent, losslessLimit: Int) -> Bool {
+    /// - Parameter first: the first event it stands for, when it was merged before; its own otherwise.
+    package mutating func enqueue(_ event: EncodedEvent, from first: UInt64? = nil, losslessLimit: Int)
+        -> Bool
+    {
         if event.isDroppable { return true }
         if event.isConflatable {
             if case .event(let last, let from)? = queue.last, last.isConflatable {
                 queue[queue.count - 1] = .event(event, from: from)
             } else {
-                queue.append(.event(event, from: event.sequence))
+                queue.append(.event(event, from: first ?? event.sequence))
             }
             return true
         }

@@ -11,6 +11,8 @@ struct Setback {
     enum Reason {
         /// Output of before is still waiting.
         case hasBacklog
+        /// The frame stands for several events, of which the watcher has seen the first ones.
+        case hasSeenPart
         /// The socket took so many bytes of the frame, possibly none.
         case took(Int)
         /// The connection is broken.
@@ -18,16 +20,19 @@ struct Setback {
     }
 
     let slot: UInt32
+    /// The watcher's cursor before this event.
+    let cursor: UInt64
     let reason: Reason
 }
 
-/// Sends `frame` to the watchers in `slots` whose cursor is before `sequence`.
+/// Sends `frame`, which stands for the events `first`…`sequence`, to the watchers in `slots` whose cursor is before
+/// `sequence`.
 /// - Returns: how many took it whole.
 // SAFETY: `frame` and `slots` are borrowed by the caller for the length of the call; every slot that is no tombstone
 // indexes an initialised record in `records`, which only this thread touches.
 @inline(never)
 func deliver(
-    _ frame: UnsafeRawBufferPointer, sequence: UInt64, to slots: UnsafeBufferPointer<UInt32>,
+    _ frame: UnsafeRawBufferPointer, first: UInt64, sequence: UInt64, to slots: UnsafeBufferPointer<UInt32>,
     records: UnsafeMutablePointer<ConnectionRecord>, setbacks: inout ContiguousArray<Setback>
 ) -> Int {
     var delivered = 0
@@ -37,25 +42,30 @@ func deliver(
     let hasBacklog = ConnectionFlags.hasBacklog.rawValue
     for slot in slots where slot != tombstone {
         let record = records + Int(slot)
+        let cursor = record.pointee.cursor
         if sequence != 0 {
             // Already covered by the watcher's snapshot or its catching up.
-            if record.pointee.cursor >= sequence { continue }
+            if cursor >= sequence { continue }
             record.pointee.cursor = sequence
+            if cursor >= first {
+                setbacks.append(Setback(slot: slot, cursor: cursor, reason: .hasSeenPart))
+                continue
+            }
         }
         if record.pointee.flags.rawValue & hasBacklog != 0 {
-            setbacks.append(Setback(slot: slot, reason: .hasBacklog))
+            setbacks.append(Setback(slot: slot, cursor: cursor, reason: .hasBacklog))
             continue
         }
         let sent = send(record.pointee.descriptor, frame.baseAddress, frame.count, flags)
         if sent == frame.count {
             delivered += 1
         } else if sent >= 0 {
-            setbacks.append(Setback(slot: slot, reason: .took(sent)))
+            setbacks.append(Setback(slot: slot, cursor: cursor, reason: .took(sent)))
         } else {
             let code = gavelcast_errno()
             precondition(code != EBADF && code != EFAULT, "send: errno \(code)")
             let isFull = code == EAGAIN || code == EINTR || code == ENOBUFS
-            setbacks.append(Setback(slot: slot, reason: isFull ? .took(0) : .failed))
+            setbacks.append(Setback(slot: slot, cursor: cursor, reason: isFull ? .took(0) : .failed))
         }
     }
     return delivered

@@ -40,6 +40,8 @@ enum Limits {
     static let replayBytes = 16_384
     /// Control frames that wait for one peer.
     static let controlBacklogBytes = 1_024
+    /// Bids that waited so long for their walk merge: the gateway is behind, and the newest price comes first.
+    static let behindMilliseconds: Int64 = 50
     /// Sends of one walk before the next channel has its turn.
     static let walkChunk = 256
     /// Sends in one turn of a loop, over all walks.

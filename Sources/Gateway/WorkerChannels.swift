@@ -121,7 +121,7 @@ extension Worker {
     private func enqueue(_ event: EncodedEvent, on channel: Channel) {
         if event.sequence != 0 { channel.last = event.sequence }
         guard channel.watchers.count > 0 else { return }
-        channel.pending.append(event)
+        if channel.append(event, now: nowMilliseconds) { handle.counters.conflated.add() }
         guard !channel.isQueued else { return }
         channel.isQueued = true
         walks.append(channel)
@@ -239,22 +239,24 @@ extension Worker {
     /// at least 1.
     @discardableResult
     private func walk(_ channel: Channel, budget: Int) -> Int {
-        guard let event = channel.pending.first else { return 1 }
-        if channel.walkPosition == 0 { channel.watchers.beginWalk() }
+        if channel.walkPosition == 0 { beginWalk(channel) }
+        guard let pending = channel.pending.first else { return 1 }
+        let event = pending.event
         let start = channel.walkPosition
         let end = start + min(budget, channel.watchers.slots.count - start)
-        let delivered = event.frame.withUnsafeBytes { frame in
+        let delivered = channel.walkFrame.withUnsafeBytes { frame in
             channel.watchers.slots.withUnsafeBufferPointer { slots in
                 deliver(
-                    frame, sequence: event.sequence, to: UnsafeBufferPointer(rebasing: slots[start..<end]),
-                    records: slab.records, setbacks: &setbacks)
+                    frame, first: pending.first, sequence: event.sequence,
+                    to: UnsafeBufferPointer(rebasing: slots[start..<end]), records: slab.records,
+                    setbacks: &setbacks)
             }
         }
         handle.counters.deliveries.add(delivered)
-        handle.counters.deliveredBytes.add(delivered * event.frame.count)
+        handle.counters.deliveredBytes.add(delivered * channel.walkFrame.count)
         let isLast = end >= channel.watchers.slots.count
         channel.walkPosition = isLast ? 0 : end
-        handleSetbacks(event)
+        handleSetbacks(pending, frame: channel.walkFrame)
         if isLast {
             // Closing the last watcher above may have retired the channel and emptied the queue.
             _ = channel.pending.popFirst()
@@ -263,24 +265,42 @@ extension Worker {
         return max(1, end - start)
     }
 
+    /// Makes the first pending event, merged with what waited behind it, the one that is walked.
+    private func beginWalk(_ channel: Channel) {
+        handle.counters.conflated.add(channel.mergeWaiting(now: nowMilliseconds))
+        guard let pending = channel.pending.first else { return }
+        let isMerged = pending.first != pending.event.sequence
+        channel.walkFrame =
+            isMerged ? EventEncoder.conflated(pending.event, from: pending.first) : pending.event.frame
+        channel.watchers.beginWalk()
+    }
+
     /// Handles those that did not take the frame whole. The walk still counts as under way, so places do not move.
-    private func handleSetbacks(_ event: EncodedEvent) {
+    private func handleSetbacks(_ pending: Channel.Pending, frame: [UInt8]) {
         guard !setbacks.isEmpty else { return }
+        let event = pending.event
         var list: ContiguousArray<Setback> = []
         swap(&list, &setbacks)
         for setback in list {
+            let first = event.sequence == 0 ? 0 : max(pending.first, setback.cursor + 1)
+            if case .failed = setback.reason {
+                closeNow(setback.slot)
+                continue
+            }
+            handle.counters.deliveries.add()
             switch setback.reason {
-            case .hasBacklog:
-                queueEvent(setback.slot, event)
-                handle.counters.deliveries.add()
-            case .took(0):
-                beginBacklog(setback.slot, event)
-                handle.counters.deliveries.add()
+            case .hasBacklog: queueEvent(setback.slot, event, from: first)
+            case .hasSeenPart where slab[setback.slot].flags.contains(.hasBacklog):
+                queueEvent(setback.slot, event, from: first)
+            case .hasSeenPart:
+                sendMessage(
+                    setback.slot,
+                    first == event.sequence ? event.frame : EventEncoder.conflated(event, from: first))
+            case .took(0): beginBacklog(setback.slot, event, from: first)
             case .took(let sent):
-                beginBacklog(setback.slot, event.frame, sent: sent)
-                handle.counters.deliveries.add()
+                beginBacklog(setback.slot, frame, sent: sent)
                 handle.counters.deliveredBytes.add(sent)
-            case .failed: closeNow(setback.slot)
+            case .failed: break
             }
         }
         list.removeAll(keepingCapacity: true)

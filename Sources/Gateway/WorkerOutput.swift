@@ -29,10 +29,12 @@ extension Worker {
         }
     }
 
-    /// Queues an event for a watcher whose socket is full.
-    func queueEvent(_ slot: UInt32, _ event: EncodedEvent) {
+    /// Queues an event, which stands for those from `first` on, for a watcher whose socket is full.
+    func queueEvent(_ slot: UInt32, _ event: EncodedEvent, from first: UInt64) {
         guard let before = backlogs[slot]?.count else { return }
-        let fits = backlogs[slot]?.enqueue(event, losslessLimit: Limits.losslessBacklogBytes) ?? false
+        let fits =
+            backlogs[slot]?.enqueue(
+                event, from: first, losslessLimit: Limits.losslessBacklogBytes) ?? false
         if event.isConflatable, backlogs[slot]?.count == before { handle.counters.conflated.add() }
         if !fits { closeSlow(slot) }
     }
@@ -44,9 +46,9 @@ extension Worker {
     }
 
     /// Queues an event of which the socket took nothing, where it may still merge with the next.
-    func beginBacklog(_ slot: UInt32, _ event: EncodedEvent) {
+    func beginBacklog(_ slot: UInt32, _ event: EncodedEvent, from first: UInt64) {
         var backlog = Backlog()
-        _ = backlog.enqueue(event, losslessLimit: Limits.losslessBacklogBytes)
+        _ = backlog.enqueue(event, from: first, losslessLimit: Limits.losslessBacklogBytes)
         guard !backlog.isEmpty else { return }
         backlogs[slot] = backlog
         noteBacklog(slot)

@@ -146,6 +146,31 @@ extension EndToEndTests {
             #expect(try gateway.metric("gavelcast_backlogs") == 0)
         }
 
+        @Test(
+            "a gateway that is behind merges before it walks; every watcher is told, and lossless events come through"
+        )
+        func behind() throws {
+            let redis = try RedisServer()
+            let gateway = try GatewayProcess(redis: [redis.url], arguments: ["--workers", "1"])
+            let port = gateway.port
+            let watchers = try (0..<1_500).map { _ in try Watcher(port: port, auctionID: "a1") }
+            for watcher in watchers { _ = try watcher.next() }
+            // All at once, faster than 1,500 sends each can be made.
+            let commands = (1...400).map { sequence in
+                let type = sequence % 80 == 0 ? "TIME_EXTENDED" : "BID_UPDATE"
+                return ["PUBLISH", "auction:a1", event(sequence, type: type)].map { Array($0.utf8) }
+            }
+            _ = try redis.client().pipeline(commands)
+            for watcher in watchers {
+                try watcher.until { $0.sequence == 400 }
+                try watcher.checkPromises()
+                let lossless = watcher.messages.filter { $0.type == "TIME_EXTENDED" }.map(\.sequence)
+                #expect(lossless == [80, 160, 240, 320, 400])
+            }
+            #expect(try gateway.metric("gavelcast_conflated_total") > 100)
+            #expect(watchers[0].messages.count < 200)
+        }
+
         @Test("a watcher that takes nothing for too long is closed with 4008")
         func tooSlow() throws {
             let redis = try RedisServer()
