@@ -40,7 +40,7 @@ package enum AuctionEvent: Sendable, Equatable {
 
     package struct Ending: Sendable, Equatable {
         package let outcome: AuctionStatus
-        /// User id, user name and amount of the winning bid; `nil` unless sold.
+        /// `nil` unless sold.
         package let winner: Winner?
         package let totalBids: Int
 
@@ -51,6 +51,7 @@ package enum AuctionEvent: Sendable, Equatable {
         }
     }
 
+    /// A bidder and the amount that won or leads.
     package struct Winner: Sendable, Equatable {
         package let userID: String
         package let username: String

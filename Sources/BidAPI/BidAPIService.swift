@@ -19,12 +19,9 @@ package enum BidAPIService {
     /// Runs until SIGTERM or SIGINT has drained it.
     /// - Throws: when a port cannot be opened.
     package static func run(_ configuration: BidAPIConfiguration, logger: Logger) async throws {
-        for (host, port) in [
-            (configuration.host, configuration.port), (configuration.adminHost, configuration.adminPort),
-        ] {
-            // Before anything starts, so that a port in use is the only thing that is said.
-            Sockets.close(
-                try Sockets.listen(on: SocketAddress(host: host, port: UInt16(port)), sharesPort: false))
+        // Before anything starts, so that a port in use is the only thing that is said.
+        for address in [configuration.listen, configuration.adminListen] {
+            Sockets.close(try Sockets.listen(on: address, sharesPort: false))
         }
         let flag = MigrationFlag()
         let migrate = { @Sendable (connection: PostgresConnection) throws(DatabaseError) in
@@ -63,7 +60,8 @@ package enum BidAPIService {
     ) async throws {
         let application = Application(
             router: router(services, configuration),
-            configuration: .init(address: .hostname(configuration.host, port: configuration.port)),
+            configuration: .init(
+                address: .hostname(configuration.listen.host, port: Int(configuration.listen.port))),
             onServerRunning: { channel in
                 logger.info(
                     "bid API is listening",
@@ -71,7 +69,8 @@ package enum BidAPIService {
             }, logger: logger)
         let admin = Application(
             router: AdminRoutes(services: services).router(),
-            configuration: .init(address: .hostname(configuration.adminHost, port: configuration.adminPort)),
+            configuration: .init(
+                address: .hostname(configuration.adminListen.host, port: Int(configuration.adminListen.port))),
             logger: logger)
         let group = ServiceGroup(
             configuration: .init(

@@ -1,14 +1,13 @@
 // The bid API's settings: the table, and the checked result.
 
 package import Bidding
+package import Reactor
 package import RedisLink
 package import Settings
 
 package struct BidAPIConfiguration: Sendable {
-    package var host: String
-    package var port: Int
-    package var adminHost: String
-    package var adminPort: Int
+    package var listen: SocketAddress
+    package var adminListen: SocketAddress
     package var databaseURL: String
     package var redisURLs: [RedisURL]
     /// Origins whose pages may call; `*` allows all.
@@ -21,8 +20,8 @@ package struct BidAPIConfiguration: Sendable {
 
     /// Checks what the table cannot.
     package init(_ values: SettingsValues) throws(SettingsError) {
-        (host, port) = try Self.address("listen", values)
-        (adminHost, adminPort) = try Self.address("admin-listen", values)
+        listen = try Self.address("listen", values)
+        adminListen = try Self.address("admin-listen", values)
         databaseURL = values.text("database-url")
         redisURLs = []
         for text in values.list("redis-url") {
@@ -41,15 +40,13 @@ package struct BidAPIConfiguration: Sendable {
         auctionsPerHour = values.number("auctions-per-hour")
     }
 
-    private static func address(_ name: String, _ values: SettingsValues) throws(SettingsError) -> (
-        String, Int
-    ) {
-        let text = values.text(name)
-        guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else {
-            throw .configuration("\(name): '\(text)' is no HOST:PORT")
+    private static func address(_ name: String, _ values: SettingsValues) throws(SettingsError)
+        -> SocketAddress
+    {
+        guard let address = SocketAddress(text: values.text(name)) else {
+            throw .configuration("\(name): '\(values.text(name))' is no HOST:PORT")
         }
-        let host = text[..<colon].trimmingPrefix("[")
-        return (host.isEmpty ? "0.0.0.0" : String(host.hasSuffix("]") ? host.dropLast() : host), Int(port))
+        return address
     }
 }
 

@@ -53,18 +53,8 @@ package struct AntiSniping: Sendable, Equatable {
 }
 
 package struct Auction: Sendable {
-    /// Who is ahead.
-    package struct Leader: Sendable, Equatable {
-        package let userID: String
-        package let username: String
-        package let amount: Money
-
-        package init(userID: String, username: String, amount: Money) {
-            self.userID = userID
-            self.username = username
-            self.amount = amount
-        }
-    }
+    /// Who is ahead, and with which amount.
+    package typealias Leader = AuctionEvent.Winner
 
     package let id: AuctionID
     package let sellerID: String
@@ -169,12 +159,11 @@ package struct Auction: Sendable {
     package mutating func end(at time: Timestamp) {
         guard status == .active, time >= endsAt else { return }
         status = isReserveMet ? .sold : .unsold
-        let winner = status == .sold ? leader : nil
         record(
             .auctionEnded(
                 AuctionEvent.Ending(
                     outcome: status,
-                    winner: winner.map { .init(userID: $0.userID, username: $0.username, amount: $0.amount) },
+                    winner: status == .sold ? leader : nil,
                     totalBids: bidCount)))
     }
 
