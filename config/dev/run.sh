@@ -40,8 +40,8 @@ stop_all() {
     rm -f "$RUN/run.pid"
 }
 trap stop_all EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+# Being stopped is how a run ends; it is no failure.
+trap 'exit 0' INT TERM
 
 # start NAME COMMAND...: in a process group of its own, so that Ctrl-C reaches this script alone and the order of
 # stopping is ours.
