@@ -35,7 +35,7 @@ struct APIError: Error {
     }
     static let busy = APIError(
         status: .serviceUnavailable, code: "BUSY",
-        message: "the outcome is not known; try again, a bid with its Idempotency-Key", retryAfterSeconds: 1)
+        message: "the outcome is not known; look before you try again", retryAfterSeconds: 1)
     static let internalFailure = APIError(
         status: .internalServerError, code: "INTERNAL", message: "a defect of the server; it has been logged")
 
