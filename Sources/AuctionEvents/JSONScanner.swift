@@ -26,7 +26,6 @@ package struct JSONScanner {
     }
 
     private var position = 0
-    private var expectsMember = false
     private var started = false
 
     package init() {}

@@ -8,21 +8,18 @@ package final class EncodedEvent: Sendable {
     package let isConflatable: Bool
     /// Whether it may be left out for a watcher whose socket is full (`VIEWERS`).
     package let isDroppable: Bool
-    /// Whether the auction is over with this event.
-    package let isEnding: Bool
     /// The whole WebSocket frame: header, then the JSON.
     package let frame: [UInt8]
     /// Where in ``frame`` the JSON begins.
     package let jsonStart: Int
 
     package init(
-        sequence: UInt64, isConflatable: Bool, isDroppable: Bool, isEnding: Bool, frame: [UInt8],
+        sequence: UInt64, isConflatable: Bool, isDroppable: Bool, frame: [UInt8],
         jsonStart: Int
     ) {
         self.sequence = sequence
         self.isConflatable = isConflatable
         self.isDroppable = isDroppable
-        self.isEnding = isEnding
         self.frame = frame
         self.jsonStart = jsonStart
     }

@@ -17,7 +17,6 @@ enum EventEncoder {
             sequence: envelope.sequence,
             isConflatable: envelope.kind == .bidUpdate && envelope.sequence != 0,
             isDroppable: envelope.kind == .viewers,
-            isEnding: envelope.kind == .auctionEnded,
             frame: frame, jsonStart: start)
     }
 

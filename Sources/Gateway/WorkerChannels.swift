@@ -6,6 +6,7 @@ import DequeModule
 import Fanout
 import Reactor
 import Telemetry
+import Wire
 
 extension Worker {
     // MARK: Joining and leaving
@@ -82,7 +83,9 @@ extension Worker {
     /// The gateway watches as many auctions as it may.
     func refuseWaiting(_ auctionID: String) {
         guard let channel = channelsByAuction[auctionID] else { return }
-        for slot in Array(channel.waiting.slots) { beginClose(slot, 1013, reason: retryReason()) }
+        for slot in Array(channel.waiting.slots) {
+            beginClose(slot, CloseCode.tryAgainLater, reason: retryReason())
+        }
     }
 
     // MARK: From the hub

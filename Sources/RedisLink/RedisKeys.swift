@@ -8,7 +8,6 @@ package enum RedisKeys {
     package static func channel(_ auctionID: String) -> String { channelPrefix + auctionID }
     package static func state(_ auctionID: String) -> String { "{auction:\(auctionID)}:state" }
     package static func log(_ auctionID: String) -> String { "{auction:\(auctionID)}:log" }
-    package static func userChannel(_ userID: String) -> String { "user:\(userID)" }
 
     /// The index of the server, of `count`, that the auction or user `id` lives on: the highest rendezvous weight, the
     /// first 8 bytes (big-endian) of SHA-256 of `<index>:<id>`.

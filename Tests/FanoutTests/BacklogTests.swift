@@ -5,13 +5,13 @@ import Testing
 @Suite struct BacklogTests {
     private func bid(_ sequence: UInt64, bytes: Int = 4) -> EncodedEvent {
         EncodedEvent(
-            sequence: sequence, isConflatable: true, isDroppable: false, isEnding: false,
+            sequence: sequence, isConflatable: true, isDroppable: false,
             frame: frame("b\(sequence)", bytes), jsonStart: 0)
     }
 
     private func lossless(_ sequence: UInt64, bytes: Int = 4) -> EncodedEvent {
         EncodedEvent(
-            sequence: sequence, isConflatable: false, isDroppable: false, isEnding: false,
+            sequence: sequence, isConflatable: false, isDroppable: false,
             frame: frame("l\(sequence)", bytes), jsonStart: 0)
     }
 
@@ -90,7 +90,7 @@ import Testing
         for sequence in UInt64(1)...10_000 { #expect(bids.enqueue(bid(sequence), losslessLimit: 1) == true) }
         #expect(bids.count == 1 && bids.losslessBytes == 0)
         let viewers = EncodedEvent(
-            sequence: 0, isConflatable: false, isDroppable: true, isEnding: false, frame: [1], jsonStart: 0)
+            sequence: 0, isConflatable: false, isDroppable: true, frame: [1], jsonStart: 0)
         #expect(bids.enqueue(viewers, losslessLimit: 0) == true)
         #expect(bids.count == 1)
     }

@@ -50,7 +50,7 @@ import Testing
     func ringWidens() {
         func event(_ sequence: UInt64) -> EncodedEvent {
             EncodedEvent(
-                sequence: sequence, isConflatable: true, isDroppable: false, isEnding: false, frame: [1],
+                sequence: sequence, isConflatable: true, isDroppable: false, frame: [1],
                 jsonStart: 0)
         }
         var ring = ReplayRing(capacity: 4)
@@ -69,7 +69,7 @@ import Testing
     func ringReplays() {
         func event(_ sequence: UInt64) -> EncodedEvent {
             EncodedEvent(
-                sequence: sequence, isConflatable: true, isDroppable: false, isEnding: false,
+                sequence: sequence, isConflatable: true, isDroppable: false,
                 frame: [1, 2, 3],
                 jsonStart: 0)
         }
