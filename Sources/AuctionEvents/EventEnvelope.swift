@@ -39,31 +39,38 @@ package struct EventEnvelope: Equatable, Sendable {
     package let kind: EventKind
     /// 0 when the publisher gave none: the event then has no cursor and no history.
     package let sequence: SequenceNumber
+    /// Where in the message its type stands, without the quotes.
+    package let type: Range<Int>
 
-    package init(kind: EventKind, sequence: SequenceNumber) {
+    package init(kind: EventKind, sequence: SequenceNumber, type: Range<Int>) {
         self.kind = kind
         self.sequence = sequence
+        self.type = type
     }
 
-    /// Checks one message of channel `auction:<auctionID>`.
+    /// Checks one message.
+    /// - Parameter auctionID: the auction whose channel it came on; another one's id in the message is refused. `nil` for
+    ///   a channel that is no auction's.
     package static func scan(
-        _ bytes: Span<UInt8>, auctionID: String
+        _ bytes: Span<UInt8>, auctionID: String?
     ) -> Result<EventEnvelope, Rejection> {
         guard bytes.count <= maximumBytes else { return .failure(.tooLarge) }
         guard isUTF8(bytes) else { return .failure(.notUTF8) }
         var kind: EventKind?
+        var type = 0..<0
         var sequence: SequenceNumber = 0
         var scanner = JSONScanner()
         do throws(JSONScanner.Failure) {
             while let member = try scanner.next(in: bytes) {
                 if bytes.matches("type", in: member.key), member.kind == .string, !member.value.isEmpty {
                     kind = Self.kind(of: bytes, in: member.value)
+                    type = member.value
                 } else if bytes.matches("seq", in: member.key), member.kind != .null {
                     guard member.kind == .number, let number = bytes.decimal(in: member.value),
                         (1...SequenceNumber.maximumSequence).contains(number)
                     else { return .failure(.badSequence) }
                     sequence = number
-                } else if bytes.matches("auction_id", in: member.key) {
+                } else if let auctionID, bytes.matches("auction_id", in: member.key) {
                     guard member.kind == .string, bytes.matches(auctionID, in: member.value) else {
                         return .failure(.otherAuction)
                     }
@@ -73,7 +80,7 @@ package struct EventEnvelope: Equatable, Sendable {
             return .failure(.notJSONObject)
         }
         guard let kind else { return .failure(.noType) }
-        return .success(EventEnvelope(kind: kind, sequence: sequence))
+        return .success(EventEnvelope(kind: kind, sequence: sequence, type: type))
     }
 
     /// Whether `bytes` are well-formed UTF-8 (no surrogates, no overlong forms).

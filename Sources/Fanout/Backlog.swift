@@ -1,16 +1,33 @@
-// What one watcher's socket has not taken yet. It exists only while a socket is full, and there conflation starts:
-// bids that follow one another merge into the newest, so that a slow watcher costs bounded memory and is shown the
-// newest price next. Lossless events stay in order and are bounded by bytes.
+// What one connection's socket has not taken yet. It exists only while a socket is full, and there conflation starts:
+// bids of one auction that follow one another merge into the newest, so that a slow watcher costs bounded memory and is
+// shown the newest price next. Lossless events stay in order and are bounded by bytes. Events are kept as they are
+// shared and get their wire form when their turn comes.
 
 import DequeModule
 
 package struct Backlog {
-    /// One thing to send: an event, standing for itself and the merged ones before it, or other bytes.
-    package enum Entry {
-        /// `from` is the sequence number of the first event it stands for.
-        case event(EncodedEvent, from: UInt64)
-        /// A complete message that never merges (a snapshot, an answer).
-        case message([UInt8])
+    /// One thing to send.
+    private enum Entry {
+        /// An event, standing for those from `first` to itself, of one of the connection's watches.
+        case event(EncodedEvent, first: UInt64, watch: UInt32)
+        /// Bytes that are no event (an HTTP answer, a frame made already).
+        case bytes([UInt8])
+    }
+
+    /// Makes the wire form of an event that stands for those from `first` to itself.
+    package typealias Encode = (_ event: EncodedEvent, _ first: UInt64, _ watch: UInt32) -> [UInt8]
+
+    /// How much may wait in one connection's queue, in bytes.
+    package struct Bounds: Sendable {
+        package let lossless: Int
+        package let messages: Int
+        package let control: Int
+
+        package init(lossless: Int, messages: Int, control: Int) {
+            self.lossless = lossless
+            self.messages = messages
+            self.control = control
+        }
     }
 
     /// The frame that is partly written; nothing else may be sent before its rest.
@@ -19,66 +36,89 @@ package struct Backlog {
     /// Control frames, which go out between messages before anything queued.
     private var control: [UInt8] = []
     private var queue: Deque<Entry> = []
-    /// Bytes of lossless entries in the queue.
+    /// Entries that have left the queue; entries are numbered from the first one ever queued.
+    private var departed = 0
+    /// The number of each watch's newest entry, on a connection with several watches.
+    private var newest: [UInt32: Int]?
+    /// Bytes of lossless events in the queue.
     package private(set) var losslessBytes = 0
+    /// Bytes of messages in the queue.
+    package private(set) var messageBytes = 0
 
     /// - Parameters:
     ///   - frame: a frame of which the socket took `sent` bytes.
-    package init(frame: [UInt8] = [], sent: Int = 0) {
+    ///   - hasManyWatches: whether events of several auctions come here; they merge each with their own.
+    package init(frame: [UInt8] = [], sent: Int = 0, hasManyWatches: Bool = false) {
         current = frame
         offset = sent
+        newest = hasManyWatches ? [:] : nil
     }
 
     package var isEmpty: Bool { offset == current.count && control.isEmpty && queue.isEmpty }
     /// Queued entries, without the frame that is being written.
     package var count: Int { queue.count }
 
-    /// Queues an event; merges it with the last entry where the contract allows. Returns false when more lossless
-    /// bytes wait than `losslessLimit`: the watcher is too slow to be kept.
-    /// - Parameter first: the first event it stands for, when it was merged before; its own otherwise.
-    package mutating func enqueue(_ event: EncodedEvent, from first: UInt64? = nil, losslessLimit: Int)
-        -> Bool
-    {
-        if event.isDroppable { return true }
-        if event.isConflatable {
-            if case .event(let last, let from)? = queue.last, last.isConflatable {
-                queue[queue.count - 1] = .event(event, from: from)
-            } else {
-                queue.append(.event(event, from: first ?? event.sequence))
+    /// Queues an event; merges it with its watch's last entry where the contract allows. Returns false when more waits
+    /// than `bounds` allow: the watcher is too slow to be kept.
+    /// - Parameters:
+    ///   - first: the first event it stands for; its own sequence number when it was not merged before.
+    ///   - watch: which of the connection's watches it belongs to.
+    package mutating func enqueue(
+        _ event: EncodedEvent, first: UInt64, watch: UInt32 = 0, bounds: Bounds
+    ) -> Bool {
+        switch event.treatment {
+        case .droppable: return true
+        case .conflatable:
+            if let index = lastEntry(of: watch), case .event(let last, let earlier, _) = queue[index],
+                last.isConflatable
+            {
+                queue[index] = .event(event, first: earlier, watch: watch)
+                return true
             }
-            return true
+        case .lossless: losslessBytes += event.frame.count
+        case .message: messageBytes += event.frame.count
         }
-        queue.append(.event(event, from: event.sequence))
-        losslessBytes += event.frame.count
-        return losslessBytes <= losslessLimit
+        queue.append(.event(event, first: first, watch: watch))
+        newest?[watch] = departed + queue.count - 1
+        return losslessBytes <= bounds.lossless && messageBytes <= bounds.messages
     }
 
-    /// Queues a complete message behind what waits. Returns false as ``enqueue(_:losslessLimit:)`` does.
-    package mutating func enqueue(message: [UInt8], losslessLimit: Int) -> Bool {
-        queue.append(.message(message))
-        losslessBytes += message.count
-        return losslessBytes <= losslessLimit
+    /// Queues bytes behind what waits. Returns false as ``enqueue(_:first:watch:bounds:)`` does.
+    package mutating func enqueue(bytes: [UInt8], bounds: Bounds) -> Bool {
+        queue.append(.bytes(bytes))
+        messageBytes += bytes.count
+        return messageBytes <= bounds.messages
     }
 
-    /// Puts a control frame before all that is queued. Returns false when control frames pile up beyond
-    /// `controlLimit` bytes: the peer sends pings and reads nothing.
-    package mutating func enqueue(control frame: [UInt8], controlLimit: Int) -> Bool {
+    /// Puts a control frame before all that is queued. Returns false when control frames pile up beyond the bound: the
+    /// peer sends pings and reads nothing.
+    package mutating func enqueue(control frame: [UInt8], bounds: Bounds) -> Bool {
         control.append(contentsOf: frame)
-        return control.count <= controlLimit
+        return control.count <= bounds.control
     }
 
-    /// Drops every queued message, so that the control frames are the last thing sent (before a close).
+    /// Keeps later events from merging with those that `watch` has queued: its number may be given to another.
+    package mutating func forget(watch: UInt32) {
+        newest?.removeValue(forKey: watch)
+    }
+
+    /// Drops all that is queued but control frames, so that these are the last thing sent (before a close).
     package mutating func dropQueued() {
+        departed += queue.count
         queue = []
         losslessBytes = 0
+        messageBytes = 0
+    }
+
+    private func lastEntry(of watch: UInt32) -> Int? {
+        guard let newest else { return queue.isEmpty ? nil : queue.count - 1 }
+        guard let number = newest[watch], number >= departed else { return nil }
+        return number - departed
     }
 
     // SAFETY: the pointer given to `send` points into `current` and is valid for that call.
-    /// Calls `send` with bytes to write until it takes fewer than offered or nothing is left. `encode` turns a
-    /// conflated event into its frame. Returns the bytes written.
-    package mutating func flush(
-        encode: (EncodedEvent, UInt64) -> [UInt8], send: (UnsafeRawBufferPointer) -> Int
-    ) -> Int {
+    /// Calls `send` with bytes to write until it takes fewer than offered or nothing is left. Returns the bytes written.
+    package mutating func flush(encode: Encode, send: (UnsafeRawBufferPointer) -> Int) -> Int {
         var total = 0
         while advance(encode: encode) {
             let rest = current.count - offset
@@ -92,7 +132,7 @@ package struct Backlog {
     }
 
     /// Makes the next frame current when the last one is out; false when nothing is left.
-    private mutating func advance(encode: (EncodedEvent, UInt64) -> [UInt8]) -> Bool {
+    private mutating func advance(encode: Encode) -> Bool {
         guard offset == current.count else { return true }
         offset = 0
         current = []
@@ -100,14 +140,19 @@ package struct Backlog {
             swap(&current, &control)
             return true
         }
-        switch queue.popFirst() {
-        case .event(let event, let from)?:
-            if !event.isConflatable { losslessBytes -= event.frame.count }
-            current = from == event.sequence ? event.frame : encode(event, from)
-        case .message(let message)?:
-            losslessBytes -= message.count
-            current = message
-        case nil: return false
+        guard let entry = queue.popFirst() else { return false }
+        departed += 1
+        switch entry {
+        case .event(let event, let first, let watch):
+            switch event.treatment {
+            case .lossless: losslessBytes -= event.frame.count
+            case .message: messageBytes -= event.frame.count
+            case .conflatable, .droppable: break
+            }
+            current = encode(event, first, watch)
+        case .bytes(let bytes):
+            messageBytes -= bytes.count
+            current = bytes
         }
         return true
     }

@@ -1,17 +1,34 @@
 // The connections of one loop: fixed-size records in one block of memory, addressed by slot and generation. A record
 // holds what the delivery walk and the timers touch; everything rare (partial input, backlog) lies in side tables
-// keyed by slot. One loop owns a slab; nothing here is shared.
+// keyed by slot. A connection that watches one auction is one record; one that watches many has a further record for
+// each subscription, which names the connection's. One loop owns a slab; nothing here is shared.
+
+/// How a record's watcher is spoken to.
+package enum Transport: UInt8, Sendable {
+    /// Requests and answers; no watcher yet.
+    case http
+    case webSocket
+    /// Server-sent events.
+    case eventStream
+    case longPoll
+    /// One of the auctions watched over a connection that has a record of its own.
+    case subscription
+}
 
 /// What a connection is doing. Each phase names the ones that may follow.
 package enum ConnectionPhase: UInt8, Sendable {
     /// The slot is unused. Can transition to: readingHead.
     case free
-    /// Waiting for (the rest of) a request head. Can transition to: awaitingSnapshot, echoing, lingering, free.
+    /// Waiting for (the rest of) a request head. Can transition to: awaitingSnapshot, bundling, echoing, lingering,
+    /// free.
     case readingHead
-    /// A watcher that has not had its first message. Can transition to: watching, closing, free.
+    /// A watcher that has not had its first message. Can transition to: watching, readingHead (an answered long-poll),
+    /// closing, lingering, free.
     case awaitingSnapshot
-    /// A watcher that receives events. Can transition to: closing, free.
+    /// A watcher that receives events. Can transition to: readingHead (an answered long-poll), closing, lingering, free.
     case watching
+    /// A connection whose subscriptions are watchers. Can transition to: closing, lingering, free.
+    case bundling
     /// A WebSocket that gets its messages back (conformance suites). Can transition to: closing, free.
     case echoing
     /// Our close frame is on its way; waiting for the peer's. Can transition to: lingering, free.
@@ -41,8 +58,10 @@ package struct ConnectionFlags: OptionSet, Sendable {
     package static let hasCursor = ConnectionFlags(rawValue: 128)
     /// The peer broke the protocol; what it still sends is forgotten.
     package static let discardsInput = ConnectionFlags(rawValue: 256)
-    /// The connection speaks WebSocket.
-    package static let isWebSocket = ConnectionFlags(rawValue: 64)
+    /// The connection is kept after the answer to its request.
+    package static let keepsAlive = ConnectionFlags(rawValue: 64)
+    /// The auction is over and the watcher's departure is set.
+    package static let isDeparting = ConnectionFlags(rawValue: 512)
 }
 
 /// One connection. 40 bytes; two share little more than a cache line.
@@ -59,10 +78,20 @@ package struct ConnectionRecord {
     package var listPosition: UInt32 = ConnectionSlab.none
     /// When the peer last took bytes from a backlog, in timer ticks; for the slow-watcher deadline.
     package var lastProgressTick: UInt32 = 0
+    /// A subscription's connection; ``ConnectionSlab/none`` in a connection's own record.
+    package var owner: UInt32 = ConnectionSlab.none
     package var phase: ConnectionPhase = .free
+    package var transport: Transport = .http
     package var flags: ConnectionFlags = []
     /// Next free slot while the slot is free.
     fileprivate var nextFree: UInt32 = ConnectionSlab.none
+}
+
+extension ConnectionRecord {
+    /// Notes whether the connection is kept after the answer to its request.
+    package mutating func setKeepsAlive(_ keepsAlive: Bool) {
+        if keepsAlive { flags.insert(.keepsAlive) } else { flags.remove(.keepsAlive) }
+    }
 }
 
 /// The records of one loop, allocated once for the loop's limit. Untouched slots cost no memory (the kernel maps
@@ -91,8 +120,20 @@ package struct ConnectionSlab: ~Copyable {
         records.deallocate()
     }
 
-    /// Takes a free slot for `descriptor`; `nil` when all are in use.
+    /// Takes a free slot for a connection's `descriptor`; `nil` when all are in use.
     package mutating func insert(descriptor: Int32) -> UInt32? {
+        insert(ConnectionRecord(descriptor: descriptor, phase: .readingHead))
+    }
+
+    /// Takes a free slot for a subscription over the connection in `owner`; `nil` when all are in use.
+    package mutating func insert(subscriptionOf owner: UInt32) -> UInt32? {
+        insert(
+            ConnectionRecord(
+                descriptor: records[Int(owner)].descriptor, owner: owner, phase: .awaitingSnapshot,
+                transport: .subscription))
+    }
+
+    private mutating func insert(_ record: ConnectionRecord) -> UInt32? {
         let slot: UInt32
         var generation: UInt32 = 1
         if firstFree != Self.none {
@@ -104,8 +145,8 @@ package struct ConnectionSlab: ~Copyable {
             slot = UInt32(highWater)
             highWater += 1
         }
-        records.advanced(by: Int(slot)).initialize(
-            to: ConnectionRecord(descriptor: descriptor, generation: generation, phase: .readingHead))
+        records.advanced(by: Int(slot)).initialize(to: record)
+        records[Int(slot)].generation = generation
         count += 1
         return slot
     }
@@ -126,6 +167,11 @@ package struct ConnectionSlab: ~Copyable {
     package func isCurrent(_ slot: UInt32, generation: UInt32) -> Bool {
         Int(slot) < highWater && records[Int(slot)].generation == generation
             && records[Int(slot)].phase != .free
+    }
+
+    /// Whether `slot` is in use, and by a connection rather than a subscription.
+    package func isConnection(_ slot: UInt32) -> Bool {
+        records[Int(slot)].phase != .free && records[Int(slot)].owner == Self.none
     }
 
     package subscript(_ slot: UInt32) -> ConnectionRecord {

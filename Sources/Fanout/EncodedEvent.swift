@@ -1,29 +1,62 @@
 // One event in its wire forms, made once when it enters the gateway and shared by reference between the replay ring,
-// every loop's mailbox and every backlog. Immutable, so that it may cross threads.
+// every loop's mailbox and every backlog. Immutable (the second form is made on first use, once), so that it may cross
+// threads. The gateway's own messages to a watcher travel in the same form.
+
+import Synchronization
 
 package final class EncodedEvent: Sendable {
+    /// How an event is treated while a watcher's socket is full.
+    package enum Treatment: UInt8, Sendable {
+        /// Unsent ones merge into the newest (a `BID_UPDATE` with a sequence number).
+        case conflatable
+        /// Left out (`VIEWERS`).
+        case droppable
+        /// Kept, and bounded by bytes.
+        case lossless
+        /// Kept: what the gateway itself says to this watcher (a snapshot, an answer).
+        case message
+    }
+
+    private final class Form: Sendable {
+        let bytes: [UInt8]
+        init(_ bytes: [UInt8]) { self.bytes = bytes }
+    }
+
     /// 0 for an event without cursor.
     package let sequence: UInt64
-    /// Whether unsent events of this kind merge into the newest (a `BID_UPDATE` with a sequence number).
-    package let isConflatable: Bool
-    /// Whether it may be left out for a watcher whose socket is full (`VIEWERS`).
-    package let isDroppable: Bool
+    /// The cursor of a client that has applied it, as server-sent events carry it; `nil` when it moves no cursor.
+    package let cursor: UInt64?
+    package let treatment: Treatment
+    /// Whether nothing follows it in its auction (`AUCTION_ENDED`).
+    package let endsAuction: Bool
     /// The whole WebSocket frame: header, then the JSON.
     package let frame: [UInt8]
     /// Where in ``frame`` the JSON begins.
     package let jsonStart: Int
+    /// The event's type, as written in the JSON between its quotes.
+    package let type: String
+    private let lazyStream = AtomicLazyReference<Form>()
 
     package init(
-        sequence: UInt64, isConflatable: Bool, isDroppable: Bool, frame: [UInt8],
-        jsonStart: Int
+        sequence: UInt64, cursor: UInt64?, treatment: Treatment, endsAuction: Bool = false, type: String,
+        frame: [UInt8], jsonStart: Int
     ) {
         self.sequence = sequence
-        self.isConflatable = isConflatable
-        self.isDroppable = isDroppable
+        self.cursor = cursor
+        self.treatment = treatment
+        self.endsAuction = endsAuction
+        self.type = type
         self.frame = frame
         self.jsonStart = jsonStart
     }
 
+    package var isConflatable: Bool { treatment == .conflatable }
+
     /// The event's JSON as published.
     package var json: ArraySlice<UInt8> { frame[jsonStart...] }
+
+    /// The form for server-sent events, which `make` builds on first use; when two threads are first, one result stays.
+    package func stream(_ make: (EncodedEvent) -> [UInt8]) -> [UInt8] {
+        lazyStream.load()?.bytes ?? lazyStream.storeIfNil(Form(make(self))).bytes
+    }
 }

@@ -1,18 +1,38 @@
-// One auction on one loop: its watchers, those that still wait for their first message, and the events whose walk is
+// One topic on one loop: its watchers, those that still wait for their first message, and the events whose walk is
 // not finished. A worker's own; made with the first watcher and gone with the last.
 
 import DequeModule
 import Fanout
 
+/// The watchers of a channel, by how an event reaches them. A walk goes through the lanes in this order.
+enum Lane: Int {
+    /// WebSockets: all are sent the same frame.
+    case frames
+    /// Event streams: all are sent the same server-sent event.
+    case streams
+    /// Subscriptions and long-polls: each is handled by itself.
+    case individuals
+
+    static let count = 3
+
+    init(_ transport: Transport) {
+        switch transport {
+        case .webSocket: self = .frames
+        case .eventStream: self = .streams
+        case .http, .longPoll, .subscription: self = .individuals
+        }
+    }
+}
+
 final class Channel {
-    let auctionID: String
+    let topic: Topic
     /// The index in the worker's table, which watchers' records hold.
     let index: UInt32
     /// The hub's number; `nil` until the first attachment.
     var number: UInt32?
 
-    /// The watchers that receive events.
-    var watchers = SubscriberList()
+    /// The watchers that receive events, by ``Lane``.
+    var watchers = [SubscriberList](repeating: SubscriberList(), count: Lane.count)
     /// The watchers without their first message.
     var waiting = SubscriberList()
     /// What was asked of the hub and not answered; `nil` when nothing is under way.
@@ -22,6 +42,8 @@ final class Channel {
     var snapshot: Snapshot?
     /// The sequence number of the last event that arrived here (its walk may not be finished).
     var last: UInt64 = 0
+    /// Whether nothing follows ``last``.
+    var isEnded = false
 
     /// An event that waits for its walk; bids that waited too long are merged into the newest.
     struct Pending {
@@ -32,24 +54,38 @@ final class Channel {
         var since: Int64
     }
 
-    /// Events to walk, the first one from ``walkPosition`` on.
+    /// Events to walk; the walk of the first one may be under way.
     var pending: Deque<Pending> = []
-    /// The frame under way: the event's own, or that of a merged one.
-    var walkFrame: [UInt8] = []
+    /// Where the walk under way stands.
+    var walkLane = 0
     var walkPosition = 0
+    var isWalking = false
+    /// The bytes that the walk sends in its present lane.
+    var walkBytes: [UInt8] = []
     /// Whether the channel stands in the worker's queue of walks.
     var isQueued = false
+    /// Bids that arrive before this wait and merge (`conflate-ms`), in the loop's milliseconds.
+    var windowEnd: Int64 = 0
+    /// Whether the channel stands in the worker's queue of open windows.
+    var isWindowed = false
 
-    init(auctionID: String, index: UInt32) {
-        self.auctionID = auctionID
+    /// The number of watchers that the hub was told last.
+    var reportedViewers = 0
+
+    init(topic: Topic, index: UInt32) {
+        self.topic = topic
         self.index = index
     }
+
+    var viewers: Int { waiting.count + watchers[0].count + watchers[1].count + watchers[2].count }
+    var hasWatchers: Bool { watchers[0].count + watchers[1].count + watchers[2].count > 0 }
+    var isEmpty: Bool { viewers == 0 }
 
     /// Adds an event to walk, into the last one where that is a bid that has waited and whose walk has not begun.
     /// Returns whether it merged.
     func append(_ event: EncodedEvent, now: Int64) -> Bool {
-        let hasUnbegun = pending.count > (walkPosition > 0 ? 1 : 0)
-        if hasUnbegun, let last = pending.last, Self.merges(last, event, now: now) {
+        let hasUnbegun = pending.count > (isWalking ? 1 : 0)
+        if hasUnbegun, let last = pending.last, merges(last, event, now: now) {
             pending[pending.count - 1] = Pending(event: event, first: last.first, since: last.since)
             return true
         }
@@ -61,7 +97,7 @@ final class Channel {
     /// events that saved. Only between two walks.
     func mergeWaiting(now: Int64) -> Int {
         var saved = 0
-        while pending.count > 1, Self.merges(pending[0], pending[1].event, now: now) {
+        while pending.count > 1, merges(pending[0], pending[1].event, now: now) {
             let head = pending.removeFirst()
             pending[0].first = head.first
             pending[0].since = head.since
@@ -70,9 +106,13 @@ final class Channel {
         return saved
     }
 
-    private static func merges(_ earlier: Pending, _ later: EncodedEvent, now: Int64) -> Bool {
-        earlier.event.isConflatable && later.isConflatable && now - earlier.since >= Limits.behindMilliseconds
+    private func merges(_ earlier: Pending, _ later: EncodedEvent, now: Int64) -> Bool {
+        guard earlier.event.isConflatable, later.isConflatable else { return false }
+        return now < windowEnd || now - earlier.since >= Limits.behindMilliseconds
     }
 
-    var isEmpty: Bool { watchers.count == 0 && waiting.count == 0 }
+    /// Whether what is pending may wait for the end of the window: bids alone.
+    func isHeld(now: Int64) -> Bool {
+        now < windowEnd && !isWalking && pending.allSatisfy(\.event.isConflatable)
+    }
 }

@@ -7,34 +7,93 @@ import Wire
 
 enum EventEncoder {
     /// The shared form of a published event; `json` stays byte for byte.
-    static func event(_ json: Span<UInt8>, _ envelope: EventEnvelope) -> EncodedEvent {
+    /// - Parameter hasSequence: false on a channel that has no order; a `seq` is then part of the payload only.
+    static func event(
+        _ json: Span<UInt8>, _ envelope: EventEnvelope, hasSequence: Bool = true
+    ) -> EncodedEvent {
         var frame: [UInt8] = []
         frame.reserveCapacity(WebSocketFrame.maximumHeaderBytes + json.count)
         WebSocketFrame.appendHeader(.text, payloadCount: json.count, to: &frame)
         let start = frame.count
         json.withUnsafeBufferPointer { frame.append(contentsOf: $0) }
+        let sequence = hasSequence ? envelope.sequence : 0
+        let treatment: EncodedEvent.Treatment =
+            switch envelope.kind {
+            case .bidUpdate where sequence != 0: .conflatable
+            case .viewers: .droppable
+            default: .lossless
+            }
         return EncodedEvent(
-            sequence: envelope.sequence,
-            isConflatable: envelope.kind == .bidUpdate && envelope.sequence != 0,
-            isDroppable: envelope.kind == .viewers,
+            sequence: sequence, cursor: sequence == 0 ? nil : sequence, treatment: treatment,
+            endsAuction: hasSequence && envelope.kind == .auctionEnded,
+            type: String(
+                decoding: frame[(start + envelope.type.lowerBound)..<(start + envelope.type.upperBound)],
+                as: UTF8.self),
             frame: frame, jsonStart: start)
     }
 
-    /// The frame of `event` standing for `first`…its own sequence number: the JSON with `from_seq` put in front.
-    static func conflated(_ event: EncodedEvent, from first: UInt64) -> [UInt8] {
+    /// One of the gateway's own messages.
+    /// - Parameter cursor: what a client that has applied it has seen; `nil` when it moves no cursor.
+    private static func message(
+        _ type: String, cursor: UInt64? = nil, treatment: EncodedEvent.Treatment = .message,
+        capacity: Int = 192,
+        _ body: (inout JSONWriter) -> Void
+    ) -> EncodedEvent {
+        var writer = JSONWriter(capacity: capacity)
+        writer.object {
+            $0.field("type", type)
+            body(&$0)
+        }
+        var frame: [UInt8] = []
+        frame.reserveCapacity(WebSocketFrame.maximumHeaderBytes + writer.bytes.count)
+        WebSocketFrame.appendHeader(.text, payloadCount: writer.bytes.count, to: &frame)
+        let start = frame.count
+        frame.append(contentsOf: writer.bytes)
+        return EncodedEvent(
+            sequence: 0, cursor: cursor, treatment: treatment, type: type, frame: frame, jsonStart: start)
+    }
+
+    // MARK: Wire forms
+
+    /// The JSON of `event` standing for `first`…its own sequence number: `from_seq` is put in front.
+    static func conflatedJSON(_ event: EncodedEvent, from first: UInt64) -> [UInt8] {
         var json = Array(#"{"from_seq":\#(first),"#.utf8)
         // The JSON was checked to be an object with at least its type; white space may precede the brace.
         let brace = event.json.firstIndex(of: UInt8(ascii: "{")) ?? event.jsonStart
         json.append(contentsOf: event.frame[(brace + 1)...])
-        return WebSocketFrame.encode(.text, json)
+        return json
     }
+
+    /// The WebSocket frame of `event` standing for `first`…its own sequence number.
+    static func frame(_ event: EncodedEvent, from first: UInt64) -> [UInt8] {
+        guard event.isConflatable, first != event.sequence else { return event.frame }
+        return WebSocketFrame.encode(.text, conflatedJSON(event, from: first))
+    }
+
+    /// The server-sent event of `event` standing for `first`…its own sequence number.
+    static func stream(_ event: EncodedEvent, from first: UInt64) -> [UInt8] {
+        guard event.isConflatable, first != event.sequence else {
+            return event.stream {
+                ServerSentEvent.encode(type: $0.type, json: $0.json, id: $0.cursor.map(String.init))
+            }
+        }
+        return stream(event, from: first, id: event.cursor.map(String.init))
+    }
+
+    /// The same with an `id` that is not the event's own cursor.
+    static func stream(_ event: EncodedEvent, from first: UInt64, id: String?) -> [UInt8] {
+        guard event.isConflatable, first != event.sequence else {
+            return ServerSentEvent.encode(type: event.type, json: event.json, id: id)
+        }
+        return ServerSentEvent.encode(type: event.type, json: conflatedJSON(event, from: first), id: id)
+    }
+
+    // MARK: The gateway's own messages
 
     static func snapshot(
         _ snapshot: Snapshot, auctionID: String, complete: Bool, serverTime: Timestamp
-    ) -> [UInt8] {
-        var writer = JSONWriter(capacity: 256 + (snapshot.state?.count ?? 4))
-        writer.object {
-            $0.field("type", "SNAPSHOT")
+    ) -> EncodedEvent {
+        message("SNAPSHOT", cursor: snapshot.sequence, capacity: 256 + (snapshot.state?.count ?? 4)) {
             $0.field("auction_id", auctionID)
             $0.field("seq", snapshot.sequence)
             $0.field("complete", complete)
@@ -42,16 +101,13 @@ enum EventEncoder {
             $0.key("state")
             if let state = snapshot.state { $0.raw(state) } else { $0.null() }
         }
-        return WebSocketFrame.encode(.text, writer.bytes)
     }
 
     /// The first message of a watcher whose cursor could be followed.
     static func resumed(
         since: UInt64, sequence: UInt64, auctionID: String, serverTime: Timestamp
-    ) -> [UInt8] {
-        var writer = JSONWriter(capacity: 192)
-        writer.object {
-            $0.field("type", "RESUMED")
+    ) -> EncodedEvent {
+        message("RESUMED", cursor: since) {
             $0.field("auction_id", auctionID)
             $0.field("since", since)
             $0.field("seq", sequence)
@@ -59,30 +115,67 @@ enum EventEncoder {
             $0.field("complete", true)
             $0.field("server_time", serverTime)
         }
-        return WebSocketFrame.encode(.text, writer.bytes)
     }
 
     /// The answer to `{"type":"PING","t":X}`; `echo` is X as it was sent.
-    static func pong(echo: ArraySlice<UInt8>?, serverTime: Timestamp) -> [UInt8] {
-        var writer = JSONWriter(capacity: 128)
-        writer.object {
-            $0.field("type", "PONG")
+    static func pong(echo: ArraySlice<UInt8>?, serverTime: Timestamp) -> EncodedEvent {
+        message("PONG") {
             $0.key("t")
             if let echo { $0.raw(echo) } else { $0.null() }
             $0.field("server_time", serverTime)
         }
-        return WebSocketFrame.encode(.text, writer.bytes)
     }
 
-    static func error(_ code: String, _ message: String) -> [UInt8] {
-        var writer = JSONWriter(capacity: 160)
-        writer.object {
-            $0.field("type", "ERROR")
+    static func error(_ code: String, _ text: String, auctionID: String? = nil) -> EncodedEvent {
+        message("ERROR") {
+            if let auctionID { $0.field("auction_id", auctionID) }
             $0.field("error", code)
-            $0.field("message", message)
+            $0.field("message", text)
         }
-        return WebSocketFrame.encode(.text, writer.bytes)
     }
+
+    static func unsubscribed(_ auctionID: String) -> EncodedEvent {
+        message("UNSUBSCRIBED") { $0.field("auction_id", auctionID) }
+    }
+
+    /// How many watch an auction, over all gateways.
+    static func viewers(_ count: Int, auctionID: String, serverTime: Timestamp) -> EncodedEvent {
+        message("VIEWERS", treatment: .droppable) {
+            $0.field("auction_id", auctionID)
+            $0.field("count", count)
+            $0.field("server_time", serverTime)
+        }
+    }
+
+    /// What an event stream says before it ends.
+    static func close(code: UInt16, message text: String, retryMilliseconds: Int?) -> [UInt8] {
+        var writer = JSONWriter(capacity: 96)
+        writer.object {
+            $0.field("code", Int(code))
+            $0.field("message", text)
+            if let retryMilliseconds { $0.field("retry_after_ms", retryMilliseconds) }
+        }
+        let event = ServerSentEvent.encode(type: "CLOSE", json: writer.bytes, id: nil)
+        return (retryMilliseconds.map(ServerSentEvent.retry) ?? []) + event
+    }
+
+    /// The answer to a long-poll.
+    static func poll(
+        auctionID: String, sequence: UInt64, complete: Bool, ended: Bool, events: [[UInt8]]
+    ) -> [UInt8] {
+        var writer = JSONWriter(capacity: 96 + events.reduce(0) { $0 + $1.count + 1 })
+        writer.object {
+            $0.field("auction_id", auctionID)
+            $0.field("seq", sequence)
+            $0.field("complete", complete)
+            if ended { $0.field("ended", true) }
+            $0.key("events")
+            $0.array { for event in events { $0.raw(event) } }
+        }
+        return writer.bytes
+    }
+
+    // MARK: States
 
     /// The state object as it is kept in Redis, split into its sequence number and the rest; `nil` when it is not what
     /// the contract says.
@@ -90,9 +183,16 @@ enum EventEncoder {
         guard stored.count <= Limits.stateBytes, EventEnvelope.isUTF8(stored.span) else { return nil }
         var sequence: UInt64?
         var member = 0..<0
+        var isEnded = false
         var scanner = JSONScanner()
         do throws(JSONScanner.Failure) {
             while let next = try scanner.next(in: stored.span) {
+                if stored.span.matches("status", in: next.key), next.kind == .string {
+                    isEnded =
+                        stored.span.matches("sold", in: next.value)
+                        || stored.span.matches("unsold", in: next.value)
+                        || stored.span.matches("cancelled", in: next.value)
+                }
                 guard stored.span.matches("seq", in: next.key) else { continue }
                 guard next.kind == .number, let number = stored.span.decimal(in: next.value),
                     number <= UInt64.maximumSequence
@@ -104,7 +204,7 @@ enum EventEncoder {
             return nil
         }
         guard let sequence else { return nil }
-        return Snapshot(sequence: sequence, state: without(member, in: stored))
+        return Snapshot(sequence: sequence, state: without(member, in: stored), isEnded: isEnded)
     }
 
     /// Cuts a member out of an object, with one of the commas beside it.

@@ -18,10 +18,14 @@ package struct GatewayConfiguration: Sendable {
     package var maxAuctions: Int
     package var historyEvents: Int
     package var historyBytes: Int
+    /// Bids that come within so many milliseconds after one was sent merge; 0 for none.
+    package var conflateMilliseconds: Int
     package var sendBufferBytes: Int
     package var heartbeatSeconds: Int
     package var slowDeadlineSeconds: Int
     package var drainSeconds: Int
+    /// The least time between two announcements of an auction's number of viewers; 0 for none.
+    package var viewersSeconds: Int
     /// Told to the viewer page; empty when the page shall not offer bidding.
     package var bidAPIURL: String
     /// A path whose WebSockets and requests are echoed; empty for none.
@@ -46,10 +50,12 @@ package struct GatewayConfiguration: Sendable {
         maxAuctions = values.number("max-auctions")
         historyEvents = values.number("history-events")
         historyBytes = values.number("history-bytes")
+        conflateMilliseconds = values.number("conflate-ms")
         sendBufferBytes = values.number("send-buffer-bytes")
         heartbeatSeconds = values.number("heartbeat-seconds")
         slowDeadlineSeconds = values.number("slow-deadline-seconds")
         drainSeconds = values.number("drain-seconds")
+        viewersSeconds = values.number("viewers-seconds")
         bidAPIURL = values.text("bid-api-url")
         echoPath = values.text("echo-path")
         guard echoPath.isEmpty || echoPath.hasPrefix("/") else {

@@ -15,8 +15,15 @@ enum GatewayMetrics {
 
         gauge("gavelcast_connections", "Open connections.", sum { $0.connections.current })
         text.metric(
-            "gavelcast_watchers", .gauge, "Watchers by transport.",
-            [(labels: [("transport", "websocket")], value: sum { $0.webSocketWatchers.current })])
+            "gavelcast_watchers", .gauge, "Watching connections by transport.",
+            [
+                (labels: [("transport", "websocket")], value: sum { $0.webSockets.current }),
+                (labels: [("transport", "sse")], value: sum { $0.eventStreams.current }),
+                (labels: [("transport", "longpoll")], value: sum { $0.longPolls.current }),
+            ])
+        gauge(
+            "gavelcast_subscriptions", "Auctions watched over connections with many.",
+            sum { $0.subscriptions.current })
         gauge("gavelcast_channels", "Auctions subscribed in Redis.", shared.hubCounters.channels.current)
         gauge("gavelcast_backlogs", "Watchers whose socket is full.", sum { $0.backlogs.current })
         gauge(
@@ -70,6 +77,9 @@ enum GatewayMetrics {
             hub.refusedReads.current)
         text.metric("gavelcast_log_reads_total", .counter, "Logs read from Redis.", hub.logReads.current)
         text.metric(
+            "gavelcast_viewers_announced_total", .counter, "Numbers of viewers announced.",
+            hub.viewersAnnounced.current)
+        text.metric(
             "gavelcast_mailbox_overflows_total", .counter, "Events that a loop took from the ring instead.",
             hub.mailboxOverflows.current)
     }
@@ -86,7 +96,10 @@ enum GatewayMetrics {
             $0.key("connections")
             $0.object {
                 $0.field("open", sum { $0.connections.current })
-                $0.field("websocket", sum { $0.webSocketWatchers.current })
+                $0.field("websocket", sum { $0.webSockets.current })
+                $0.field("sse", sum { $0.eventStreams.current })
+                $0.field("longpoll", sum { $0.longPolls.current })
+                $0.field("subscriptions", sum { $0.subscriptions.current })
                 $0.field("accepted", sum { $0.accepted.current })
             }
             $0.field("auctions", shared.hubCounters.channels.current)

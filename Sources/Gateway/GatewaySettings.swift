@@ -27,6 +27,9 @@ package enum GatewaySettings {
                 "history-bytes", .number(65_536...1 << 40), default: "\(256 << 20)",
                 "bytes of events kept for replay, in all"),
             Setting(
+                "conflate-ms", .number(0...10_000), default: "0",
+                "after a bid was sent, those of the next N milliseconds merge into one; 0 sends each"),
+            Setting(
                 "send-buffer-bytes", .number(4_608...1 << 26), default: "32768",
                 "kernel send buffer, a socket"),
             Setting("heartbeat-seconds", .number(1...3_600), default: "25", "time between two pings"),
@@ -35,7 +38,10 @@ package enum GatewaySettings {
                 "a watcher that takes nothing for so long is closed with 4008"),
             Setting(
                 "drain-seconds", .number(0...3_600), default: "30",
-                "closes of a drain are spread over this time"),
+                "closes of a drain, and those after an auction's end, are spread over this time"),
+            Setting(
+                "viewers-seconds", .number(0...3_600), default: "5",
+                "least time between two VIEWERS of an auction; 0 turns them off"),
             Setting(
                 "bid-api-url", .text, default: "http://127.0.0.1:8081", "where the viewer page sends bids"),
             Setting("echo-path", .text, "a WebSocket path that echoes messages, for conformance suites"),

@@ -1,7 +1,7 @@
 // The gateway's side of Redis: which auctions are subscribed, what has arrived of each, and which loops are told.
 // Carried by loop 0 and called on its thread only. An event is checked and encoded here once; the loops get a
 // reference each.
-// Hub.swift: links, attaching, events. HubRepair.swift: states, logs, holes.
+// Hub.swift: links, attaching, events. HubRepair.swift: states, logs, holes. HubViewers.swift: numbers of viewers.
 
 import AuctionEvents
 import DequeModule
@@ -14,11 +14,13 @@ import Telemetry
 final class Hub: RedisLinkOwner {
     let shared: Shared
     let logger: Logger
+    /// This run's name among the gateways.
+    let gatewayID: String
     var links: [RedisLink] = []
 
     var channels: [HubChannel?] = []
     private var freeNumbers: [UInt32] = []
-    var channelsByAuction: [String: HubChannel] = [:]
+    var channelsByTopic: [Topic: HubChannel] = [:]
     var now: Int64 = 0
 
     /// Channels whose state shall be read, by link.
@@ -34,6 +36,7 @@ final class Hub: RedisLinkOwner {
     private var lingering: [UInt32: HubChannel] = [:]
     private var behind: [UInt32: HubChannel] = [:]
     private var lastLoss: [String?]
+    var viewers: [ViewerReports]
     private var inbox: [HubMail] = []
 
     init(shared: Shared, logger: Logger) {
@@ -44,8 +47,9 @@ final class Hub: RedisLinkOwner {
         stateReadsInFlight = urls.map { _ in 0 }
         logReadsInFlight = urls.map { _ in 0 }
         lastLoss = urls.map { _ in nil }
+        viewers = urls.map { _ in ViewerReports() }
         var generator = SystemRandomNumberGenerator()
-        let gatewayID = String(UInt64.random(in: .min ... .max, using: &generator), radix: 36)
+        gatewayID = String(UInt64.random(in: .min ... .max, using: &generator), radix: 36)
         links = urls.enumerated().map { index, url in
             let token = Worker.OwnDescriptor.firstLink + UInt64(2 * index)
             return RedisLink(
@@ -80,8 +84,9 @@ final class Hub: RedisLinkOwner {
         shared.hubMailbox.take(into: &inbox)
         for mail in inbox {
             switch mail {
-            case .attach(let auctionID, let loop, let needs): attach(auctionID, loop: loop, needs: needs)
-            case .detach(let auctionID, let loop): detach(auctionID, loop: loop)
+            case .attach(let topic, let loop, let needs): attach(topic, loop: loop, needs: needs)
+            case .detach(let topic, let loop): detach(topic, loop: loop)
+            case .viewers(let counts, let loop): takeViewers(counts, loop: loop)
             }
         }
         inbox.removeAll(keepingCapacity: inbox.count <= 1_024)
@@ -90,6 +95,7 @@ final class Hub: RedisLinkOwner {
         catchUpLoops()
         endLingering()
         narrowRings()
+        reportViewers()
         for link in links {
             link.tick(now: now, poller: poller)
             link.flush(now: now, poller: poller)
@@ -98,10 +104,9 @@ final class Hub: RedisLinkOwner {
 
     // MARK: Attaching
 
-    private func attach(_ auctionID: String, loop: Int, needs: AttachmentNeeds) {
-        guard let channel = channelsByAuction[auctionID] ?? open(auctionID) else {
-            _ = shared.workers[loop].mailbox.post(.refused(auctionID: auctionID), beyondCapacity: true)
-            return
+    private func attach(_ topic: Topic, loop: Int, needs: AttachmentNeeds) {
+        guard let channel = channelsByTopic[topic] ?? open(topic) else {
+            return post(.refused(topic), to: loop, beyondCapacity: true)
         }
         channel.lingersUntil = nil
         lingering.removeValue(forKey: channel.number)
@@ -149,37 +154,37 @@ final class Hub: RedisLinkOwner {
         guard loops != 0, let snapshot = channel.snapshot else { return }
         channel.attachedLoops |= loops
         let attachment = Attachment(
-            auctionID: channel.auctionID, number: channel.number, snapshot: snapshot, events: events,
+            topic: channel.topic, number: channel.number, snapshot: snapshot, events: events,
             last: channel.last, isThorough: isThorough)
         // Attachments are bounded by attaches, which are bounded by connections.
         forEachLoop(loops) { post(.attached(attachment), to: $0, beyondCapacity: true) }
     }
 
-    private func detach(_ auctionID: String, loop: Int) {
-        guard let channel = channelsByAuction[auctionID] else { return }
+    private func detach(_ topic: Topic, loop: Int) {
+        guard let channel = channelsByTopic[topic] else { return }
         let mask = ~(UInt64(1) << UInt64(loop))
         channel.attachedLoops &= mask
         channel.resumingLoops &= mask
         channel.waitingLoops &= mask
         channel.loggingLoops &= mask
         channel.behindLoops &= mask
+        setViewers(0, on: channel, loop: loop)
         guard !channel.isWatched else { return }
         let hasHadSomething = channel.last > 0 || channel.snapshot?.state != nil
         channel.lingersUntil = now + (hasHadSomething ? Limits.lingerMilliseconds : 0)
         lingering[channel.number] = channel
     }
 
-    private func open(_ auctionID: String) -> HubChannel? {
-        guard channelsByAuction.count < shared.configuration.maxAuctions else { return nil }
+    private func open(_ topic: Topic) -> HubChannel? {
+        guard channelsByTopic.count < shared.configuration.maxAuctions else { return nil }
         let number = freeNumbers.popLast() ?? UInt32(channels.count)
         let channel = HubChannel(
-            auctionID: auctionID, number: number,
-            link: RedisKeys.server(of: auctionID, count: links.count),
+            topic: topic, number: number, link: RedisKeys.server(of: topic.id, count: links.count),
             historyEvents: shared.configuration.historyEvents)
         if Int(number) == channels.count { channels.append(channel) } else { channels[Int(number)] = channel }
-        channelsByAuction[auctionID] = channel
-        counters.channels.set(channelsByAuction.count)
-        links[channel.link].subscribe([RedisKeys.channel(auctionID)])
+        channelsByTopic[topic] = channel
+        counters.channels.set(channelsByTopic.count)
+        links[channel.link].subscribe([topic.redisChannel])
         return channel
     }
 
@@ -194,26 +199,26 @@ final class Hub: RedisLinkOwner {
     }
 
     private func close(_ channel: HubChannel) {
-        links[channel.link].unsubscribe(RedisKeys.channel(channel.auctionID))
+        links[channel.link].unsubscribe(channel.topic.redisChannel)
         lingering.removeValue(forKey: channel.number)
         repairing.removeValue(forKey: channel.number)
         behind.removeValue(forKey: channel.number)
         widened.removeValue(forKey: channel.number)
         counters.historyBytes.add(-channel.ring.bytes)
-        channelsByAuction.removeValue(forKey: channel.auctionID)
+        channelsByTopic.removeValue(forKey: channel.topic)
         channels[Int(channel.number)] = nil
         freeNumbers.append(channel.number)
-        counters.channels.set(channelsByAuction.count)
+        counters.channels.set(channelsByTopic.count)
     }
 
     // MARK: To the loops
 
-    private func post(_ mail: WorkerMail, to loop: Int, beyondCapacity: Bool = false) {
+    func post(_ mail: WorkerMail, to loop: Int, beyondCapacity: Bool = false) {
         // Loop 0 carries the hub and reads its mail later in this same turn.
         _ = shared.workers[loop].mailbox.post(mail, beyondCapacity: beyondCapacity, wakes: loop != 0)
     }
 
-    private func forEachLoop(_ loops: UInt64, _ body: (Int) -> Void) {
+    func forEachLoop(_ loops: UInt64, _ body: (Int) -> Void) {
         var rest = loops
         while rest != 0 {
             body(rest.trailingZeroBitCount)
@@ -273,8 +278,9 @@ final class Hub: RedisLinkOwner {
         lastLoss[link] = nil
         logger.info("Redis link is up", metadata: ["redis": "\(links[link].url.address)"])
         counters.linksUp.add()
-        let own = channelsByAuction.values.filter { $0.link == link }
-        links[link].subscribe(own.map { RedisKeys.channel($0.auctionID) })
+        let own = channelsByTopic.values.filter { $0.link == link }
+        links[link].subscribe(own.map(\.topic.redisChannel))
+        loadViewersScript(link)
     }
 
     func linkIsDown(_ link: Int, reason: String) {
@@ -291,7 +297,8 @@ final class Hub: RedisLinkOwner {
         stateReadsInFlight[link] = 0
         stateRetries.removeAll { $0.link == link }
         logReadsInFlight[link] = 0
-        for channel in channelsByAuction.values where channel.link == link {
+        viewers[link] = ViewerReports()
+        for channel in channelsByTopic.values where channel.link == link {
             channel.phase = .subscribing
             channel.isReadQueued = false
             channel.isJumping = false
@@ -307,24 +314,28 @@ final class Hub: RedisLinkOwner {
     }
 
     func linkSubscribed(_ link: Int, channel name: String) {
-        guard let channel = channelsByAuction[String(name.dropFirst(RedisKeys.channelPrefix.count))],
+        guard let topic = Topic(redisChannel: name), let channel = channelsByTopic[topic],
             channel.phase == .subscribing
         else { return }
+        guard topic.kind == .auction else {
+            channel.phase = .live
+            channel.sequence.establish(0)
+            channel.snapshot = Snapshot(sequence: 0, state: nil, isEnded: false)
+            return answerAttaches(channel)
+        }
         // Only now, so that nothing falls between the state and the first event.
         channel.phase = .reading
         queueStateRead(channel)
     }
 
     func linkReceived(_ link: Int, channel name: Span<UInt8>, message: Span<UInt8>) {
-        let prefix = RedisKeys.channelPrefix.utf8.count
-        guard name.count > prefix else { return }
-        let auctionID = name.extracting(prefix..<name.count).withUnsafeBufferPointer {
-            String(decoding: $0, as: UTF8.self)
-        }
-        guard let channel = channelsByAuction[auctionID] else { return }
-        switch EventEnvelope.scan(message, auctionID: auctionID) {
+        let text = name.withUnsafeBufferPointer { String(decoding: $0, as: UTF8.self) }
+        guard let topic = Topic(redisChannel: text), let channel = channelsByTopic[topic] else { return }
+        let isAuction = topic.kind == .auction
+        switch EventEnvelope.scan(message, auctionID: isAuction ? topic.id : nil) {
         case .failure(let reason): counters.withRejected(reason) { $0.add() }
-        case .success(let envelope): accept(EventEncoder.event(message, envelope), on: channel)
+        case .success(let envelope):
+            accept(EventEncoder.event(message, envelope, hasSequence: isAuction), on: channel)
         }
     }
 }

@@ -6,7 +6,7 @@ final class HubChannel {
     enum Phase {
         /// SUBSCRIBE is on its way, or the link is down. Can transition to: reading.
         case subscribing
-        /// Subscribed; the state is not read yet. Can transition to: live, subscribing.
+        /// Subscribed; the state is not read yet (only an auction has one). Can transition to: live, subscribing.
         case reading
         /// In step with Redis. Can transition to: subscribing.
         case live
@@ -21,7 +21,7 @@ final class HubChannel {
         let target: UInt64
     }
 
-    let auctionID: String
+    let topic: Topic
     let number: UInt32
     let link: Int
     var phase = Phase.subscribing
@@ -48,13 +48,22 @@ final class HubChannel {
     /// When a channel without watchers is given up.
     var lingersUntil: Int64?
 
-    init(auctionID: String, number: UInt32, link: Int, historyEvents: Int) {
-        self.auctionID = auctionID
+    /// Watchers by loop, as last reported; empty before the first report.
+    var viewersByLoop: [Int] = []
+    /// The number that Redis was told last.
+    var reportedViewers = 0
+    /// The number over all gateways that watchers were told last; `nil` before the first.
+    var announcedViewers: Int?
+    var nextAnnouncementAt: Int64 = 0
+
+    init(topic: Topic, number: UInt32, link: Int, historyEvents: Int) {
+        self.topic = topic
         self.number = number
         self.link = link
         ring = ReplayRing(capacity: historyEvents)
     }
 
+    var viewers: Int { viewersByLoop.reduce(0, +) }
     var isWatched: Bool { attachedLoops | resumingLoops | waitingLoops | loggingLoops != 0 }
     /// The sequence number of the last event delivered; 0 before the first.
     var last: UInt64 { sequence.last ?? 0 }

@@ -54,7 +54,7 @@ extension Hub {
                 stateQueues[link].removeFirst(count)
                 stateReadsInFlight[link] += 1
                 counters.stateReads.add()
-                links[link].command(["MGET"] + batch.map { RedisKeys.state($0.auctionID) }) {
+                links[link].command(["MGET"] + batch.map { RedisKeys.state($0.topic.id) }) {
                     [unowned self] reply in
                     // Without a reply the link was lost, and everything is read anew with the next.
                     guard let reply else { return }
@@ -99,7 +99,9 @@ extension Hub {
         if let state, state.sequence >= channel.snapshot?.sequence ?? 0 { channel.snapshot = state }
         // Published without a state, or with one that the ring does not reach: the last sequence number seen stands.
         if channel.snapshot?.state == nil || !channel.canServe {
-            channel.snapshot = Snapshot(sequence: channel.last, state: channel.snapshot?.state)
+            channel.snapshot = Snapshot(
+                sequence: channel.last, state: channel.snapshot?.state,
+                isEnded: channel.snapshot?.isEnded == true)
         }
     }
 
@@ -138,7 +140,7 @@ extension Hub {
         channel.repair?.isReading = true
         counters.logReads.add()
         let command = [
-            "XRANGE", RedisKeys.log(channel.auctionID), "\(channel.last + 1)", "+", "COUNT",
+            "XRANGE", RedisKeys.log(channel.topic.id), "\(channel.last + 1)", "+", "COUNT",
             "\(Limits.logReadEntries)",
         ]
         links[link].command(command) { [unowned self] reply in
@@ -164,7 +166,7 @@ extension Hub {
                 let name = fields.firstIndex(where: { $0.bytes == Array("e".utf8) }), name + 1 < fields.count,
                 let json = fields[name + 1].bytes
             else { return nil }
-            switch EventEnvelope.scan(json.span, auctionID: channel.auctionID) {
+            switch EventEnvelope.scan(json.span, auctionID: channel.topic.id) {
             case .failure(let reason):
                 counters.withRejected(reason) { $0.add() }
                 return nil
@@ -192,7 +194,7 @@ extension Hub {
         channel.isReadingHistory = true
         counters.logReads.add()
         let command = [
-            "XREVRANGE", RedisKeys.log(channel.auctionID), "+", "-", "COUNT", "\(Limits.logReadEntries)",
+            "XREVRANGE", RedisKeys.log(channel.topic.id), "+", "-", "COUNT", "\(Limits.logReadEntries)",
         ]
         links[channel.link].command(command) { [unowned self] reply in
             guard let reply, isOpen(channel) else { return }
@@ -239,9 +241,8 @@ extension Hub {
             return answerAttaches(channel)
         }
         // A state older than the hole's end still is the best there is to show.
-        let shown =
-            state?.sequence ?? 0 >= channel.snapshot?.sequence ?? 0 ? state?.state : channel.snapshot?.state
-        let snapshot = Snapshot(sequence: target, state: shown)
+        let shown = state?.sequence ?? 0 >= channel.snapshot?.sequence ?? 0 ? state : channel.snapshot
+        let snapshot = Snapshot(sequence: target, state: shown?.state, isEnded: shown?.isEnded == true)
         counters.jumps.add()
         channel.sequence.establish(target)
         counters.historyBytes.add(-channel.ring.bytes)

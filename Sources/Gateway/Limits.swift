@@ -1,5 +1,8 @@
 // Every bound of the gateway that is no setting, in one place, with how they relate.
 
+import AuctionEvents
+import Fanout
+
 enum Limits {
     /// Milliseconds in one tick of a loop's timer wheel.
     static let tickMilliseconds: Int64 = 250
@@ -24,6 +27,16 @@ enum Limits {
     // Input
     /// One receive; also the largest amount read from one connection in a turn.
     static let receiveBytes = 65_536
+    /// What a client may send ahead while its long-poll waits.
+    static let pipelinedBytes = 8_192
+    /// Auctions on one connection of `/v1/live`: by WebSocket, and by event stream.
+    static let subscriptionsPerConnection = 1_000
+    static let auctionsPerStream = 20
+    /// Subscriptions of all connections of one loop.
+    static let subscriptionsPerLoop = 1 << 20
+    /// Seconds that a long-poll waits: unless it says otherwise, and what it may say.
+    static let pollSeconds = 25
+    static let pollSecondsRange = 1...60
     /// The largest message a watcher may send.
     static let clientMessageBytes = 4_096
     /// The largest message on an echo path.
@@ -32,14 +45,22 @@ enum Limits {
     static let stateBytes = 49_152
 
     // Output
-    /// Lossless events that wait for one watcher; above it the watcher is closed with 4008.
-    static let losslessBacklogBytes = 65_536
-    /// Answers that wait on an echo path: the largest message and some.
-    static let echoBacklogBytes = 2 * echoMessageBytes
-    /// A replay up to this goes out in one piece; beyond it bids merge.
+    /// What waits for one watcher; above it the watcher is closed with 4008. Messages are its snapshot and answers.
+    static let watcherBounds = Backlog.Bounds(lossless: 65_536, messages: 131_072, control: 1_024)
+    /// On a connection with many auctions each subscription brings a snapshot.
+    static let bundleBounds = Backlog.Bounds(lossless: 65_536, messages: 1 << 20, control: 1_024)
+    /// On an echo path: the largest message and some.
+    static let echoBounds = Backlog.Bounds(lossless: 0, messages: 2 * echoMessageBytes, control: 1_024)
+    /// A replay is bounded by the log's length.
+    static let replayBounds = Backlog.Bounds(lossless: .max, messages: .max, control: 1_024)
+    /// A replay up to this goes out in one piece; beyond it bids merge. Also the most that one long-poll is given.
     static let replayBytes = 16_384
-    /// Control frames that wait for one peer.
-    static let controlBacklogBytes = 1_024
+    /// How long a browser waits before it opens an ended stream again, unless it was told a time.
+    static let streamRetryMilliseconds = 1_000...3_000
+    /// Watchers stay so long after an auction's end, and then leave one by one over the drain's length.
+    static let secondsAfterEnd = 60
+    /// A table that held more than this gives its memory back when it is empty.
+    static let keptCapacity = 64
     /// Bids that waited so long for their walk merge: the gateway is behind, and the newest price comes first.
     static let behindMilliseconds: Int64 = 50
     /// Sends of one walk before the next channel has its turn.
@@ -72,11 +93,22 @@ enum Limits {
     static let holeMilliseconds: Int64 = 1_000
     static let holeRetryMilliseconds: Int64 = 200
 
+    // Viewers
+    /// A loop tells the hub of changed numbers this often.
+    static let viewersReportMilliseconds: Int64 = 1_000
+    /// The longest time between two reports to Redis: a gateway's number is ignored after 15 s.
+    static let viewersRefreshMilliseconds: Int64 = 5_000
+    /// Auctions in one report, and such reports under way at once on one link.
+    static let viewersBatch = 100
+    static let viewersReportsInFlight = 4
+
     /// Traps when the bounds contradict each other.
     static func check() {
         precondition(walkChunk <= sendsPerTurn)
-        precondition(losslessBacklogBytes > clientMessageBytes + 16_384, "one event and one answer must fit")
-        precondition(stateBytes + 1_024 <= losslessBacklogBytes, "a snapshot must fit a backlog")
+        precondition(watcherBounds.lossless >= 2 * EventEnvelope.maximumBytes, "events must fit a backlog")
+        precondition(
+            stateBytes + 1_024 <= watcherBounds.messages / 2, "a snapshot and answers must fit a backlog")
+        precondition(clientMessageBytes + 1_024 <= watcherBounds.messages / 2)
         precondition(maximumWorkers <= UInt64.bitWidth)
     }
 }

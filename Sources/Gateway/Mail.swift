@@ -7,11 +7,13 @@ struct Snapshot: Sendable {
     let sequence: UInt64
     /// The state object without its `seq`; `nil` when nothing was published.
     let state: [UInt8]?
+    /// Whether the state says that the auction is over.
+    let isEnded: Bool
 }
 
 /// What a worker needs to serve a channel: where it stands, and the way there.
 struct Attachment: Sendable {
-    let auctionID: String
+    let topic: Topic
     /// The hub's number of the channel, by which events name it.
     let number: UInt32
     let snapshot: Snapshot
@@ -22,12 +24,14 @@ struct Attachment: Sendable {
     /// Whether the state and the log were read for this: what is not in ``events`` cannot be had.
     let isThorough: Bool
 
-    /// Whether ``events`` lead from `cursor` to ``last`` without a gap.
-    func reaches(_ cursor: UInt64) -> Bool {
-        guard cursor < last else { return cursor == last }
-        guard let first = events.first?.sequence else { return false }
-        return first <= cursor + 1
+    var footing: Footing {
+        Footing(
+            last: last, snapshot: snapshot.sequence, firstEvent: events.first?.sequence,
+            isThorough: isThorough)
     }
+
+    /// Whether nothing follows what is here.
+    var isEnded: Bool { snapshot.isEnded || events.last?.endsAuction == true }
 }
 
 /// What a worker needs besides the last events to serve those who wait.
@@ -43,8 +47,8 @@ struct AttachmentNeeds: OptionSet, Sendable {
 enum WorkerMail: Sendable {
     /// The answer to an attach; also sent when a worker's mailbox overflowed, to catch up from.
     case attached(Attachment)
-    /// The auction cannot be watched: the gateway is at its limit of auctions.
-    case refused(auctionID: String)
+    /// The topic cannot be watched: the gateway is at its limit of auctions.
+    case refused(Topic)
     case event(channel: UInt32, EncodedEvent)
     /// A hole was given up: every watcher gets this with `complete:false` and goes on behind it.
     case jump(channel: UInt32, Snapshot)
@@ -53,9 +57,17 @@ enum WorkerMail: Sendable {
     case disconnect(auctionID: String?)
 }
 
+/// How many watch an auction on one loop.
+struct LocalViewers: Sendable {
+    let channel: UInt32
+    let count: Int
+}
+
 enum HubMail: Sendable {
-    /// A loop has its first watcher of an auction, or a new one that it cannot serve by itself.
-    case attach(auctionID: String, loop: Int, needs: AttachmentNeeds)
-    /// A loop's last watcher of an auction left.
-    case detach(auctionID: String, loop: Int)
+    /// A loop has its first watcher of a topic, or a new one that it cannot serve by itself.
+    case attach(Topic, loop: Int, needs: AttachmentNeeds)
+    /// A loop's last watcher of a topic left.
+    case detach(Topic, loop: Int)
+    /// Where a loop's number of watchers changed.
+    case viewers([LocalViewers], loop: Int)
 }

@@ -19,7 +19,11 @@ final class WorkerHandle: Sendable {
 /// Written by one worker, read by scrapes.
 final class WorkerCounters: Sendable {
     let connections = Counter()
-    let webSocketWatchers = Counter()
+    /// Watching connections by transport, and the auctions watched over connections with many.
+    let webSockets = Counter()
+    let eventStreams = Counter()
+    let longPolls = Counter()
+    let subscriptions = Counter()
     let channels = Counter()
     let backlogs = Counter()
     let accepted = Counter()
@@ -60,6 +64,7 @@ final class HubCounters: Sendable {
     let linksDelivering = Counter()
     let linkLosses = Counter()
     let mailboxOverflows = Counter()
+    let viewersAnnounced = Counter()
 }
 
 final class Shared: Sendable {

@@ -1,6 +1,7 @@
 // One event loop: a thread, its listener, its connections, its channels. Nothing it owns is touched by another thread;
 // others reach it through its mailbox. Loop 0 also carries the hub (the Redis links) and the admin listener.
-// The files Worker*.swift hold its parts: connections, requests, WebSocket, channels, walks, output, timers.
+// The files Worker*.swift hold its parts: connections, requests and what they lead to (live addresses, WebSocket,
+// streams, long-poll, bundles), channels, joining, walks, output, timers.
 
 import AuctionEvents
 import CLinux
@@ -10,6 +11,7 @@ import Glibc
 import Logging
 import Reactor
 import Synchronization
+import Telemetry
 import Wire
 
 final class Worker {
@@ -48,22 +50,33 @@ final class Worker {
     var slab: ConnectionSlab
     var inputs: [UInt32: Input] = [:]
     var backlogs: [UInt32: Backlog] = [:]
+    /// Live requests whose answer's head is not out.
+    var openRequests: [UInt32: OpenRequest] = [:]
+    /// The subscriptions of connections that carry many auctions.
+    var bundles: [UInt32: Bundle] = [:]
+    /// Connections whose next request came while an earlier one waited for its answer.
+    var keptInput: [UInt64] = []
     var timers: TimerWheel
+    /// When watchers of an auction that is over are told to go.
+    var departures: TimerWheel
     // SAFETY: allocated in init, freed in deinit; lent to the decoder and the parsers on this thread only.
     let receiveBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Limits.receiveBytes, alignment: 16)
 
     // Channels
     var channels: [Channel?] = []
     var freeChannels: [UInt32] = []
-    var channelsByAuction: [String: Channel] = [:]
+    var channelsByTopic: [Topic: Channel] = [:]
     var channelsByNumber: [UInt32: Channel] = [:]
     var walks: Deque<Channel> = []
+    /// Channels whose bids wait for the end of a window, with that time.
+    var windows: Deque<(end: Int64, channel: Channel)> = []
     var setbacks: ContiguousArray<Setback> = []
 
     // Time, read once a turn
     var nowMilliseconds = Clock.monotonicMilliseconds()
     var nowTick: UInt32 { UInt32(truncatingIfNeeded: nowMilliseconds / Limits.tickMilliseconds) }
     var generator = SystemRandomNumberGenerator()
+    var nextViewersReportAt: Int64 = 0
 
     // Leaving
     var drainStartedAt: Int64?
@@ -80,8 +93,10 @@ final class Worker {
         self.logger = logger
         configuration = shared.configuration
         poller = try Poller()
-        slab = ConnectionSlab(capacity: configuration.maxConnections + Limits.refusalReserve)
+        slab = ConnectionSlab(
+            capacity: configuration.maxConnections + Limits.refusalReserve + Limits.subscriptionsPerLoop)
         timers = TimerWheel(now: UInt32(truncatingIfNeeded: nowMilliseconds / Limits.tickMilliseconds))
+        departures = TimerWheel(now: UInt32(truncatingIfNeeded: nowMilliseconds / Limits.tickMilliseconds))
         setbacks.reserveCapacity(Limits.walkChunk)
         spareDescriptor = open("/dev/null", O_RDONLY | O_CLOEXEC)
         try poller.add(listener, .readable, token: OwnDescriptor.listener)
@@ -110,14 +125,24 @@ final class Worker {
     }
 
     private func turn() {
-        let patience = hub?.isBusy == true ? Limits.busyWaitMilliseconds : Limits.tickMilliseconds
-        poller.wait(milliseconds: walks.isEmpty ? Int32(patience) : 0) { handleEvent($0) }
+        poller.wait(milliseconds: patience) { handleEvent($0) }
         nowMilliseconds = Clock.monotonicMilliseconds()
         hub?.turn(now: nowMilliseconds, poller: poller)
         readMail()
+        closeWindows()
         runWalks()
         fireTimers()
+        readKeptInput()
+        reportViewers()
         continueDrain()
+    }
+
+    /// How long the loop may sleep, in milliseconds.
+    private var patience: Int32 {
+        guard walks.isEmpty, keptInput.isEmpty else { return 0 }
+        var wait = hub?.isBusy == true ? Limits.busyWaitMilliseconds : Limits.tickMilliseconds
+        if let (end, _) = windows.first { wait = min(wait, max(0, end - Clock.monotonicMilliseconds())) }
+        return Int32(wait)
     }
 
     private func handleEvent(_ event: Poller.Event) {
@@ -144,7 +169,7 @@ final class Worker {
         for mail in inbox {
             switch mail {
             case .attached(let attachment): attach(attachment)
-            case .refused(let auctionID): refuseWaiting(auctionID)
+            case .refused(let topic): refuseWaiting(topic)
             case .event(let number, let event): receive(event, number: number)
             case .jump(let number, let snapshot): jump(number: number, to: snapshot)
             case .drain: beginDrain()
@@ -163,8 +188,11 @@ final class Worker {
         return isAlone && (publicConnections == 0 || nowMilliseconds - drainStartedAt > deadline)
     }
 
+    /// Open connections; subscriptions have records too, but are none.
+    var connectionCount: Int { slab.count - handle.counters.subscriptions.current }
+
     private var publicConnections: Int {
-        var count = slab.count
+        var count = connectionCount
         guard adminListener != nil, count > 0, count <= 64 else { return count }
         for slot in 0..<UInt32(slab.highWater)
         where slab[slot].phase != .free && slab[slot].flags.contains(.isAdmin) {
@@ -174,7 +202,7 @@ final class Worker {
     }
 
     private func shutDown() {
-        for slot in 0..<UInt32(slab.highWater) where slab[slot].phase != .free { closeNow(slot) }
+        for slot in 0..<UInt32(slab.highWater) where slab.isConnection(slot) { closeNow(slot) }
         for descriptor in [listener, adminListener] { if let descriptor { Sockets.close(descriptor) } }
         // Releasing: what this loop wrote to its counters is seen by whoever sees it gone.
         shared.liveWorkers.subtract(1, ordering: .releasing)

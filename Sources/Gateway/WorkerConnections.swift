@@ -45,7 +45,7 @@ extension Worker {
             slab.remove(slot)
             return Sockets.close(descriptor)
         }
-        handle.counters.connections.set(slab.count)
+        handle.counters.connections.set(connectionCount)
         schedule(slot, seconds: Limits.headTimeoutSeconds)
     }
 
@@ -98,6 +98,17 @@ extension Worker {
         joined.withUnsafeMutableBytes { process(slot, $0, &input) }
     }
 
+    /// Goes on with what was kept because it could not be interpreted yet.
+    func processKept(_ slot: UInt32) {
+        guard slab[slot].flags.contains(.hasInput), var input = inputs.removeValue(forKey: slot) else {
+            return
+        }
+        slab[slot].flags.remove(.hasInput)
+        var bytes = input.bytes
+        input.bytes = []
+        bytes.withUnsafeMutableBytes { process(slot, $0, &input) }
+    }
+
     /// Interprets `bytes` as far as they go and keeps the rest.
     private func process(_ slot: UInt32, _ bytes: UnsafeMutableRawBufferPointer, _ input: inout Input) {
         let generation = slab[slot].generation
@@ -107,8 +118,14 @@ extension Worker {
             switch slab[slot].phase {
             case .readingHead:
                 consumed = readHead(slot, UnsafeRawBufferPointer(rebasing: bytes[position...]))
-            case .awaitingSnapshot, .watching, .echoing, .closing:
-                consumed = readFrame(slot, bytes, from: position, &input)
+            case .awaitingSnapshot, .watching, .bundling, .echoing, .closing:
+                switch slab[slot].transport {
+                case .webSocket: consumed = readFrame(slot, bytes, from: position, &input)
+                // Nothing can follow the request of an answer without end.
+                case .eventStream: return
+                // The next request waits until this one is answered.
+                case .longPoll, .http, .subscription: consumed = 0
+                }
             case .free, .lingering: return
             }
             guard consumed > 0 else { break }
@@ -117,6 +134,10 @@ extension Worker {
         guard slab.isCurrent(slot, generation: generation), slab[slot].phase != .lingering else { return }
         if position < bytes.count { input.bytes = Array(bytes[position...]) }
         guard !input.isEmpty else { return }
+        guard slab[slot].transport != .longPoll || input.bytes.count <= Limits.pipelinedBytes else {
+            handle.counters.refusedHeads.add()
+            return closeNow(slot)
+        }
         inputs[slot] = input
         slab[slot].flags.insert(.hasInput)
     }
@@ -125,27 +146,48 @@ extension Worker {
 
     /// Ends a connection at once, without a word.
     func closeNow(_ slot: UInt32) {
-        leaveChannel(slot)
+        leaveAll(slot)
         timers.cancel(slot)
+        if slab[slot].flags.contains(.isDeparting) { departures.cancel(slot) }
         if slab[slot].flags.contains(.hasInput) { inputs.removeValue(forKey: slot) }
+        if slab[slot].transport != .webSocket { openRequests.removeValue(forKey: slot) }
         if slab[slot].flags.contains(.hasBacklog) {
             backlogs.removeValue(forKey: slot)
-            handle.counters.backlogs.set(backlogs.count)
+            noteBacklogGone()
         }
         // Closing takes the descriptor out of the poller: nobody else holds it.
         Sockets.close(slab[slot].descriptor)
         slab.remove(slot)
         shared.connectionCount.subtract(1, ordering: .relaxed)
-        handle.counters.connections.set(slab.count)
+        handle.counters.connections.set(connectionCount)
+    }
+
+    /// Tells a watcher to leave, in the words of its transport; nothing queued is sent any more. A watcher that is
+    /// leaving already is left alone.
+    /// - Parameter retryMilliseconds: when to come back, where that is not left to the client.
+    func dismiss(_ slot: UInt32, _ code: UInt16, _ message: String, retryMilliseconds: Int? = nil) {
+        switch slab[slot].phase {
+        case .awaitingSnapshot, .watching, .bundling, .echoing: break
+        case .free, .readingHead, .closing, .lingering: return
+        }
+        switch slab[slot].transport {
+        case .webSocket:
+            let reason = retryMilliseconds.map { #"{"retry_after_ms":\#($0)}"# } ?? message
+            beginClose(slot, code, reason: reason)
+        case .eventStream: closeStream(slot, code, message, retryMilliseconds: retryMilliseconds)
+        case .longPoll: refusePoll(slot, retryMilliseconds: retryMilliseconds)
+        case .subscription: dismissSubscription(slot, code, message, retryMilliseconds: retryMilliseconds)
+        case .http: closeNow(slot)
+        }
     }
 
     /// Begins the WebSocket closing handshake from our side: nothing queued is sent any more, only the close frame.
     func beginClose(_ slot: UInt32, _ code: UInt16, reason: String = "") {
         switch slab[slot].phase {
-        case .awaitingSnapshot, .watching, .echoing: break
+        case .awaitingSnapshot, .watching, .bundling, .echoing: break
         case .free, .readingHead, .closing, .lingering: return
         }
-        leaveChannel(slot)
+        leaveAll(slot)
         slab[slot].phase = .closing
         schedule(slot, seconds: Limits.closeTimeoutSeconds)
         if slab[slot].flags.contains(.hasBacklog) { backlogs[slot]?.dropQueued() }
@@ -156,7 +198,7 @@ extension Worker {
     func answerClose(_ slot: UInt32, _ code: UInt16?) {
         let generation = slab[slot].generation
         if slab[slot].phase != .closing {
-            leaveChannel(slot)
+            leaveAll(slot)
             slab[slot].phase = .closing
             if slab[slot].flags.contains(.hasBacklog) { backlogs[slot]?.dropQueued() }
             sendControl(slot, code.map { WebSocketFrame.close($0) } ?? WebSocketFrame.encode(.close, []))
@@ -169,7 +211,7 @@ extension Worker {
     func closeAfterFlush(_ slot: UInt32) {
         schedule(slot, seconds: Limits.closeTimeoutSeconds)
         // Both close frames are exchanged: the peer has nothing more to say (RFC 6455, 7.1.1).
-        let isSettled = slab[slot].flags.contains(.isWebSocket) && !slab[slot].flags.contains(.discardsInput)
+        let isSettled = slab[slot].transport == .webSocket && !slab[slot].flags.contains(.discardsInput)
         if !isSettled { slab[slot].phase = .lingering }
         if slab[slot].flags.contains(.hasBacklog) {
             slab[slot].flags.insert(.closesAfterFlush)

@@ -1,4 +1,5 @@
 // A worker's output: straight to the socket while it takes everything, through the connection's backlog otherwise.
+// Events are given with the watcher they are for; what goes out goes over the watcher's connection, in its wire form.
 
 import Fanout
 import Reactor
@@ -6,22 +7,68 @@ import Telemetry
 import Wire
 
 extension Worker {
-    /// Sends a complete message in order.
-    func sendMessage(_ slot: UInt32, _ bytes: [UInt8]) {
+    /// The connection a watcher is reached over: its own, or the one it is a subscription of.
+    func connection(of slot: UInt32) -> UInt32 {
+        slab[slot].owner == ConnectionSlab.none ? slot : slab[slot].owner
+    }
+
+    // MARK: Events
+
+    /// Sends an event or message, which stands for the events from `first` on, to a watcher in order.
+    func send(_ event: EncodedEvent, from first: UInt64? = nil, to slot: UInt32) {
+        let first = first ?? event.sequence
+        let connection = connection(of: slot)
+        if slab[connection].flags.contains(.hasBacklog) {
+            queueEvent(slot, event, from: first)
+        } else {
+            sendNow(connection, encode(event, from: first, watch: slot, over: connection))
+        }
+    }
+
+    /// An event's wire form on a connection.
+    /// - Parameter watch: the connection, or the subscription of it, that the event is for.
+    func encode(_ event: EncodedEvent, from first: UInt64, watch: UInt32, over connection: UInt32) -> [UInt8]
+    {
+        guard slab[connection].transport == .eventStream else {
+            return EventEncoder.frame(event, from: first)
+        }
+        guard bundles[connection] != nil else { return EventEncoder.stream(event, from: first) }
+        let id = bundles[connection]?.id(after: event, for: watch)
+        return EventEncoder.stream(event, from: first, id: id)
+    }
+
+    /// Queues an event, which stands for those from `first` on, for a watcher whose socket is full.
+    func queueEvent(_ slot: UInt32, _ event: EncodedEvent, from first: UInt64) {
+        guard event.treatment != .droppable else { return }
+        let connection = connection(of: slot)
+        if !slab[connection].flags.contains(.hasBacklog) {
+            backlogs[connection] = makeBacklog(connection)
+            noteBacklog(connection)
+        }
+        guard let before = backlogs[connection]?.count else { return }
+        let fits =
+            backlogs[connection]?.enqueue(
+                event, first: first, watch: slot, bounds: bounds(connection)) ?? false
+        if event.isConflatable, backlogs[connection]?.count == before { handle.counters.conflated.add() }
+        if !fits { dismissSlow(connection) }
+    }
+
+    // MARK: Bytes
+
+    /// Sends complete bytes in order.
+    func sendBytes(_ slot: UInt32, _ bytes: [UInt8]) {
         if slab[slot].flags.contains(.hasBacklog) {
-            let limit = slab[slot].phase == .echoing ? Limits.echoBacklogBytes : Limits.losslessBacklogBytes
-            let fits = backlogs[slot]?.enqueue(message: bytes, losslessLimit: limit) ?? false
-            if !fits { closeSlow(slot) }
+            let fits = backlogs[slot]?.enqueue(bytes: bytes, bounds: bounds(slot)) ?? false
+            if !fits { dismissSlow(slot) }
         } else {
             sendNow(slot, bytes)
         }
     }
 
-    /// Sends a control frame before anything that waits.
+    /// Sends a control frame (or a stream's comment) before anything that waits.
     func sendControl(_ slot: UInt32, _ frame: [UInt8]) {
         if slab[slot].flags.contains(.hasBacklog) {
-            let fits =
-                backlogs[slot]?.enqueue(control: frame, controlLimit: Limits.controlBacklogBytes) ?? false
+            let fits = backlogs[slot]?.enqueue(control: frame, bounds: bounds(slot)) ?? false
             // A peer that sends pings and reads nothing gets no further word.
             if !fits { closeNow(slot) }
         } else {
@@ -29,29 +76,46 @@ extension Worker {
         }
     }
 
-    /// Queues an event, which stands for those from `first` on, for a watcher whose socket is full.
-    func queueEvent(_ slot: UInt32, _ event: EncodedEvent, from first: UInt64) {
-        guard let before = backlogs[slot]?.count else { return }
-        let fits =
-            backlogs[slot]?.enqueue(
-                event, from: first, losslessLimit: Limits.losslessBacklogBytes) ?? false
-        if event.isConflatable, backlogs[slot]?.count == before { handle.counters.conflated.add() }
-        if !fits { closeSlow(slot) }
+    private func sendNow(_ slot: UInt32, _ bytes: [UInt8]) {
+        switch bytes.withUnsafeBytes({ Sockets.send(slab[slot].descriptor, $0) }) {
+        case .bytes(let count):
+            handle.counters.deliveredBytes.add(count)
+            if count < bytes.count { keepRest(slot, bytes, sent: count) }
+        case .wouldBlock: keepRest(slot, bytes, sent: 0)
+        // The poller reports the broken connection; it is closed there, not in the middle of a caller's work.
+        case .closed, .failed: break
+        }
+    }
+
+    // MARK: Backlogs
+
+    private func bounds(_ connection: UInt32) -> Backlog.Bounds {
+        switch slab[connection].phase {
+        case .echoing: Limits.echoBounds
+        case .bundling: Limits.bundleBounds
+        default: Limits.watcherBounds
+        }
+    }
+
+    func makeBacklog(_ connection: UInt32, rest: [UInt8] = [], sent: Int = 0) -> Backlog {
+        Backlog(frame: rest, sent: sent, hasManyWatches: slab[connection].phase == .bundling)
     }
 
     /// Keeps the rest of a frame of which the socket took `sent` bytes.
-    func beginBacklog(_ slot: UInt32, _ frame: [UInt8], sent: Int) {
-        backlogs[slot] = Backlog(frame: frame, sent: sent)
+    func keepRest(_ slot: UInt32, _ frame: [UInt8], sent: Int) {
+        backlogs[slot] = makeBacklog(slot, rest: frame, sent: sent)
         noteBacklog(slot)
     }
 
-    /// Queues an event of which the socket took nothing, where it may still merge with the next.
-    func beginBacklog(_ slot: UInt32, _ event: EncodedEvent, from first: UInt64) {
-        var backlog = Backlog()
-        _ = backlog.enqueue(event, from: first, losslessLimit: Limits.losslessBacklogBytes)
-        guard !backlog.isEmpty else { return }
-        backlogs[slot] = backlog
-        noteBacklog(slot)
+    func noteBacklog(_ slot: UInt32) {
+        slab[slot].flags.insert(.hasBacklog)
+        slab[slot].lastProgressTick = nowTick
+        handle.counters.backlogs.set(backlogs.count)
+        poller.modify(slab[slot].descriptor, [.readable, .writable], token: token(slot))
+        switch slab[slot].phase {
+        case .watching, .bundling: schedule(slot, seconds: configuration.slowDeadlineSeconds)
+        case .free, .readingHead, .awaitingSnapshot, .echoing, .closing, .lingering: break
+        }
     }
 
     func flushBacklog(_ slot: UInt32) {
@@ -60,15 +124,17 @@ extension Worker {
         }
         let descriptor = slab[slot].descriptor
         var isBroken = false
-        let written = backlog.flush(encode: EventEncoder.conflated(_:from:)) { bytes in
-            switch Sockets.send(descriptor, bytes) {
-            case .bytes(let count): return count
-            case .wouldBlock: return 0
-            case .closed, .failed:
-                isBroken = true
-                return 0
-            }
-        }
+        let written = backlog.flush(
+            encode: { event, first, watch in encode(event, from: first, watch: watch, over: slot) },
+            send: { bytes in
+                switch Sockets.send(descriptor, bytes) {
+                case .bytes(let count): return count
+                case .wouldBlock: return 0
+                case .closed, .failed:
+                    isBroken = true
+                    return 0
+                }
+            })
         if written > 0 { slab[slot].lastProgressTick = nowTick }
         handle.counters.deliveredBytes.add(written)
         guard backlog.isEmpty else {
@@ -77,36 +143,26 @@ extension Worker {
             return
         }
         slab[slot].flags.remove(.hasBacklog)
-        handle.counters.backlogs.set(backlogs.count)
+        noteBacklogGone()
         poller.modify(descriptor, .readable, token: token(slot))
         if slab[slot].flags.contains(.closesAfterFlush) {
             closeAfterFlush(slot)
-        } else if slab[slot].phase == .watching || slab[slot].phase == .echoing {
-            scheduleHeartbeat(slot)
+        } else {
+            switch slab[slot].phase {
+            case .watching, .bundling, .echoing: scheduleHeartbeat(slot)
+            case .free, .readingHead, .awaitingSnapshot, .closing, .lingering: break
+            }
         }
     }
 
-    private func sendNow(_ slot: UInt32, _ bytes: [UInt8]) {
-        switch bytes.withUnsafeBytes({ Sockets.send(slab[slot].descriptor, $0) }) {
-        case .bytes(let count):
-            handle.counters.deliveredBytes.add(count)
-            if count < bytes.count { beginBacklog(slot, bytes, sent: count) }
-        case .wouldBlock: beginBacklog(slot, bytes, sent: 0)
-        // The poller reports the broken connection; it is closed there, not in the middle of a caller's work.
-        case .closed, .failed: break
-        }
-    }
-
-    func noteBacklog(_ slot: UInt32) {
-        slab[slot].flags.insert(.hasBacklog)
-        slab[slot].lastProgressTick = nowTick
+    /// Counts; a table that was large gives its memory back when it is empty.
+    func noteBacklogGone() {
         handle.counters.backlogs.set(backlogs.count)
-        poller.modify(slab[slot].descriptor, [.readable, .writable], token: token(slot))
-        if slab[slot].phase == .watching { schedule(slot, seconds: configuration.slowDeadlineSeconds) }
+        if backlogs.isEmpty, backlogs.capacity > Limits.keptCapacity { backlogs = [:] }
     }
 
-    private func closeSlow(_ slot: UInt32) {
+    private func dismissSlow(_ slot: UInt32) {
         handle.counters.slowCloses.add()
-        beginClose(slot, CloseCode.tooSlow, reason: "too slow")
+        dismiss(slot, CloseCode.tooSlow, "too slow")
     }
 }

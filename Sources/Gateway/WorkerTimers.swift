@@ -1,4 +1,5 @@
-// A worker's timers, one a connection: what it means depends on the connection's phase. And the paced drain.
+// A worker's timers, one a connection: what it means depends on the connection's phase. And the paced ways out: after an
+// auction's end, and in a drain.
 
 import Fanout
 import Reactor
@@ -6,8 +7,21 @@ import Telemetry
 import Wire
 
 extension Worker {
+    func tick(afterSeconds seconds: Int) -> UInt32 {
+        nowTick &+ UInt32(Int64(seconds) * 1_000 / Limits.tickMilliseconds)
+    }
+
     func schedule(_ slot: UInt32, seconds: Int) {
-        timers.schedule(slot, at: nowTick &+ UInt32(Int64(seconds) * 1_000 / Limits.tickMilliseconds))
+        timers.schedule(slot, at: tick(afterSeconds: seconds))
+    }
+
+    /// The time a watcher waits at most for its first message. A poll with a cursor has its own, if that is shorter.
+    func scheduleFirstMessage(_ slot: UInt32) {
+        var deadline = tick(afterSeconds: Limits.firstMessageTimeoutSeconds)
+        if slab[slot].transport == .longPoll, slab[slot].flags.contains(.hasCursor) {
+            deadline = min(deadline, openRequests[slot]?.deadlineTick ?? deadline)
+        }
+        timers.schedule(slot, at: deadline)
     }
 
     /// The first ping comes after a random part of the interval, so that a crowd's pings spread out.
@@ -19,16 +33,21 @@ extension Worker {
 
     func fireTimers() {
         while let slot = timers.popExpired(now: nowTick) { fire(slot) }
+        while let slot = departures.popExpired(now: nowTick) { depart(slot) }
     }
 
     private func fire(_ slot: UInt32) {
         switch slab[slot].phase {
         case .free: break
         case .readingHead: headTimedOut(slot)
+        case .awaitingSnapshot where slab[slot].transport == .longPoll: pollTimedOut(slot)
+        case .watching where slab[slot].transport == .longPoll: pollTimedOut(slot)
         case .awaitingSnapshot:
             handle.counters.timeouts.add()
-            beginClose(slot, CloseCode.tryAgainLater, reason: retryReason())
-        case .watching, .echoing:
+            dismiss(
+                slot, CloseCode.tryAgainLater, "the auction cannot be read now",
+                retryMilliseconds: retryMilliseconds())
+        case .watching, .bundling, .echoing:
             if slab[slot].flags.contains(.hasBacklog) { checkProgress(slot) } else { heartbeat(slot) }
         case .closing, .lingering: closeNow(slot)
         }
@@ -44,6 +63,10 @@ extension Worker {
     }
 
     private func heartbeat(_ slot: UInt32) {
+        if slab[slot].transport == .eventStream {
+            scheduleHeartbeat(slot)
+            return sendControl(slot, ServerSentEvent.heartbeat)
+        }
         if slab[slot].flags.contains(.awaitsPong) {
             handle.counters.timeouts.add()
             return closeNow(slot)
@@ -58,18 +81,42 @@ extension Worker {
         let due = slab[slot].lastProgressTick &+ ticks
         if nowTick >= due {
             handle.counters.slowCloses.add()
-            beginClose(
-                slot, CloseCode.tooSlow,
-                reason: "nothing was taken for \(configuration.slowDeadlineSeconds) s")
+            dismiss(
+                slot, CloseCode.tooSlow, "nothing was taken for \(configuration.slowDeadlineSeconds) s")
         } else {
             timers.schedule(slot, at: due)
         }
     }
 
-    /// The reason of 1001 and 1013: when to come back, spread over the drain's length.
-    func retryReason() -> String {
+    /// When a client that is sent away shall come back: spread over the drain's length.
+    func retryMilliseconds() -> Int {
         let spread = max(1, configuration.drainSeconds) * 1_000
-        return #"{"retry_after_ms":\#(Int.random(in: 100...max(101, spread), using: &generator))}"#
+        return Int.random(in: 100...max(101, spread), using: &generator)
+    }
+
+    // MARK: After an auction's end
+
+    /// Sets the time at which a watcher of an auction that is over is told to go. Polls end by themselves, and bundles
+    /// stay for their other auctions.
+    func scheduleDeparture(_ slot: UInt32, of channel: Channel) {
+        guard channel.topic.kind == .auction, !slab[slot].flags.contains(.isDeparting) else { return }
+        switch slab[slot].transport {
+        case .webSocket, .eventStream: break
+        case .http, .longPoll, .subscription: return
+        }
+        let spread = Int64(configuration.drainSeconds) * 1_000 / Limits.tickMilliseconds
+        let extra = UInt32(Int64.random(in: 0...spread, using: &generator))
+        slab[slot].flags.insert(.isDeparting)
+        departures.schedule(slot, at: tick(afterSeconds: Limits.secondsAfterEnd) &+ extra)
+    }
+
+    private func depart(_ slot: UInt32) {
+        // Who has not taken everything yet stays until then, or until it is too slow.
+        guard !slab[slot].flags.contains(.hasBacklog) else {
+            return departures.schedule(slot, at: tick(afterSeconds: 1))
+        }
+        slab[slot].flags.remove(.isDeparting)
+        dismiss(slot, CloseCode.normal, "the auction is over")
     }
 
     // MARK: Drain
@@ -83,7 +130,7 @@ extension Worker {
             self.listener = nil
         }
         for slot in 0..<UInt32(slab.highWater)
-        where slab[slot].phase != .free && !slab[slot].flags.contains(.isAdmin) {
+        where slab.isConnection(slot) && !slab[slot].flags.contains(.isAdmin) {
             drainQueue.append(token(slot))
         }
         drainQueue.shuffle(using: &generator)
@@ -101,8 +148,10 @@ extension Worker {
             guard slab.isCurrent(slot, generation: UInt32(truncatingIfNeeded: token >> 32)) else { continue }
             switch slab[slot].phase {
             case .readingHead: closeNow(slot)
-            case .awaitingSnapshot, .watching, .echoing:
-                beginClose(slot, CloseCode.goingAway, reason: retryReason())
+            case .awaitingSnapshot, .watching, .bundling, .echoing:
+                dismiss(
+                    slot, CloseCode.goingAway, "this gateway is leaving",
+                    retryMilliseconds: retryMilliseconds())
             case .free, .closing, .lingering: break
             }
         }
@@ -112,10 +161,11 @@ extension Worker {
         for slot in 0..<UInt32(slab.highWater) {
             switch slab[slot].phase {
             case .awaitingSnapshot, .watching:
-                let channel = channels[Int(slab[slot].channel)]
-                guard auctionID == nil || channel?.auctionID == auctionID else { continue }
-                beginClose(slot, CloseCode.serviceRestart, reason: "reconnect")
-            case .free, .readingHead, .echoing, .closing, .lingering: continue
+                let topic = channels[Int(slab[slot].channel)]?.topic
+                guard auctionID == nil || topic == auctionID.map(Topic.auction) else { continue }
+                dismiss(connection(of: slot), CloseCode.serviceRestart, "reconnect")
+            case .bundling where auctionID == nil: dismiss(slot, CloseCode.serviceRestart, "reconnect")
+            case .free, .readingHead, .bundling, .echoing, .closing, .lingering: continue
             }
         }
     }

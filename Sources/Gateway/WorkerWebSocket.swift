@@ -41,8 +41,8 @@ extension Worker {
 
     private func takeMessage(_ slot: UInt32, isText: Bool, _ payload: ArraySlice<UInt8>) {
         switch slab[slot].phase {
-        case .echoing: sendMessage(slot, WebSocketFrame.encode(isText ? .text : .binary, payload))
-        case .awaitingSnapshot, .watching:
+        case .echoing: sendBytes(slot, WebSocketFrame.encode(isText ? .text : .binary, payload))
+        case .awaitingSnapshot, .watching, .bundling:
             guard isText else {
                 return beginClose(slot, CloseCode.unsupportedData, reason: "only text is understood")
             }
@@ -52,29 +52,39 @@ extension Worker {
     }
 
     private func answerMessage(_ slot: UInt32, _ payload: ArraySlice<UInt8>) {
-        let message = Array(payload)
-        var type: Range<Int>?
-        var echo: ArraySlice<UInt8>?
-        var scanner = JSONScanner()
+        let message: ClientMessage
         do throws(JSONScanner.Failure) {
-            while let member = try scanner.next(in: message.span) {
-                if message.span.matches("type", in: member.key), member.kind == .string {
-                    type = member.value
-                }
-                if message.span.matches("t", in: member.key) {
-                    echo =
-                        member.kind == .string
-                        ? message[member.value.lowerBound - 1...member.value.upperBound]
-                        : message[member.value]
-                }
-            }
+            message = try ClientMessage(Array(payload))
         } catch {
             return beginClose(slot, CloseCode.policyViolation, reason: "a message must be a JSON object")
         }
-        if let type, message.span.matches("PING", in: type) {
-            sendMessage(slot, EventEncoder.pong(echo: echo, serverTime: serverTime()))
-        } else {
-            sendMessage(slot, EventEncoder.error("UNKNOWN_TYPE", "understood here: PING"))
+        let isBundle = slab[slot].phase == .bundling
+        switch message.kind {
+        case .ping: send(EventEncoder.pong(echo: message.echo, serverTime: serverTime()), to: slot)
+        case .subscribe where isBundle: subscribe(slot, message)
+        case .unsubscribe where isBundle:
+            guard let text = message.auctionID, let auctionID = AuctionID(text) else {
+                return refuse(slot, "BAD_AUCTION_ID", ClientMessage.auctionIDRule)
+            }
+            unsubscribe(slot, auctionID: auctionID.text)
+        case .subscribe, .unsubscribe, .other:
+            refuse(
+                slot, "UNKNOWN_TYPE", "understood here: \(isBundle ? "SUBSCRIBE, UNSUBSCRIBE, PING" : "PING")"
+            )
+        }
+    }
+
+    private func subscribe(_ slot: UInt32, _ message: ClientMessage) {
+        guard let text = message.auctionID, let auctionID = AuctionID(text) else {
+            return refuse(slot, "BAD_AUCTION_ID", ClientMessage.auctionIDRule)
+        }
+        guard !auctionID.isPrivate else {
+            return refuse(slot, "UNAUTHORIZED", "a private auction needs a token", auctionID.text)
+        }
+        switch message.since {
+        case .malformed: refuse(slot, "BAD_CURSOR", Cursor.rule, auctionID.text)
+        case .none: subscribe(slot, auctionID, since: nil)
+        case .at(let since): subscribe(slot, auctionID, since: since)
         }
     }
 }

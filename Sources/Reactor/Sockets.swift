@@ -72,6 +72,11 @@ package enum Sockets {
         setOption(descriptor, SOL_SOCKET, SO_SNDBUF, Int32(clamping: bytes))
     }
 
+    /// Breaks the connection when what was sent is not acknowledged for so long (TCP_USER_TIMEOUT).
+    package static func setUserTimeout(_ descriptor: Int32, seconds: Int) {
+        setOption(descriptor, Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, Int32(clamping: seconds * 1_000))
+    }
+
     // SAFETY: in send and receive the buffer is the caller's and is used for the length of the system call only.
     package static func send(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> Outcome {
         outcome(Glibc.send(descriptor, bytes.baseAddress, bytes.count, gavelcast_send_flags()))

@@ -4,8 +4,11 @@ import COpenSSL
 
 package enum RedisKeys {
     package static let channelPrefix = "auction:"
+    package static let userChannelPrefix = "user:"
 
     package static func channel(_ auctionID: String) -> String { channelPrefix + auctionID }
+    package static func userChannel(_ userID: String) -> String { userChannelPrefix + userID }
+    package static func viewers(_ auctionID: String) -> String { "{auction:\(auctionID)}:viewers" }
     package static func state(_ auctionID: String) -> String { "{auction:\(auctionID)}:state" }
     package static func log(_ auctionID: String) -> String { "{auction:\(auctionID)}:log" }
 

@@ -40,6 +40,8 @@ package struct HTTPResponse: Sendable {
     package var status: HTTPStatus
     package var fields: [(name: String, value: String)]
     package var body: [UInt8]
+    /// False for an answer to HEAD whose GET would give a body of a length nobody knows yet.
+    package var hasKnownLength = true
 
     package init(_ status: HTTPStatus, fields: [(name: String, value: String)] = [], body: [UInt8] = []) {
         self.status = status
@@ -60,7 +62,7 @@ package struct HTTPResponse: Sendable {
     package func encoded(keepAlive: Bool, withBody: Bool = true) -> [UInt8] {
         var text = "HTTP/1.1 \(status.rawValue) \(status.reason)\r\n"
         for field in fields { text += "\(field.name): \(field.value)\r\n" }
-        if status != .noContent { text += "Content-Length: \(body.count)\r\n" }
+        if status != .noContent, hasKnownLength { text += "Content-Length: \(body.count)\r\n" }
         text += keepAlive ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n"
         return Array(text.utf8) + (withBody ? body : [])
     }

@@ -36,30 +36,54 @@ extension Span<UInt8> {
 
     /// Whether the comma-separated list in `range` has the element `lowercase` (ASCII case ignored, parameters kept).
     package func listContains(_ lowercase: StaticString, _ range: Range<Int>) -> Bool {
-        var start = range.lowerBound
-        while start < range.upperBound {
-            var end = start
-            while end < range.upperBound, self[end] != UInt8(ascii: ",") { end += 1 }
-            var element = start..<end
-            while let first = element.first, self[first] == 0x20 || self[first] == 0x09 {
-                element.removeFirst()
-            }
-            while let last = element.last, self[last] == 0x20 || self[last] == 0x09 { element.removeLast() }
+        var rest = range
+        while let element = nextElement(of: &rest, separator: UInt8(ascii: ",")) {
             if equalsIgnoringCase(lowercase, element) { return true }
-            start = end + 1
         }
         return false
+    }
+
+    /// Whether an `Accept` value names the media type `lowercase`, with a weight that is not zero (RFC 9110, 12.5.1).
+    /// Wildcards do not count: they ask for nothing in particular.
+    package func acceptsMediaType(_ lowercase: StaticString, _ range: Range<Int>) -> Bool {
+        var rest = range
+        while var parameters = nextElement(of: &rest, separator: UInt8(ascii: ",")) {
+            guard let type = nextElement(of: &parameters, separator: UInt8(ascii: ";")),
+                equalsIgnoringCase(lowercase, type)
+            else { continue }
+            var isRefused = false
+            while let parameter = nextElement(of: &parameters, separator: UInt8(ascii: ";")) {
+                let isWeight = parameter.count > 2 && equalsIgnoringCase("q=", parameter.prefix(2))
+                if isWeight, parameter.dropFirst(2).allSatisfy({ self[$0] == 0x30 || self[$0] == 0x2E }) {
+                    isRefused = true
+                }
+            }
+            if !isRefused { return true }
+        }
+        return false
+    }
+
+    /// Takes the next element, without the blanks around it, off a list; `nil` at its end.
+    private func nextElement(of rest: inout Range<Int>, separator: UInt8) -> Range<Int>? {
+        guard !rest.isEmpty else { return nil }
+        var end = rest.lowerBound
+        while end < rest.upperBound, self[end] != separator { end += 1 }
+        var element = rest.lowerBound..<end
+        rest = min(end + 1, rest.upperBound)..<rest.upperBound
+        while let first = element.first, self[first] == 0x20 || self[first] == 0x09 { element.removeFirst() }
+        while let last = element.last, self[last] == 0x20 || self[last] == 0x09 { element.removeLast() }
+        return element
     }
 }
 
 /// Reading `a=1&b=2` queries.
 package enum QueryString {
-    /// The percent-decoded value of the first parameter `name`; `nil` when absent or not decodable.
+    /// The percent-decoded value of the first parameter `name`, as it stands when it cannot be decoded; `nil` when absent.
     package static func value(_ name: String, in query: String) -> String? {
         for pair in query.split(separator: "&") {
             let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
             guard parts[0] == name else { continue }
-            return parts.count == 2 ? percentDecoded(parts[1]) : ""
+            return parts.count == 2 ? percentDecoded(parts[1]) ?? String(parts[1]) : ""
         }
         return nil
     }

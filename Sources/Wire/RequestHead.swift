@@ -52,7 +52,6 @@ package struct RequestHead: Sendable {
     package var query = HeadRange.none
     package var host = HeadRange.none
     package var origin = HeadRange.none
-    package var accept = HeadRange.none
     package var authorization = HeadRange.none
     package var lastEventID = HeadRange.none
     package var webSocketKey = HeadRange.none
@@ -60,6 +59,8 @@ package struct RequestHead: Sendable {
     package var contentLength: UInt64 = 0
     package var hasTransferEncoding = false
     package var upgradesToWebSocket = false
+    /// Whether the client names server-sent events as a representation it takes.
+    package var acceptsEventStream = false
     package var connectionUpgrade = false
     package var connectionClose = false
     package var connectionKeepAlive = false
@@ -198,7 +199,8 @@ package struct RequestHead: Sendable {
             hasHost = true
             host = HeadRange(value)
         case 6 where bytes.equalsIgnoringCase("origin", name): try once(&origin, value)
-        case 6 where bytes.equalsIgnoringCase("accept", name): accept = HeadRange(value)
+        case 6 where bytes.equalsIgnoringCase("accept", name):
+            if bytes.acceptsMediaType("text/event-stream", value) { acceptsEventStream = true }
         case 7 where bytes.equalsIgnoringCase("upgrade", name):
             if bytes.listContains("websocket", value) { upgradesToWebSocket = true }
         case 10 where bytes.equalsIgnoringCase("connection", name):

@@ -8,6 +8,8 @@ package enum WebSocketOpcode: UInt8, Sendable {
 
 /// Why a connection ends, as the peer reads it (RFC 6455, 7.4; 4000–4999 are the application's).
 package enum CloseCode {
+    /// The auction is over.
+    package static let normal: UInt16 = 1000
     package static let goingAway: UInt16 = 1001
     package static let protocolError: UInt16 = 1002
     package static let unsupportedData: UInt16 = 1003

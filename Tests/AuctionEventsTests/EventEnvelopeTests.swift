@@ -10,12 +10,13 @@ import Testing
     func reads() throws {
         #expect(
             try scan(#"{"type":"BID_UPDATE","auction_id":"a1","seq":7}"#).get()
-                == EventEnvelope(kind: .bidUpdate, sequence: 7))
+                == EventEnvelope(kind: .bidUpdate, sequence: 7, type: 9..<19))
         #expect(
             try scan(#"{"seq":9007199254740991,"x":{"type":"no"},"type":"AUCTION_ENDED"}"#).get()
-                == EventEnvelope(kind: .auctionEnded, sequence: 9_007_199_254_740_991))
+                == EventEnvelope(kind: .auctionEnded, sequence: 9_007_199_254_740_991, type: 50..<63))
         #expect(
-            try scan(#"{"type":"GIFT","auction_id":"a1"}"#).get() == EventEnvelope(kind: .other, sequence: 0))
+            try scan(#"{"type":"GIFT","auction_id":"a1"}"#).get()
+                == EventEnvelope(kind: .other, sequence: 0, type: 9..<13))
     }
 
     @Test(

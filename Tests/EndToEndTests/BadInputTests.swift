@@ -38,6 +38,9 @@ extension EndToEndTests {
             let websocket = "Upgrade: websocket\r\nConnection: Upgrade\r\n"
             let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
             let live = "GET /v1/auctions/a1/live HTTP/1.1\r\n" + host
+            let many = "GET /v1/live"
+            let stream = "Accept: text/event-stream\r\n"
+            let tooMany = (1...21).map { "a\($0)" }.joined(separator: ",")
             let cases: [(String, Int)] = [
                 ("nonsense\r\n\r\n", 400), ("GET / HTTP/1.1\r\n\r\n", 400),
                 ("GET / HTTP/3\r\n\(host)\r\n", 400),
@@ -50,7 +53,17 @@ extension EndToEndTests {
                 ("POST / HTTP/1.1\r\n\(host)Content-Length: 5\r\n\r\nhello", 413),
                 ("GET /\(String(repeating: "t", count: 5_000)) HTTP/1.1\r\n\(host)\r\n", 414),
                 ("GET / HTTP/1.1\r\n\(host)X: \(String(repeating: "y", count: 9_000))\r\n\r\n", 431),
-                ("\(live)\r\n", 426), ("\(live)\(websocket)\(key)\r\n", 426),
+                ("\(many) HTTP/1.1\r\n\(host)\r\n", 426), ("\(live)\(websocket)\(key)\r\n", 426),
+                ("\(many) HTTP/1.1\r\n\(host)\(stream)\r\n", 400),
+                ("\(many)?auctions=a,b%20c HTTP/1.1\r\n\(host)\(stream)\r\n", 400),
+                ("\(many)?auctions=a,prv_b HTTP/1.1\r\n\(host)\(stream)\r\n", 401),
+                ("\(many)?auctions=a&since=a:x HTTP/1.1\r\n\(host)\(stream)\r\n", 400),
+                ("\(many)?auctions=a&since=3 HTTP/1.1\r\n\(host)\(stream)\r\n", 400),
+                ("\(many)?auctions=\(tooMany) HTTP/1.1\r\n\(host)\(stream)\r\n", 400),
+                ("\(live)\(stream)Last-Event-ID: x\r\n\r\n", 400),
+                ("GET /v1/auctions/a1/live?since=%zz HTTP/1.1\r\n\(host)\r\n", 400),
+                ("GET /v1/auctions/a1/live?timeout=soon HTTP/1.1\r\n\(host)\r\n", 400),
+                ("GET /v1/users/me/live HTTP/1.1\r\n\(host)\(stream)\r\n", 401),
                 ("\(live)\(websocket)\(key)Sec-WebSocket-Version: 8\r\n\r\n", 426),
                 ("\(live)\(websocket)Sec-WebSocket-Version: 13\r\n\r\n", 400),
                 ("\(live)\(websocket)Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: short\r\n\r\n", 400),

@@ -178,6 +178,7 @@ extension EndToEndTests {
                 redis: [redis.url],
                 arguments: ["--slow-deadline-seconds", "1", "--send-buffer-bytes", "4608"])
             let slow = try gateway.watch("a1", receiveBufferBytes: 2_304)
+            _ = try slow.next()
             let client = try redis.client()
             let filler = String(repeating: "x", count: 4_000)
             for sequence in 1...40 {

@@ -3,28 +3,37 @@ import TestSupport
 import Testing
 
 @Suite struct BacklogTests {
+    private let bounds = Backlog.Bounds(lossless: 100, messages: 100, control: 10)
+    private let unbounded = Backlog.Bounds(lossless: .max, messages: .max, control: .max)
+
     private func bid(_ sequence: UInt64, bytes: Int = 4) -> EncodedEvent {
-        EncodedEvent(
-            sequence: sequence, isConflatable: true, isDroppable: false,
-            frame: frame("b\(sequence)", bytes), jsonStart: 0)
+        event("b", sequence, .conflatable, bytes)
     }
 
     private func lossless(_ sequence: UInt64, bytes: Int = 4) -> EncodedEvent {
-        EncodedEvent(
-            sequence: sequence, isConflatable: false, isDroppable: false,
-            frame: frame("l\(sequence)", bytes), jsonStart: 0)
+        event("l", sequence, .lossless, bytes)
     }
 
-    private func frame(_ text: String, _ bytes: Int) -> [UInt8] {
-        Array((text + ";").utf8)
-            + [UInt8](repeating: UInt8(ascii: "."), count: max(0, bytes - text.utf8.count - 1))
+    private func event(
+        _ letter: String, _ sequence: UInt64, _ treatment: EncodedEvent.Treatment, _ bytes: Int = 4
+    ) -> EncodedEvent {
+        let text = "\(letter)\(sequence);"
+        let padding = [UInt8](repeating: UInt8(ascii: "."), count: max(0, bytes - text.utf8.count))
+        return EncodedEvent(
+            sequence: sequence, cursor: sequence, treatment: treatment, type: letter,
+            frame: Array(text.utf8) + padding, jsonStart: 0)
+    }
+
+    /// `b3-5;` for bids 3 to 5 in one, the event's own frame otherwise.
+    private static func encode(_ event: EncodedEvent, _ first: UInt64, _ watch: UInt32) -> [UInt8] {
+        first == event.sequence ? event.frame : Array("b\(first)-\(event.sequence);".utf8)
     }
 
     /// Everything the backlog writes to a socket that takes `chunk` bytes a call.
     private func written(_ backlog: inout Backlog, chunk: Int = .max) -> String {
         var output: [UInt8] = []
         _ = backlog.flush(
-            encode: { Array("b\($1)-\($0.sequence);".utf8) },
+            encode: Self.encode,
             send: { bytes in
                 let taken = min(chunk, bytes.count)
                 output += bytes.prefix(taken)
@@ -36,7 +45,9 @@ import Testing
     @Test("bids that follow one another merge into the newest and say from where")
     func conflates() {
         var backlog = Backlog()
-        for sequence in UInt64(1)...5 { #expect(backlog.enqueue(bid(sequence), losslessLimit: 100) == true) }
+        for sequence in UInt64(1)...5 {
+            #expect(backlog.enqueue(bid(sequence), first: sequence, bounds: bounds) == true)
+        }
         #expect(backlog.count == 1)
         #expect(written(&backlog) == "b1-5;")
         #expect(backlog.isEmpty)
@@ -45,35 +56,35 @@ import Testing
     @Test("nothing merges across a lossless event or a message")
     func keepsOrder() {
         var backlog = Backlog()
-        _ = backlog.enqueue(bid(1), losslessLimit: 100)
-        _ = backlog.enqueue(lossless(2), losslessLimit: 100)
-        _ = backlog.enqueue(bid(3), losslessLimit: 100)
-        _ = backlog.enqueue(bid(4), losslessLimit: 100)
-        _ = backlog.enqueue(message: Array("m;".utf8), losslessLimit: 100)
-        _ = backlog.enqueue(bid(5), losslessLimit: 100)
+        _ = backlog.enqueue(bid(1), first: 1, bounds: bounds)
+        _ = backlog.enqueue(lossless(2), first: 2, bounds: bounds)
+        _ = backlog.enqueue(bid(3), first: 3, bounds: bounds)
+        _ = backlog.enqueue(bid(4), first: 4, bounds: bounds)
+        _ = backlog.enqueue(bytes: Array("m;".utf8), bounds: bounds)
+        _ = backlog.enqueue(bid(5), first: 5, bounds: bounds)
         #expect(written(&backlog) == "b1;l2;b3-4;m;b5;")
     }
 
     @Test("a frame that is partly out is finished first, then control frames, then the queue")
     func ordersControl() {
         var backlog = Backlog(frame: Array("partial;".utf8), sent: 4)
-        _ = backlog.enqueue(bid(1), losslessLimit: 100)
-        _ = backlog.enqueue(control: Array("c1;".utf8), controlLimit: 10)
-        _ = backlog.enqueue(control: Array("c2;".utf8), controlLimit: 10)
+        _ = backlog.enqueue(bid(1), first: 1, bounds: bounds)
+        _ = backlog.enqueue(control: Array("c1;".utf8), bounds: bounds)
+        _ = backlog.enqueue(control: Array("c2;".utf8), bounds: bounds)
         #expect(written(&backlog) == "ial;c1;c2;b1;")
     }
 
     @Test("an event that is partly out no longer merges")
     func partlySentStays() {
         var backlog = Backlog()
-        _ = backlog.enqueue(bid(1, bytes: 8), losslessLimit: 100)
+        _ = backlog.enqueue(bid(1, bytes: 8), first: 1, bounds: bounds)
         var output: [UInt8] = []
         _ = backlog.flush(
-            encode: { _, _ in [] },
+            encode: Self.encode,
             send: {
                 output += $0.prefix(2); return 2
             })
-        _ = backlog.enqueue(bid(2), losslessLimit: 100)
+        _ = backlog.enqueue(bid(2), first: 2, bounds: bounds)
         #expect(String(decoding: output, as: UTF8.self) == "b1")
         #expect(written(&backlog) == ";b2;")
     }
@@ -81,18 +92,41 @@ import Testing
     @Test("lossless bytes and control bytes are bounded; bids and droppable events cost nothing more")
     func isBounded() {
         var backlog = Backlog()
-        #expect(backlog.enqueue(lossless(1, bytes: 60), losslessLimit: 100) == true)
-        #expect(backlog.enqueue(lossless(2, bytes: 60), losslessLimit: 100) == false)
+        #expect(backlog.enqueue(lossless(1, bytes: 60), first: 1, bounds: bounds) == true)
+        #expect(backlog.enqueue(lossless(2, bytes: 60), first: 2, bounds: bounds) == false)
         var control = Backlog(frame: [1], sent: 0)
-        #expect(control.enqueue(control: [UInt8](repeating: 0, count: 10), controlLimit: 10) == true)
-        #expect(control.enqueue(control: [0], controlLimit: 10) == false)
+        #expect(control.enqueue(control: [UInt8](repeating: 0, count: 10), bounds: bounds) == true)
+        #expect(control.enqueue(control: [0], bounds: bounds) == false)
         var bids = Backlog(frame: [1], sent: 0)
-        for sequence in UInt64(1)...10_000 { #expect(bids.enqueue(bid(sequence), losslessLimit: 1) == true) }
+        for sequence in UInt64(1)...10_000 {
+            #expect(bids.enqueue(bid(sequence), first: sequence, bounds: bounds) == true)
+        }
         #expect(bids.count == 1 && bids.losslessBytes == 0)
-        let viewers = EncodedEvent(
-            sequence: 0, isConflatable: false, isDroppable: true, frame: [1], jsonStart: 0)
-        #expect(bids.enqueue(viewers, losslessLimit: 0) == true)
+        #expect(bids.enqueue(event("v", 0, .droppable), first: 0, bounds: bounds) == true)
         #expect(bids.count == 1)
+        var answers = Backlog(frame: [1], sent: 0)
+        #expect(answers.enqueue(event("m", 0, .message, 60), first: 0, bounds: bounds) == true)
+        #expect(answers.enqueue(bytes: [UInt8](repeating: 0, count: 60), bounds: bounds) == false)
+    }
+
+    @Test("over one connection each auction's bids merge with their own, and stay before its later events")
+    func mergesByWatch() {
+        var backlog = Backlog(hasManyWatches: true)
+        func add(_ event: EncodedEvent, _ watch: UInt32) {
+            _ = backlog.enqueue(event, first: event.sequence, watch: watch, bounds: unbounded)
+        }
+        add(bid(1), 7)
+        add(bid(11), 8)
+        add(bid(2), 7)
+        add(lossless(12), 8)
+        add(bid(13), 8)
+        add(bid(3), 7)
+        add(bid(14), 8)
+        #expect(written(&backlog) == "b1-3;b11;l12;b13-14;")
+        add(bid(4), 7)
+        backlog.forget(watch: 7)
+        add(bid(5), 7)
+        #expect(written(&backlog) == "b4;b5;", "a number that was given up names another watch")
     }
 
     @Test("any mixture written in any pieces declares every jump and keeps every lossless event")
@@ -106,14 +140,14 @@ import Testing
             for sequence in 1...last {
                 if Int.random(in: 0..<4, using: &generator) == 0 {
                     losslessSent.append(sequence)
-                    #expect(backlog.enqueue(lossless(sequence), losslessLimit: .max) == true)
+                    #expect(backlog.enqueue(lossless(sequence), first: sequence, bounds: unbounded) == true)
                 } else {
-                    #expect(backlog.enqueue(bid(sequence), losslessLimit: .max) == true)
+                    #expect(backlog.enqueue(bid(sequence), first: sequence, bounds: unbounded) == true)
                 }
                 if Bool.random(using: &generator) {
                     var budget = Int.random(in: 0...12, using: &generator)
                     _ = backlog.flush(
-                        encode: { Array("b\($1)-\($0.sequence);".utf8) },
+                        encode: Self.encode,
                         send: { bytes in
                             let taken = min(budget, bytes.count)
                             budget -= taken

@@ -3,6 +3,12 @@ import TestSupport
 import Testing
 
 @Suite struct OrderingTests {
+    private func bid(_ sequence: UInt64, frame: [UInt8]) -> EncodedEvent {
+        EncodedEvent(
+            sequence: sequence, cursor: sequence, treatment: .conflatable, type: "BID_UPDATE", frame: frame,
+            jsonStart: 0)
+    }
+
     @Test("repeats, disorder and holes come out once, in order, when the hole is filled")
     func guardOrders() {
         var generator = SeededGenerator.announced("sequence guard")
@@ -48,11 +54,7 @@ import Testing
 
     @Test("a widened ring reaches further back until it is narrowed")
     func ringWidens() {
-        func event(_ sequence: UInt64) -> EncodedEvent {
-            EncodedEvent(
-                sequence: sequence, isConflatable: true, isDroppable: false, frame: [1],
-                jsonStart: 0)
-        }
+        func event(_ sequence: UInt64) -> EncodedEvent { bid(sequence, frame: [1]) }
         var ring = ReplayRing(capacity: 4)
         for sequence in UInt64(7)...10 { ring.append(event(sequence)) }
         ring.widen(with: (UInt64(1)...6).map(event))
@@ -67,12 +69,7 @@ import Testing
 
     @Test("the ring gives what follows a cursor, or says that it does not reach back")
     func ringReplays() {
-        func event(_ sequence: UInt64) -> EncodedEvent {
-            EncodedEvent(
-                sequence: sequence, isConflatable: true, isDroppable: false,
-                frame: [1, 2, 3],
-                jsonStart: 0)
-        }
+        func event(_ sequence: UInt64) -> EncodedEvent { bid(sequence, frame: [1, 2, 3]) }
         var ring = ReplayRing(capacity: 4)
         #expect(ring.events(after: 0) == nil)
         for sequence in UInt64(1)...6 { ring.append(event(sequence)) }

@@ -18,7 +18,10 @@ final class GatewayProcess {
             [
                 Programs.path("gavelcast-gateway"), "--listen", "127.0.0.1:\(port)", "--admin-listen",
                 "127.0.0.1:\(adminPort)", "--drain-seconds", "1",
-            ] + redis.flatMap { ["--redis-url", $0] } + arguments)
+            ]
+                // Numbers of viewers would come between the messages that a test counts.
+                + (arguments.contains("--viewers-seconds") ? [] : ["--viewers-seconds", "0"])
+                + redis.flatMap { ["--redis-url", $0] } + arguments)
         let path = waitsUntilReady ? "/readyz" : "/healthz"
         try eventually("the gateway answers \(path)") { try self.isOK(path) }
     }
@@ -38,8 +41,13 @@ final class GatewayProcess {
         try HTTPClient(port: port).request("GET", path, fields: fields)
     }
 
-    func watch(_ auctionID: String, since: Int? = nil, receiveBufferBytes: Int? = nil) throws -> Watcher {
-        try Watcher(port: port, auctionID: auctionID, since: since, receiveBufferBytes: receiveBufferBytes)
+    func watch(
+        _ auctionID: String, over transport: WatchTransport = .webSocket, since: Int? = nil,
+        receiveBufferBytes: Int? = nil
+    ) throws -> Watcher {
+        try Watcher(
+            port: port, auctionID: auctionID, over: transport, since: since,
+            receiveBufferBytes: receiveBufferBytes)
     }
 }
 

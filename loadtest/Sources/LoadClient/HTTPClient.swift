@@ -26,6 +26,11 @@ package final class HTTPClient {
         self.timeoutMilliseconds = timeoutMilliseconds
     }
 
+    package func close() {
+        socket?.close()
+        socket = nil
+    }
+
     /// Sends one request and reads its answer; connects anew where the server closed meanwhile.
     package func request(
         _ method: String, _ path: String, token: String? = nil, fields: [String: String] = [:],
@@ -63,43 +68,49 @@ package final class HTTPClient {
     package static func readReply(
         _ socket: BlockingSocket, isHead: Bool = false, timeoutMilliseconds: Int = 10_000
     ) throws(SocketFailure) -> (reply: HTTPReply, isLast: Bool) {
-        var received: [UInt8] = []
-        func more() throws(SocketFailure) -> Bool {
+        let (head, rest) = try readHead(socket, timeoutMilliseconds: timeoutMilliseconds)
+        var body = rest
+        let isLast = head.fields["connection"]?.lowercased() == "close"
+        if isHead || head.status == 204 || head.status < 200 { return (head, isLast) }
+        let length = head.fields["content-length"].flatMap { Int($0) }
+        while body.count < length ?? .max {
             guard let bytes = try socket.receive(milliseconds: timeoutMilliseconds) else {
                 throw SocketFailure(description: "no answer within \(timeoutMilliseconds) ms")
             }
-            received += bytes
-            return !bytes.isEmpty
+            guard !bytes.isEmpty else {
+                guard length == nil else { throw SocketFailure(description: "the answer was cut short") }
+                break
+            }
+            body += bytes
         }
-        var end: Int?
-        while end == nil {
-            guard try more() else {
+        let reply = HTTPReply(
+            status: head.status, fields: head.fields, body: Array(body.prefix(length ?? .max)))
+        return (reply, isLast || length == nil)
+    }
+
+    /// Reads an answer's head; also returns what came behind it.
+    package static func readHead(
+        _ socket: BlockingSocket, timeoutMilliseconds: Int
+    ) throws(SocketFailure) -> (head: HTTPReply, rest: [UInt8]) {
+        var received: [UInt8] = []
+        while true {
+            guard let bytes = try socket.receive(milliseconds: timeoutMilliseconds) else {
+                throw SocketFailure(description: "no answer within \(timeoutMilliseconds) ms")
+            }
+            guard !bytes.isEmpty else {
                 throw SocketFailure(description: "the connection closed before an answer")
             }
-            end = received.firstRange(of: Array("\r\n\r\n".utf8))?.upperBound
-        }
-        let headEnd = end ?? 0
-        let lines = String(decoding: received[..<headEnd], as: UTF8.self).split(separator: "\r\n")
-        let status = lines[0].split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
-        var fields: [String: String] = [:]
-        for line in lines.dropFirst() {
-            let parts = line.split(separator: ":", maxSplits: 1)
-            if parts.count == 2 {
+            received += bytes
+            guard let end = received.firstRange(of: Array("\r\n\r\n".utf8))?.upperBound else { continue }
+            let lines = String(decoding: received[..<end], as: UTF8.self).split(separator: "\r\n")
+            let status = lines[0].split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
+            var fields: [String: String] = [:]
+            for line in lines.dropFirst() {
+                let parts = line.split(separator: ":", maxSplits: 1)
+                guard parts.count == 2 else { continue }
                 fields[parts[0].lowercased()] = parts[1].trimmingCharacters(in: .whitespaces)
             }
+            return (HTTPReply(status: status, fields: fields, body: []), Array(received[end...]))
         }
-        let isLast = fields["connection"]?.lowercased() == "close"
-        if isHead || status == 204 || status < 200 {
-            return (HTTPReply(status: status, fields: fields, body: []), isLast)
-        }
-        if let length = fields["content-length"].flatMap({ Int($0) }) {
-            while received.count < headEnd + length {
-                guard try more() else { throw SocketFailure(description: "the answer was cut short") }
-            }
-            let body = Array(received[headEnd..<headEnd + length])
-            return (HTTPReply(status: status, fields: fields, body: body), isLast)
-        }
-        while try more() {}
-        return (HTTPReply(status: status, fields: fields, body: Array(received[headEnd...])), true)
     }
 }

@@ -33,27 +33,9 @@ package final class WebSocketClient {
         all.merge(fields) { $1 }
         let head = "GET \(path) HTTP/1.1\r\n" + all.map { "\($0): \($1)\r\n" }.joined() + "\r\n"
         try socket.send(Array(head.utf8) + firstFrames)
-        var bytes: [UInt8] = []
-        var end: Int?
-        while end == nil {
-            guard let more = try socket.receive(milliseconds: 10_000), !more.isEmpty else {
-                throw SocketFailure(description: "no answer to the handshake")
-            }
-            bytes += more
-            end = bytes.firstRange(of: Array("\r\n\r\n".utf8))?.upperBound
-        }
-        let headEnd = end ?? 0
-        let lines = String(decoding: bytes[..<headEnd], as: UTF8.self).split(separator: "\r\n")
-        var answer: [String: String] = [:]
-        for line in lines.dropFirst() {
-            let parts = line.split(separator: ":", maxSplits: 1)
-            if parts.count == 2 {
-                answer[parts[0].lowercased()] = parts[1].trimmingCharacters(in: .whitespaces)
-            }
-        }
-        let status = lines[0].split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
-        handshake = HTTPReply(status: status, fields: answer, body: Array(bytes[headEnd...]))
-        received = Array(bytes[headEnd...])
+        let (answer, rest) = try HTTPClient.readHead(socket, timeoutMilliseconds: 10_000)
+        handshake = HTTPReply(status: answer.status, fields: answer.fields, body: rest)
+        received = rest
     }
 
     package func close() {

@@ -1,0 +1,54 @@
+// How a watcher's first message reads: whether what a loop has of an auction leads from the watcher's cursor to now, or
+// only a snapshot does, or more must be read first. Pure: the worker gathers the facts and acts on the answer.
+
+/// What a loop has of an auction at one moment.
+package struct Footing: Equatable, Sendable {
+    /// The sequence number of the last event delivered; 0 before the first.
+    package let last: UInt64
+    /// The sequence number of the state at hand.
+    package let snapshot: UInt64
+    /// The first of the events at hand, which run without a gap up to ``last``; `nil` when there are none.
+    package let firstEvent: UInt64?
+    /// Whether state and log were read for this: what is not here cannot be had.
+    package let isThorough: Bool
+
+    package init(last: UInt64, snapshot: UInt64, firstEvent: UInt64?, isThorough: Bool) {
+        self.last = last
+        self.snapshot = snapshot
+        self.firstEvent = firstEvent
+        self.isThorough = isThorough
+    }
+
+    /// Whether the events lead from `cursor` to ``last`` without a gap.
+    package func reaches(_ cursor: UInt64) -> Bool {
+        guard cursor < last else { return cursor == last }
+        guard let firstEvent else { return false }
+        return firstEvent <= cursor + 1
+    }
+}
+
+/// The decision for one watcher.
+package enum Resumption: Equatable, Sendable {
+    /// The state at hand, and the events behind it.
+    case snapshot(complete: Bool)
+    /// The events after the cursor.
+    case resumed
+    /// Not to be told yet: a newer state is needed, and Redis' log too when `log` is true.
+    case later(log: Bool)
+
+    /// - Parameter cursor: the sequence number of the last event the client applied; `nil` when it gave none.
+    package init(cursor: UInt64?, on footing: Footing) {
+        let canSnapshot = footing.snapshot >= footing.last || footing.reaches(footing.snapshot)
+        guard let cursor else {
+            self = canSnapshot ? .snapshot(complete: true) : .later(log: false)
+            return
+        }
+        // A cursor beyond our last event, but not beyond the state, is ahead of pub/sub only.
+        let isAheadOfEventsOnly = cursor > footing.last && cursor <= footing.snapshot
+        if footing.reaches(cursor) || isAheadOfEventsOnly {
+            self = .resumed
+        } else {
+            self = footing.isThorough && canSnapshot ? .snapshot(complete: false) : .later(log: true)
+        }
+    }
+}

@@ -1,0 +1,143 @@
+// How many watch each auction, over all gateways: each gateway keeps its own number in a hash beside the auction's state,
+// with Redis' time, and sums up the fresh ones in the same step. The number is told to watchers when it has changed
+// enough, never at each join.
+
+import AuctionEvents
+import DequeModule
+import Fanout
+import Reactor
+import RedisLink
+import Telemetry
+
+/// The reports of one link.
+struct ViewerReports {
+    /// The script's digest; `nil` until Redis has it.
+    var script: String?
+    var queue: Deque<HubChannel> = []
+    var inFlight = 0
+    var nextRoundAt: Int64 = 0
+}
+
+extension Hub {
+    /// KEYS: the auctions' hashes. ARGV: this gateway's id, then its number for each. Returns the sums of the numbers
+    /// that are younger than 15 s, by Redis' clock; removes older ones.
+    private static let script = """
+        local time = redis.call('TIME')
+        local now = time[1] * 1000 + math.floor(time[2] / 1000)
+        local sums = {}
+        for index, key in ipairs(KEYS) do
+            local count = tonumber(ARGV[index + 1])
+            if count > 0 then
+                redis.call('HSET', key, ARGV[1], string.format('%d:%.0f', count, now))
+                redis.call('EXPIRE', key, 60)
+            else
+                redis.call('HDEL', key, ARGV[1])
+            end
+            local sum = 0
+            local all = redis.call('HGETALL', key)
+            for field = 1, #all, 2 do
+                local number, written = string.match(all[field + 1], '^(%d+):(%d+)$')
+                if number and now - written < 15000 then
+                    sum = sum + number
+                else
+                    redis.call('HDEL', key, all[field])
+                end
+            end
+            sums[index] = sum
+        end
+        return sums
+        """
+
+    func loadViewersScript(_ link: Int) {
+        guard shared.configuration.viewersSeconds > 0 else { return }
+        links[link].command(["SCRIPT", "LOAD", Self.script]) { [unowned self] reply in
+            guard let digest = reply?.bytes else { return }
+            viewers[link].script = String(decoding: digest, as: UTF8.self)
+        }
+    }
+
+    // MARK: From the loops
+
+    func takeViewers(_ counts: [LocalViewers], loop: Int) {
+        for count in counts {
+            // The channel may have been given up, and its number to another, after the loop wrote; the next report of
+            // the loop puts that right.
+            guard Int(count.channel) < channels.count, let channel = channels[Int(count.channel)] else {
+                continue
+            }
+            setViewers(count.count, on: channel, loop: loop)
+        }
+    }
+
+    func setViewers(_ count: Int, on channel: HubChannel, loop: Int) {
+        if channel.viewersByLoop.isEmpty {
+            guard count > 0 else { return }
+            channel.viewersByLoop = [Int](repeating: 0, count: shared.workers.count)
+        }
+        channel.viewersByLoop[loop] = count
+    }
+
+    // MARK: To Redis
+
+    /// Begins a round over all auctions when it is due, and goes on with the one under way.
+    func reportViewers() {
+        let seconds = shared.configuration.viewersSeconds
+        guard seconds > 0 else { return }
+        for link in links.indices where viewers[link].script != nil {
+            if viewers[link].queue.isEmpty, viewers[link].inFlight == 0, now >= viewers[link].nextRoundAt {
+                viewers[link].nextRoundAt =
+                    now + min(Int64(seconds) * 1_000, Limits.viewersRefreshMilliseconds)
+                viewers[link].queue = Deque(
+                    channelsByTopic.values.filter {
+                        $0.link == link && $0.topic.kind == .auction
+                            && ($0.viewers > 0 || $0.reportedViewers > 0)
+                    })
+            }
+            while !viewers[link].queue.isEmpty, viewers[link].inFlight < Limits.viewersReportsInFlight {
+                let count = min(Limits.viewersBatch, viewers[link].queue.count)
+                let batch = Array(viewers[link].queue.prefix(count))
+                viewers[link].queue.removeFirst(count)
+                report(batch.filter(isOpen), over: link)
+            }
+        }
+    }
+
+    private func report(_ batch: [HubChannel], over link: Int) {
+        guard !batch.isEmpty, let script = viewers[link].script else { return }
+        for channel in batch { channel.reportedViewers = channel.viewers }
+        viewers[link].inFlight += 1
+        links[link].command(
+            ["EVALSHA", script, "\(batch.count)"] + batch.map { RedisKeys.viewers($0.topic.id) } + [gatewayID]
+                + batch.map { "\($0.reportedViewers)" }
+        ) { [unowned self] reply in
+            // Without a reply the link was lost, and its reports begin anew with the next.
+            guard let reply else { return }
+            viewers[link].inFlight -= 1
+            guard let sums = reply.array, sums.count == batch.count else {
+                // A Redis that was emptied no longer has the script.
+                viewers[link].script = nil
+                return loadViewersScript(link)
+            }
+            for (channel, sum) in zip(batch, sums) where isOpen(channel) {
+                announce(Int(sum.integer ?? 0), on: channel)
+            }
+        }
+    }
+
+    // MARK: To the watchers
+
+    /// Tells an auction's watchers the number of viewers, when it has changed by 5 % and they were not told lately.
+    private func announce(_ count: Int, on channel: HubChannel) {
+        guard channel.isWatched, now >= channel.nextAnnouncementAt else { return }
+        if let announced = channel.announcedViewers {
+            guard count != announced, abs(count - announced) * 20 >= announced else { return }
+        }
+        channel.announcedViewers = count
+        channel.nextAnnouncementAt = now + Int64(shared.configuration.viewersSeconds) * 1_000
+        counters.viewersAnnounced.add()
+        distribute(
+            EventEncoder.viewers(
+                count, auctionID: channel.topic.id,
+                serverTime: Timestamp(milliseconds: Clock.wallMilliseconds())), on: channel)
+    }
+}

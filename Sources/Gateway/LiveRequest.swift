@@ -1,0 +1,92 @@
+// What a request to a live address asks for, read and checked before anything is done about it.
+
+import AuctionEvents
+import Wire
+
+/// The addresses on which something can be watched.
+enum LiveAddress {
+    /// `/v1/auctions/{id}/live`; the id is unchecked.
+    case auction(Substring)
+    /// `/v1/live`
+    case many
+    /// `/v1/users/me/live`
+    case user
+
+    init?(_ path: String) {
+        if path == "/v1/live" {
+            self = .many
+        } else if path == "/v1/users/me/live" {
+            self = .user
+        } else {
+            let prefix = "/v1/auctions/"
+            let suffix = "/live"
+            guard path.hasPrefix(prefix), path.hasSuffix(suffix),
+                path.utf8.count > prefix.utf8.count + suffix.utf8.count
+            else { return nil }
+            let id = path.dropFirst(prefix.count).dropLast(suffix.count)
+            guard !id.contains("/") else { return nil }
+            self = .auction(id)
+        }
+    }
+}
+
+/// Why a live request is refused.
+struct LiveRefusal: Error {
+    let response: HTTPResponse
+
+    init(_ status: HTTPStatus, _ code: String, _ message: String, fields: HTTPFields = []) {
+        response = .error(status, code, message, fields: fields)
+    }
+
+    static let auctionID = LiveRefusal(.badRequest, "BAD_AUCTION_ID", ClientMessage.auctionIDRule)
+}
+
+/// The parameters of a live request.
+enum LiveQuery {
+    /// A single auction's cursor. The header is stronger than the parameter.
+    static func cursor(_ query: String, lastEventID: String) throws(LiveRefusal) -> UInt64? {
+        let text = lastEventID.isEmpty ? QueryString.value("since", in: query) : lastEventID
+        guard let text else { return nil }
+        guard case .at(let since) = Cursor(text) else {
+            throw LiveRefusal(.badRequest, "BAD_CURSOR", Cursor.rule)
+        }
+        return since
+    }
+
+    /// The auctions of `?auctions=a,b`, in their order, each once, with the cursors of `a:12,b:7`. Cursors of other
+    /// auctions do not matter: a client may drop an auction from its list.
+    static func auctions(
+        _ query: String, lastEventID: String
+    ) throws(LiveRefusal) -> [(auctionID: AuctionID, since: UInt64?)] {
+        var auctions: [(auctionID: AuctionID, since: UInt64?)] = []
+        for text in (QueryString.value("auctions", in: query) ?? "").split(separator: ",") {
+            guard let auctionID = AuctionID(text) else { throw .auctionID }
+            if !auctions.contains(where: { $0.auctionID == auctionID }) { auctions.append((auctionID, nil)) }
+        }
+        guard (1...Limits.auctionsPerStream).contains(auctions.count) else {
+            throw LiveRefusal(
+                .badRequest, "BAD_AUCTIONS", "auctions names 1 to \(Limits.auctionsPerStream) auctions")
+        }
+        let cursors = lastEventID.isEmpty ? QueryString.value("since", in: query) ?? "" : lastEventID
+        for pair in cursors.split(separator: ",") {
+            let parts = pair.split(separator: ":", omittingEmptySubsequences: false)
+            guard parts.count == 2, case .at(let since) = Cursor(String(parts[1])) else {
+                throw LiveRefusal(.badRequest, "BAD_CURSOR", "since is a list such as a:12,b:7")
+            }
+            if let index = auctions.firstIndex(where: { $0.auctionID.text == parts[0] }) {
+                auctions[index].since = since
+            }
+        }
+        return auctions
+    }
+
+    /// Seconds that a long-poll waits, brought within the range.
+    static func pollSeconds(_ query: String) throws(LiveRefusal) -> Int {
+        guard let text = QueryString.value("timeout", in: query) else { return Limits.pollSeconds }
+        guard let seconds = Int(text) else {
+            throw LiveRefusal(.badRequest, "BAD_TIMEOUT", "timeout is a whole number of seconds")
+        }
+        let range = Limits.pollSecondsRange
+        return min(max(seconds, range.lowerBound), range.upperBound)
+    }
+}

@@ -1,0 +1,169 @@
+// A worker's live addresses: which watch a request asks for, on which transport, and whether it may.
+
+import AuctionEvents
+import COpenSSL
+import Fanout
+import Reactor
+import Telemetry
+import Wire
+
+extension Worker {
+    private static let liveMethods = "GET, HEAD, OPTIONS"
+
+    /// Answers a request to a live address, or makes its connection a watcher.
+    func answerLive(_ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>, _ address: LiveAddress) {
+        guard isAllowedOrigin(head, bytes) else {
+            return respond(slot, .error(.forbidden, "FORBIDDEN", "this origin may not watch here"), head)
+        }
+        let fields = crossOriginFields(head, bytes)
+        switch head.method {
+        case .get, .head: break
+        case .options:
+            let allowed: HTTPFields = [
+                ("Allow", Self.liveMethods), ("Access-Control-Allow-Methods", Self.liveMethods),
+                ("Access-Control-Allow-Headers", "Authorization, Last-Event-ID, Cache-Control"),
+                ("Access-Control-Max-Age", "600"),
+            ]
+            return respond(slot, HTTPResponse(.noContent, fields: allowed + fields), head)
+        case .post, .other: return respondMethodNotAllowed(slot, head, allow: Self.liveMethods)
+        }
+        do throws(LiveRefusal) {
+            switch address {
+            case .auction(let id): try watchAuction(slot, head, bytes, id: id, fields)
+            case .many: try watchMany(slot, head, bytes, fields)
+            case .user: throw LiveRefusal(.unauthorized, "UNAUTHORIZED", "notifications need a token")
+            }
+        } catch {
+            var response = error.response
+            response.fields += fields
+            respond(slot, response, head)
+        }
+    }
+
+    private func watchAuction(
+        _ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>, id: Substring, _ fields: HTTPFields
+    ) throws(LiveRefusal) {
+        guard let auctionID = AuctionID(id) else { throw .auctionID }
+        try checkAccess(auctionID)
+        let query = bytes.text(head.query)
+        let isStream = !head.wantsWebSocket && head.acceptsEventStream
+        let since = try LiveQuery.cursor(
+            query, lastEventID: isStream ? bytes.text(head.lastEventID) : "")
+        if head.wantsWebSocket {
+            guard upgrade(slot, head, bytes) else { return }
+        } else if isStream {
+            guard head.method == .get else { return describe(slot, head, ServerSentEvent.mediaType, fields) }
+            slab[slot].setKeepsAlive(head.keepsAlive)
+            openStream(slot, fields: fields)
+            guard !slab[slot].flags.contains(.isRefused) else { return refuseStream(slot) }
+        } else {
+            let timeout = try LiveQuery.pollSeconds(query)
+            guard head.method == .get else { return describe(slot, head, "application/json", fields) }
+            slab[slot].setKeepsAlive(head.keepsAlive)
+            openPoll(slot, fields: fields, timeout: timeout)
+            guard !slab[slot].flags.contains(.isRefused) else {
+                return refusePoll(slot, retryMilliseconds: nil)
+            }
+        }
+        join(slot, .auction(auctionID.text), since: since)
+    }
+
+    private func watchMany(
+        _ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>, _ fields: HTTPFields
+    ) throws(LiveRefusal) {
+        if head.wantsWebSocket {
+            if upgrade(slot, head, bytes) { beginBundle(slot) }
+            return
+        }
+        guard head.acceptsEventStream else {
+            throw LiveRefusal(
+                .upgradeRequired, "UPGRADE_REQUIRED", "this address speaks WebSocket and text/event-stream",
+                fields: [("Upgrade", "websocket")])
+        }
+        let auctions = try LiveQuery.auctions(
+            bytes.text(head.query), lastEventID: bytes.text(head.lastEventID))
+        for (auctionID, _) in auctions { try checkAccess(auctionID) }
+        guard head.method == .get else { return describe(slot, head, ServerSentEvent.mediaType, fields) }
+        openStream(slot, fields: fields)
+        guard !slab[slot].flags.contains(.isRefused) else { return refuseStream(slot) }
+        let generation = slab[slot].generation
+        beginBundle(slot)
+        sendBytes(slot, takeStreamHead(slot))
+        for (auctionID, since) in auctions where slab.isCurrent(slot, generation: generation) {
+            subscribe(slot, auctionID, since: since)
+        }
+    }
+
+    private func checkAccess(_ auctionID: AuctionID) throws(LiveRefusal) {
+        guard !auctionID.isPrivate else {
+            throw LiveRefusal(.unauthorized, "UNAUTHORIZED", "a private auction needs a token")
+        }
+    }
+
+    /// Answers HEAD as GET would begin.
+    private func describe(_ slot: UInt32, _ head: RequestHead, _ mediaType: String, _ fields: HTTPFields) {
+        var response = HTTPResponse(
+            .ok, fields: [("Content-Type", mediaType), ("Cache-Control", "no-store")] + fields)
+        response.hasKnownLength = false
+        respond(slot, response, head)
+    }
+
+    // MARK: Upgrade
+
+    /// Completes the WebSocket handshake. Returns whether there is a WebSocket now that may be used.
+    func upgrade(_ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>) -> Bool {
+        guard bytes.text(head.webSocketVersion) == "13" else {
+            respond(
+                slot,
+                .error(
+                    .upgradeRequired, "UPGRADE_REQUIRED", "only WebSocket version 13 is spoken",
+                    fields: [("Sec-WebSocket-Version", "13")]), head)
+            return false
+        }
+        guard head.method == .get, WebSocketHandshake.isValidKey(bytes, head.webSocketKey) else {
+            respond(
+                slot, .error(.badRequest, "BAD_REQUEST", "Sec-WebSocket-Key is missing or malformed"), head)
+            return false
+        }
+        let key = WebSocketHandshake.acceptKey(for: bytes.text(head.webSocketKey), sha1: Self.sha1)
+        handle.counters.upgrades.add()
+        slab[slot].transport = .webSocket
+        slab[slot].phase = .echoing
+        sendBytes(slot, WebSocketHandshake.response(acceptKey: key))
+        guard slab[slot].flags.contains(.isRefused) else { return true }
+        handle.counters.overCapacity.add()
+        dismiss(
+            slot, CloseCode.tryAgainLater, "this gateway is full", retryMilliseconds: retryMilliseconds())
+        return false
+    }
+
+    /// The gateway is full. A browser gives up after a 503, so a stream is opened to say when to come back.
+    private func refuseStream(_ slot: UInt32) {
+        handle.counters.overCapacity.add()
+        closeStream(
+            slot, CloseCode.tryAgainLater, "this gateway is full", retryMilliseconds: retryMilliseconds())
+    }
+
+    private static func sha1(_ input: [UInt8]) -> [UInt8] {
+        var digest = [UInt8](repeating: 0, count: Int(SHA_DIGEST_LENGTH))
+        SHA1(input, input.count, &digest)
+        return digest
+    }
+
+    private func isAllowedOrigin(_ head: RequestHead, _ bytes: Span<UInt8>) -> Bool {
+        guard !head.origin.isEmpty, !configuration.origins.contains("*") else { return true }
+        let origin = bytes.text(head.origin)
+        if configuration.origins.contains(origin) { return true }
+        guard let separator = origin.firstRange(of: "://") else { return false }
+        return !head.host.isEmpty && origin[separator.upperBound...] == bytes.text(head.host)
+    }
+
+    /// What the answers of live addresses tell a browser whose page is of another origin.
+    private func crossOriginFields(_ head: RequestHead, _ bytes: Span<UInt8>) -> HTTPFields {
+        guard !head.origin.isEmpty else { return [] }
+        return [
+            ("Access-Control-Allow-Origin", bytes.text(head.origin)), ("Vary", "Origin"),
+            ("Access-Control-Expose-Headers", "Retry-After"),
+        ]
+    }
+}
