@@ -171,6 +171,35 @@ extension EndToEndTests {
             #expect(watchers[0].messages.count < 200)
         }
 
+        @Test(
+            "while a window is open bids merge; a lossless event does not wait for its end",
+            arguments: [true, false])
+        func window(_ endsByLossless: Bool) throws {
+            let redis = try RedisServer()
+            let gateway = try GatewayProcess(redis: [redis.url], arguments: ["--conflate-ms", "1000"])
+            let watchers = try WatchTransport.allCases.filter { $0 != .longPoll }.map {
+                try gateway.watch("a1", over: $0)
+            }
+            for watcher in watchers { _ = try watcher.next() }
+            let client = try redis.client()
+            let commands = (1...9).map { sequence in
+                let type = sequence == 9 && endsByLossless ? "TIME_EXTENDED" : "BID_UPDATE"
+                return ["PUBLISH", "auction:a1", event(sequence, type: type)].map { Array($0.utf8) }
+            }
+            _ = try client.pipeline(commands)
+            for watcher in watchers {
+                #expect(try watcher.next().text == event(1), "the first one does not wait")
+                let merged = try watcher.next()
+                #expect(merged.json["from_seq"] as? Int == 2 && merged.sequence == (endsByLossless ? 8 : 9))
+                if endsByLossless { #expect(try watcher.next().text == event(9, type: "TIME_EXTENDED")) }
+            }
+            try redis.publish("a1", event(10))
+            for watcher in watchers {
+                #expect(try watcher.next().sequence == 10)
+                try watcher.checkPromises()
+            }
+        }
+
         @Test("a watcher that takes nothing for too long is closed with 4008")
         func tooSlow() throws {
             let redis = try RedisServer()
