@@ -71,7 +71,8 @@ let package = Package(
         module(
             "Gateway",
             [
-                "AuctionEvents", "Wire", "Fanout", "Reactor", "RedisLink", "Telemetry", "Settings", "CLinux",
+                "AuctionEvents", "Wire", "Fanout", "Reactor", "RedisLink", "Telemetry", "Settings", "Tokens",
+                "CLinux",
                 "COpenSSL",
                 deque, logging,
             ],
@@ -107,6 +108,7 @@ let package = Package(
         tests("SettingsTests", ["Settings", "Gateway", "BidAPI"]),
         tests("TidyTests", []),
         tests(
-            "EndToEndTests", ["LoadClient", "RedisLink", "AuctionStore", "Reactor", "TestSupport", "CLinux"]),
+            "EndToEndTests",
+            ["LoadClient", "RedisLink", "AuctionStore", "Reactor", "Tokens", "TestSupport", "CLinux"]),
     ]
 )

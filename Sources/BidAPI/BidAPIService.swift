@@ -36,14 +36,13 @@ package enum BidAPIService {
         // The closer must not wait behind a rush of bids.
         let closerPool = DatabasePool(
             url: configuration.databaseURL, threads: 1, jobLimit: 1, prepare: migrate)
-        var generator = SystemRandomNumberGenerator()
+        let (keys, signingKey) = tokenKeys(configuration, logger)
         let services = Services(
             pool: pool, relay: relay,
             bids: BidQueue(pool: pool, antiSniping: configuration.antiSniping) { relay.notify() },
-            signingKey: .random(keyID: AuctionID.random(prefix: "key_", using: &generator).text),
+            tokenKeys: keys, signingKey: signingKey,
             bidLimiter: RateLimiter(limit: configuration.bidsPerMinute, periodSeconds: 60),
             auctionLimiter: RateLimiter(limit: configuration.auctionsPerHour, periodSeconds: 3_600))
-        logger.notice("signing tokens with a key made at this start; they end with this process")
         relay.start(prepare: migrate)
         // What was committed before the end is published before the end.
         defer {
@@ -52,6 +51,17 @@ package enum BidAPIService {
             relay.stop()
         }
         try await serve(services, closerPool, configuration, logger)
+    }
+
+    /// The configured keys; without any, one that lives as long as this process.
+    private static func tokenKeys(
+        _ configuration: BidAPIConfiguration, _ logger: Logger
+    ) -> (TokenKeys, TokenKey) {
+        if let keys = configuration.tokenKeys, let signing = keys.signing { return (keys, signing) }
+        logger.notice("signing tokens with a key made at this start; they end with this process")
+        var generator = SystemRandomNumberGenerator()
+        let key = TokenKey.random(keyID: AuctionID.random(prefix: "key_", using: &generator).text)
+        return (TokenKeys([key]), key)
     }
 
     private static func serve(

@@ -4,6 +4,7 @@ package import Bidding
 package import Reactor
 package import RedisLink
 package import Settings
+package import Tokens
 
 package struct BidAPIConfiguration: Sendable {
     package var listen: SocketAddress
@@ -12,6 +13,8 @@ package struct BidAPIConfiguration: Sendable {
     package var redisURLs: [RedisURL]
     /// Origins whose pages may call; `*` allows all.
     package var origins: [String]
+    /// With at least one that can sign; `nil` to make one at start.
+    package var tokenKeys: TokenKeys?
     package var antiSniping: AntiSniping
     /// 0 = no limit.
     package var bidsPerMinute: Int
@@ -33,6 +36,18 @@ package struct BidAPIConfiguration: Sendable {
         }
         guard !redisURLs.isEmpty else { throw .configuration("redis-url: at least one server is needed") }
         origins = values.list("origins")
+        tokenKeys = nil
+        if !values.text("token-keys").isEmpty {
+            do throws(TokenKey.Invalid) {
+                let keys = try TokenKeys(path: values.text("token-keys"))
+                guard keys.signing != nil else {
+                    throw TokenKey.Invalid(description: "has no private key to sign with")
+                }
+                tokenKeys = keys
+            } catch {
+                throw .configuration("token-keys: \(values.text("token-keys")) \(error)")
+            }
+        }
         antiSniping = AntiSniping(
             windowMilliseconds: Int64(values.number("snipe-window-seconds")) * 1_000,
             extensionMilliseconds: Int64(values.number("snipe-extension-seconds")) * 1_000)
@@ -66,6 +81,9 @@ package enum BidAPISettings {
             Setting(
                 "origins", .list, default: "http://127.0.0.1:8080,http://localhost:8080",
                 "origins whose pages may call; * allows all"),
+            Setting(
+                "token-keys", .file,
+                "JWKS file; tokens are signed with its first private key; without one a key is made at start"),
             Setting(
                 "snipe-window-seconds", .number(0...86_400), default: "30",
                 "a bid this close to the end extends the auction"),

@@ -28,7 +28,9 @@ struct Services: Sendable {
     let pool: DatabasePool
     let relay: Relay
     let bids: BidQueue
-    let signingKey: SigningKey
+    let tokenKeys: TokenKeys
+    /// One of ``tokenKeys`` that can sign.
+    let signingKey: TokenKey
     let bidLimiter: RateLimiter
     let auctionLimiter: RateLimiter
     let counters = BidAPICounters()
@@ -41,7 +43,7 @@ struct Services: Sendable {
         let text = header.dropFirst("bearer ".count).trimmingCharacters(in: .whitespaces)
         let token: AccessToken
         do throws(AccessToken.Fault) {
-            token = try AccessToken.verify(text, with: signingKey, now: Int(Date.now.timeIntervalSince1970))
+            token = try AccessToken.verify(text, with: tokenKeys, now: Int(Date.now.timeIntervalSince1970))
         } catch {
             throw APIError.unauthorized
         }

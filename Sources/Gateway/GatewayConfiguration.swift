@@ -3,6 +3,7 @@
 package import Reactor
 package import RedisLink
 package import Settings
+package import Tokens
 
 package struct GatewayConfiguration: Sendable {
     package var listen: SocketAddress
@@ -13,6 +14,10 @@ package struct GatewayConfiguration: Sendable {
     package var reusePort: Bool
     /// Allowed `Origin`s besides the request's own host; `*` allows all.
     package var origins: [String]
+    /// The keys whose tokens are accepted; `nil` for none.
+    package var tokenKeys: TokenKeys?
+    /// Whether every watch needs a token.
+    package var requiresToken: Bool
     /// Connections in all; at most what the descriptor limit allows.
     package var maxConnections: Int
     package var maxAuctions: Int
@@ -39,6 +44,18 @@ package struct GatewayConfiguration: Sendable {
         workers = values.number("workers") == 0 ? max(1, min(cores, 64)) : values.number("workers")
         reusePort = values.flag("reuse-port")
         origins = values.list("origins")
+        requiresToken = values.flag("auth-required")
+        tokenKeys = nil
+        if !values.text("token-keys").isEmpty {
+            do throws(TokenKey.Invalid) {
+                tokenKeys = try TokenKeys(path: values.text("token-keys"))
+            } catch {
+                throw .configuration("token-keys: \(values.text("token-keys")) \(error)")
+            }
+        }
+        guard !requiresToken || tokenKeys != nil else {
+            throw .configuration("auth-required: needs token-keys to check tokens with")
+        }
         let possible = openFileLimit - Limits.descriptorReserve - Limits.refusalReserve - 4 * workers
         let wanted = values.number("max-connections")
         guard wanted <= possible else {
@@ -60,6 +77,12 @@ package struct GatewayConfiguration: Sendable {
         echoPath = values.text("echo-path")
         guard echoPath.isEmpty || echoPath.hasPrefix("/") else {
             throw .configuration("echo-path: '\(echoPath)' does not begin with /")
+        }
+        guard echoPath.isEmpty || !requiresToken else {
+            throw .configuration("echo-path: is open to everybody, which auth-required forbids")
+        }
+        guard !origins.contains("null") else {
+            throw .configuration("origins: 'null' is no origin to trust; only * includes it")
         }
     }
 

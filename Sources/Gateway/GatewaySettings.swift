@@ -17,6 +17,9 @@ package enum GatewaySettings {
             Setting("reuse-port", .flag, default: "false", "let several gateways share the public port"),
             Setting("origins", .list, "origins that may watch besides the own host; * allows all"),
             Setting(
+                "token-keys", .file, "JWKS file with the keys whose tokens are accepted; public keys suffice"),
+            Setting("auth-required", .flag, default: "false", "every watch needs a token"),
+            Setting(
                 "max-connections", .number(0...10_000_000), default: "0",
                 "connections in all; 0 means what the limit on open files allows"),
             Setting("max-auctions", .number(1...10_000_000), default: "200000", "auctions watched at once"),

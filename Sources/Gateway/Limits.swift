@@ -34,6 +34,8 @@ enum Limits {
     static let auctionsPerStream = 20
     /// Subscriptions of all connections of one loop.
     static let subscriptionsPerLoop = 1 << 20
+    /// The longest user id that names a channel.
+    static let userIDBytes = 128
     /// Seconds that a long-poll waits: unless it says otherwise, and what it may say.
     static let pollSeconds = 25
     static let pollSecondsRange = 1...60

@@ -1,6 +1,7 @@
 // What a request to a live address asks for, read and checked before anything is done about it.
 
 import AuctionEvents
+import Tokens
 import Wire
 
 /// The addresses on which something can be watched.
@@ -30,15 +31,81 @@ enum LiveAddress {
     }
 }
 
+/// What a client may watch.
+enum Access: Sendable {
+    /// It gave no token.
+    case anonymous
+    case bearer(AccessToken)
+
+    /// Reads the token in the head's `Authorization`, or else the one in the query's `token`.
+    init(
+        authorization: String, query: String, keys: TokenKeys?, now: Int
+    ) throws(LiveRefusal) {
+        let scheme = "bearer "
+        var text = QueryString.value("token", in: query)
+        if authorization.lowercased().hasPrefix(scheme) {
+            text = String(authorization.dropFirst(scheme.count).drop { $0 == " " })
+        }
+        guard let text else {
+            self = .anonymous
+            return
+        }
+        do throws(AccessToken.Fault) {
+            self = .bearer(try AccessToken.verify(text, with: keys ?? TokenKeys([]), now: now))
+        } catch {
+            throw LiveRefusal(.unauthorized, "UNAUTHORIZED", error.explanation)
+        }
+    }
+
+    /// - Parameter requiresToken: whether public auctions need a token too.
+    func check(_ auctionID: AuctionID, requiresToken: Bool) throws(LiveRefusal) {
+        let needsToken = requiresToken || auctionID.isPrivate
+        guard case .bearer(let token) = self else {
+            guard !needsToken else {
+                throw LiveRefusal(.unauthorized, "UNAUTHORIZED", "watching this auction needs a token")
+            }
+            return
+        }
+        let isAllowed =
+            switch token.auctions {
+            case .all: true
+            case .listed(let ids): ids.contains(auctionID.text) || !needsToken
+            case .none: !auctionID.isPrivate
+            }
+        guard isAllowed else {
+            throw LiveRefusal(.forbidden, "FORBIDDEN", "the token is not for this auction")
+        }
+    }
+}
+
+extension AccessToken.Fault {
+    fileprivate var explanation: String {
+        switch self {
+        case .malformed: "the token is malformed"
+        case .wrongSignature: "the token is signed with no key that is known here"
+        case .expired: "the token has expired"
+        case .notYetValid: "the token is not valid yet"
+        }
+    }
+}
+
 /// Why a live request is refused.
 struct LiveRefusal: Error {
+    let code: String
+    let message: String
     let response: HTTPResponse
 
     init(_ status: HTTPStatus, _ code: String, _ message: String, fields: HTTPFields = []) {
+        self.code = code
+        self.message = message
         response = .error(status, code, message, fields: fields)
     }
 
     static let auctionID = LiveRefusal(.badRequest, "BAD_AUCTION_ID", ClientMessage.auctionIDRule)
+    static let token = LiveRefusal(.unauthorized, "UNAUTHORIZED", "this address needs a token")
+    static let noPoll = LiveRefusal(
+        .upgradeRequired, "UPGRADE_REQUIRED", "this address speaks WebSocket and text/event-stream",
+        fields: [("Upgrade", "websocket")])
 }
 
 /// The parameters of a live request.

@@ -15,11 +15,17 @@ struct Bundle {
         var cursor: UInt64?
     }
 
+    /// What the client may subscribe to.
+    let access: Access
     /// The subscriptions' slots, by auction.
     var subscriptions: [String: UInt32] = [:]
     /// An event stream's auctions, in the order of the request, at what the client has once it has read all that was
     /// encoded so far.
     private var positions: [Position] = []
+
+    init(access: Access) {
+        self.access = access
+    }
 
     mutating func addToID(_ auctionID: String, subscription: UInt32, since: UInt64?) {
         positions.append(Position(auctionID: auctionID, subscription: subscription, cursor: since))
@@ -39,8 +45,8 @@ struct Bundle {
 
 extension Worker {
     /// Lets a connection carry many auctions.
-    func beginBundle(_ slot: UInt32) {
-        bundles[slot] = Bundle()
+    func beginBundle(_ slot: UInt32, _ access: Access) {
+        bundles[slot] = Bundle(access: access)
         slab[slot].phase = .bundling
         countWatcher(slot, 1)
         scheduleHeartbeat(slot, isFirst: true)

@@ -5,6 +5,7 @@ import COpenSSL
 import Fanout
 import Reactor
 import Telemetry
+import Tokens
 import Wire
 
 extension Worker {
@@ -31,7 +32,7 @@ extension Worker {
             switch address {
             case .auction(let id): try watchAuction(slot, head, bytes, id: id, fields)
             case .many: try watchMany(slot, head, bytes, fields)
-            case .user: throw LiveRefusal(.unauthorized, "UNAUTHORIZED", "notifications need a token")
+            case .user: try watchUser(slot, head, bytes, fields)
             }
         } catch {
             var response = error.response
@@ -44,7 +45,7 @@ extension Worker {
         _ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>, id: Substring, _ fields: HTTPFields
     ) throws(LiveRefusal) {
         guard let auctionID = AuctionID(id) else { throw .auctionID }
-        try checkAccess(auctionID)
+        try access(head, bytes).check(auctionID, requiresToken: configuration.requiresToken)
         let query = bytes.text(head.query)
         let isStream = !head.wantsWebSocket && head.acceptsEventStream
         let since = try LiveQuery.cursor(
@@ -71,33 +72,51 @@ extension Worker {
     private func watchMany(
         _ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>, _ fields: HTTPFields
     ) throws(LiveRefusal) {
+        let access = try access(head, bytes)
+        if case .anonymous = access, configuration.requiresToken { throw .token }
         if head.wantsWebSocket {
-            if upgrade(slot, head, bytes) { beginBundle(slot) }
+            if upgrade(slot, head, bytes) { beginBundle(slot, access) }
             return
         }
-        guard head.acceptsEventStream else {
-            throw LiveRefusal(
-                .upgradeRequired, "UPGRADE_REQUIRED", "this address speaks WebSocket and text/event-stream",
-                fields: [("Upgrade", "websocket")])
-        }
+        guard head.acceptsEventStream else { throw .noPoll }
         let auctions = try LiveQuery.auctions(
             bytes.text(head.query), lastEventID: bytes.text(head.lastEventID))
-        for (auctionID, _) in auctions { try checkAccess(auctionID) }
+        for (auctionID, _) in auctions {
+            try access.check(auctionID, requiresToken: configuration.requiresToken)
+        }
         guard head.method == .get else { return describe(slot, head, ServerSentEvent.mediaType, fields) }
         openStream(slot, fields: fields)
         guard !slab[slot].flags.contains(.isRefused) else { return refuseStream(slot) }
         let generation = slab[slot].generation
-        beginBundle(slot)
+        beginBundle(slot, access)
         sendBytes(slot, takeStreamHead(slot))
         for (auctionID, since) in auctions where slab.isCurrent(slot, generation: generation) {
             subscribe(slot, auctionID, since: since)
         }
     }
 
-    private func checkAccess(_ auctionID: AuctionID) throws(LiveRefusal) {
-        guard !auctionID.isPrivate else {
-            throw LiveRefusal(.unauthorized, "UNAUTHORIZED", "a private auction needs a token")
+    private func watchUser(
+        _ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>, _ fields: HTTPFields
+    ) throws(LiveRefusal) {
+        guard case .bearer(let token) = try access(head, bytes) else { throw .token }
+        guard (1...Limits.userIDBytes).contains(token.subject.utf8.count) else {
+            throw LiveRefusal(.forbidden, "FORBIDDEN", "the token names no user")
         }
+        if head.wantsWebSocket {
+            guard upgrade(slot, head, bytes) else { return }
+        } else {
+            guard head.acceptsEventStream else { throw .noPoll }
+            guard head.method == .get else { return describe(slot, head, ServerSentEvent.mediaType, fields) }
+            openStream(slot, fields: fields)
+            guard !slab[slot].flags.contains(.isRefused) else { return refuseStream(slot) }
+        }
+        join(slot, .user(token.subject), since: nil)
+    }
+
+    private func access(_ head: RequestHead, _ bytes: Span<UInt8>) throws(LiveRefusal) -> Access {
+        try Access(
+            authorization: bytes.text(head.authorization), query: bytes.text(head.query),
+            keys: configuration.tokenKeys, now: Int(Clock.wallMilliseconds() / 1_000))
     }
 
     /// Answers HEAD as GET would begin.

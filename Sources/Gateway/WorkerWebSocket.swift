@@ -78,8 +78,10 @@ extension Worker {
         guard let text = message.auctionID, let auctionID = AuctionID(text) else {
             return refuse(slot, "BAD_AUCTION_ID", ClientMessage.auctionIDRule)
         }
-        guard !auctionID.isPrivate else {
-            return refuse(slot, "UNAUTHORIZED", "a private auction needs a token", auctionID.text)
+        do throws(LiveRefusal) {
+            try bundles[slot]?.access.check(auctionID, requiresToken: configuration.requiresToken)
+        } catch {
+            return refuse(slot, error.code, error.message, auctionID.text)
         }
         switch message.since {
         case .malformed: refuse(slot, "BAD_CURSOR", Cursor.rule, auctionID.text)

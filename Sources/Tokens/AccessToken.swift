@@ -1,5 +1,5 @@
-// Access tokens: compact JWTs (RFC 7519) signed with EdDSA. The algorithm belongs to the key; the header's `alg` must
-// agree with it and is never trusted to choose.
+// What a bearer may do: a JSON web token (RFC 7519) signed with one of the service's keys. The algorithm belongs to the
+// key; the header's `alg` must agree with it and is never trusted to choose.
 
 import Foundation
 
@@ -10,17 +10,27 @@ package struct AccessToken: Sendable, Equatable {
     /// Longer tokens are refused unread.
     package static let maximumBytes = 4_096
 
+    /// Which private auctions its bearer may watch.
+    package enum Auctions: Sendable, Equatable {
+        /// Public ones only.
+        case none
+        case listed(Set<String>)
+        case all
+    }
+
     /// The user's id.
     package let subject: String
     /// Seconds since 1970.
     package let expiresAt: Int
-    /// `api` for the bid API; `nil` when not restricted.
+    /// `api` for the bid API, `watch` for watching alone; `nil` when not restricted.
     package let audience: String?
+    package let auctions: Auctions
 
-    package init(subject: String, expiresAt: Int, audience: String?) {
+    package init(subject: String, expiresAt: Int, audience: String?, auctions: Auctions = .none) {
         self.subject = subject
         self.expiresAt = expiresAt
         self.audience = audience
+        self.auctions = auctions
     }
 
     package enum Fault: Error, Equatable, Sendable {
@@ -40,13 +50,44 @@ package struct AccessToken: Sendable, Equatable {
         let exp: Int
         let nbf: Int?
         let aud: String?
+        let auctions: AuctionsClaim?
     }
 
-    package func signed(with key: SigningKey) -> String {
+    /// `"*"`, or a list of ids.
+    private struct AuctionsClaim: Codable {
+        let auctions: Auctions
+
+        init(_ auctions: Auctions) { self.auctions = auctions }
+
+        init(from decoder: any Decoder) throws {
+            let container = try decoder.singleValueContainer()
+            if let ids = try? container.decode([String].self) {
+                auctions = .listed(Set(ids))
+            } else if try container.decode(String.self) == "*" {
+                auctions = .all
+            } else {
+                throw DecodingError.dataCorruptedError(in: container, debugDescription: "no list and no *")
+            }
+        }
+
+        func encode(to encoder: any Encoder) throws {
+            var container = encoder.singleValueContainer()
+            switch auctions {
+            case .none: try container.encodeNil()
+            case .listed(let ids): try container.encode(ids.sorted())
+            case .all: try container.encode("*")
+            }
+        }
+    }
+
+    package func signed(with key: TokenKey) -> String {
         let encoder = JSONEncoder()
         encoder.outputFormatting = .sortedKeys
-        guard let header = try? encoder.encode(Header(alg: "EdDSA", kid: key.keyID)),
-            let claims = try? encoder.encode(Claims(sub: subject, exp: expiresAt, nbf: nil, aud: audience))
+        let body = Claims(
+            sub: subject, exp: expiresAt, nbf: nil, aud: audience,
+            auctions: auctions == .none ? nil : AuctionsClaim(auctions))
+        guard let header = try? encoder.encode(Header(alg: key.algorithm.rawValue, kid: key.keyID)),
+            let claims = try? encoder.encode(body)
         else { preconditionFailure("a token's claims are plain text and numbers") }
         let input = Base64URL.encode(header) + "." + Base64URL.encode(claims)
         return input + "." + Base64URL.encode(key.sign(Array(input.utf8)))
@@ -54,7 +95,7 @@ package struct AccessToken: Sendable, Equatable {
 
     /// Checks a token at `now`, seconds since 1970.
     package static func verify(
-        _ text: String, with key: SigningKey, now: Int
+        _ text: String, with keys: TokenKeys, now: Int
     ) throws(Fault) -> AccessToken {
         let parts = text.split(separator: ".", omittingEmptySubsequences: false)
         guard text.utf8.count <= maximumBytes, parts.count == 3, let headerBytes = Base64URL.decode(parts[0]),
@@ -62,14 +103,17 @@ package struct AccessToken: Sendable, Equatable {
             let header = try? JSONDecoder().decode(Header.self, from: Data(headerBytes))
         else { throw .malformed }
         let input = Array("\(parts[0]).\(parts[1])".utf8)
-        guard header.alg == "EdDSA", header.kid == nil || header.kid == key.keyID,
-            key.verifies(signature, of: input)
-        else { throw .wrongSignature }
+        guard let key = keys.key(header.kid, algorithm: header.alg), key.verifies(signature, of: input) else {
+            throw .wrongSignature
+        }
         guard let claims = try? JSONDecoder().decode(Claims.self, from: Data(claimBytes)) else {
             throw .malformed
         }
-        guard now < claims.exp + leewaySeconds else { throw .expired }
-        guard now >= (claims.nbf ?? 0) - leewaySeconds else { throw .notYetValid }
-        return AccessToken(subject: claims.sub, expiresAt: claims.exp, audience: claims.aud)
+        // Not `exp + leeway`: a number near the largest must not trap.
+        guard now - leewaySeconds < claims.exp else { throw .expired }
+        guard now + leewaySeconds >= claims.nbf ?? 0 else { throw .notYetValid }
+        return AccessToken(
+            subject: claims.sub, expiresAt: claims.exp, audience: claims.aud,
+            auctions: claims.auctions?.auctions ?? .none)
     }
 }

@@ -12,7 +12,7 @@ import Tokens
 
     @Test("signatures are those of RFC 8032 and RFC 8037")
     func vectors() throws {
-        let key = try SigningKey(keyID: "k", seed: seed)
+        let key = try TokenKey(keyID: "k", seed: seed)
         let empty = key.sign([])
         #expect(empty.prefix(8) == [0xe5, 0x56, 0x43, 0x00, 0xc3, 0x60, 0xac, 0x72])
         #expect(key.verifies(empty, of: []))
@@ -27,20 +27,22 @@ import Tokens
 
     @Test("a token is valid until its end plus the leeway, for its key alone")
     func lifetime() throws {
-        let key = SigningKey.random(keyID: "k1")
+        let key = TokenKey.random(keyID: "k1")
         let token = AccessToken(subject: "usr_1", expiresAt: 1_000, audience: "api")
         let text = token.signed(with: key)
-        #expect(try AccessToken.verify(text, with: key, now: 999) == token)
-        #expect(try AccessToken.verify(text, with: key, now: 1_004) == token)
-        #expect(throws: AccessToken.Fault.expired) { try AccessToken.verify(text, with: key, now: 1_005) }
+        #expect(try AccessToken.verify(text, with: TokenKeys([key]), now: 999) == token)
+        #expect(try AccessToken.verify(text, with: TokenKeys([key]), now: 1_004) == token)
+        #expect(throws: AccessToken.Fault.expired) {
+            try AccessToken.verify(text, with: TokenKeys([key]), now: 1_005)
+        }
         #expect(throws: AccessToken.Fault.wrongSignature) {
-            try AccessToken.verify(text, with: .random(keyID: "k1"), now: 999)
+            try AccessToken.verify(text, with: TokenKeys([.random(keyID: "k1")]), now: 999)
         }
     }
 
     @Test("altered, unsigned and malformed tokens are refused")
     func refuses() throws {
-        let key = SigningKey.random(keyID: "k1")
+        let key = TokenKey.random(keyID: "k1")
         let text = AccessToken(subject: "usr_1", expiresAt: 1_000, audience: nil).signed(with: key)
         let parts = text.split(separator: ".").map(String.init)
         let other = AccessToken(subject: "usr_2", expiresAt: 1_000, audience: nil).signed(
@@ -48,18 +50,106 @@ import Tokens
         )
         .split(separator: ".").map(String.init)
         #expect(throws: AccessToken.Fault.wrongSignature) {
-            try AccessToken.verify("\(parts[0]).\(other[1]).\(parts[2])", with: key, now: 1)
+            try AccessToken.verify("\(parts[0]).\(other[1]).\(parts[2])", with: TokenKeys([key]), now: 1)
         }
         let none = Data(#"{"alg":"none"}"#.utf8).base64EncodedString().replacing("=", with: "")
         #expect(throws: AccessToken.Fault.wrongSignature) {
-            try AccessToken.verify("\(none).\(parts[1]).\(parts[2])", with: key, now: 1)
+            try AccessToken.verify("\(none).\(parts[1]).\(parts[2])", with: TokenKeys([key]), now: 1)
         }
         #expect(throws: AccessToken.Fault.malformed) {
-            try AccessToken.verify("\(none).\(parts[1])", with: key, now: 1)
+            try AccessToken.verify("\(none).\(parts[1])", with: TokenKeys([key]), now: 1)
         }
         for bad in ["", "a.b.c", "....", text + "=", String(repeating: "x", count: 5_000)] {
-            #expect(throws: AccessToken.Fault.self) { try AccessToken.verify(bad, with: key, now: 1) }
+            #expect(throws: AccessToken.Fault.self) {
+                try AccessToken.verify(bad, with: TokenKeys([key]), now: 1)
+            }
         }
+    }
+
+    /// RFC 7515, appendix A.1 (HS256) and A.3 (ES256): keys, signing inputs and signatures.
+    private static let jwks = #"""
+        {"keys":[
+        {"kty":"oct","kid":"h","alg":"HS256",
+         "k":"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"},
+        {"kty":"EC","kid":"e","alg":"ES256","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+         "y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0","d":"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI"},
+        {"kty":"OKP","kid":"o","alg":"EdDSA","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}
+        """#
+
+    private func keys(_ json: String) throws -> TokenKeys { try TokenKeys(json: Array(json.utf8)) }
+
+    @Test("HS256 and ES256 are those of RFC 7515, and a JWKS file gives the keys")
+    func otherAlgorithms() throws {
+        let keys = try keys(Self.jwks).keys
+        #expect(
+            keys.map(\.algorithm) == [.hs256, .es256, .edDSA] && keys.map(\.isPrivate) == [true, true, false])
+        let claims =
+            "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
+        let cases = [
+            (
+                keys[0], "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9",
+                "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+            ),
+            (
+                keys[1], "eyJhbGciOiJFUzI1NiJ9",
+                "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q"
+            ),
+        ]
+        for (key, header, signature) in cases {
+            let input = Array("\(header).\(claims)".utf8)
+            let bytes = try #require(decode(signature))
+            #expect(key.verifies(bytes, of: input))
+            #expect(
+                !key.verifies(bytes, of: input + [0]) && !key.verifies(Array(bytes.dropLast()), of: input))
+            #expect(key.verifies(key.sign(input), of: input))
+        }
+    }
+
+    private func decode(_ text: String) -> [UInt8]? {
+        let standard = text.replacing("-", with: "+").replacing("_", with: "/")
+        return Data(base64Encoded: standard + String(repeating: "=", count: (4 - standard.count % 4) % 4))
+            .map(Array.init)
+    }
+
+    @Test("a token's algorithm is its key's: another one in the header is refused, and so is none")
+    func confusion() throws {
+        let keys = try keys(Self.jwks)
+        let token = AccessToken(
+            subject: "u", expiresAt: 1_000, audience: "watch", auctions: .listed(["prv_1", "prv_2"]))
+        for key in keys.keys where key.isPrivate {
+            let text = token.signed(with: key)
+            #expect(try AccessToken.verify(text, with: keys, now: 1) == token)
+            for algorithm in ["none", "HS256", "ES256", "EdDSA", "hs256"]
+            where algorithm != key.algorithm.rawValue {
+                let header = Data(#"{"alg":"\#(algorithm)","kid":"\#(key.keyID)"}"#.utf8)
+                    .base64EncodedString()
+                    .replacing("=", with: "")
+                let parts = text.split(separator: ".")
+                #expect(throws: AccessToken.Fault.wrongSignature) {
+                    try AccessToken.verify("\(header).\(parts[1]).\(parts[2])", with: keys, now: 1)
+                }
+            }
+        }
+        let all = AccessToken(subject: "u", expiresAt: 1_000, audience: nil, auctions: .all)
+        #expect(try AccessToken.verify(all.signed(with: keys.keys[0]), with: keys, now: 1) == all)
+    }
+
+    @Test(
+        "a key file that is wrong is refused, with the key named",
+        arguments: [
+            ("", "no JWKS"), ("[]", "no JWKS"), (#"{"keys":[]}"#, "1 to 64"),
+            (#"{"keys":[{"kty":"oct","kid":"a","alg":"HS256","k":"c2hvcnQ"}]}"#, "'a'"),
+            (#"{"keys":[{"kty":"RSA","kid":"a","alg":"RS256"}]}"#, "'a'"),
+            (#"{"keys":[{"kty":"oct","alg":"HS256","k":"c2hvcnQ"}]}"#, "number 1"),
+            (#"{"keys":[{"kty":"OKP","kid":"a","alg":"EdDSA","crv":"Ed25519","x":"AA"}]}"#, "32 bytes"),
+            (
+                #"{"keys":[{"kty":"EC","kid":"a","alg":"ES256","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","#
+                    + #""y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5b0"}]}"#, "P-256"
+            ),
+        ])
+    func badKeys(_ json: String, _ part: String) {
+        let error = #expect(throws: TokenKey.Invalid.self) { try keys(json) }
+        #expect(error?.description.contains(part) == true, "\(String(describing: error))")
     }
 
     @Test("a password verifies against its hash alone")
