@@ -300,6 +300,7 @@ final class Hub: RedisLinkOwner {
         viewers[link] = ViewerReports()
         for channel in channelsByTopic.values where channel.link == link {
             channel.phase = .subscribing
+            channel.stateMissingSince = nil
             channel.isReadQueued = false
             channel.isJumping = false
             channel.isReadingHistory = false

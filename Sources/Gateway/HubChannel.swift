@@ -31,6 +31,8 @@ final class HubChannel {
     var repair: Repair?
     /// The repair's time is over and the state is being read for the jump.
     var isJumping = false
+    /// Since when Redis has had no state that the ring leads on from.
+    var stateMissingSince: Int64?
     /// A state read is queued or under way.
     var isReadQueued = false
 

@@ -38,7 +38,11 @@ extension Hub {
     func queueStateRead(_ channel: HubChannel) {
         guard !channel.isReadQueued, links[channel.link].isUp else { return }
         channel.isReadQueued = true
-        stateQueues[channel.link].append(channel)
+        if channel.stateMissingSince == nil {
+            stateQueues[channel.link].append(channel)
+        } else {
+            stateRetries.append((now + Limits.stateRetryMilliseconds, channel.link, [channel]))
+        }
     }
 
     /// Sends reads for what is queued, many auctions in one, few at a time.
@@ -62,7 +66,7 @@ extension Hub {
                     guard let values = reply.array, values.count == batch.count else {
                         // Such as LOADING after a restart: no answer at all, which must not pass for "no state".
                         counters.refusedReads.add()
-                        return stateRetries.append((now + Limits.refusedReadRetryMilliseconds, link, batch))
+                        return stateRetries.append((now + Limits.stateRetryMilliseconds, link, batch))
                     }
                     for (index, channel) in batch.enumerated() where isOpen(channel) {
                         takeState(channel, values[index].bytes)
@@ -84,8 +88,9 @@ extension Hub {
         let isReconnect = channel.phase == .reading && !isFirst
         channel.phase = .live
         if isFirst { channel.sequence.establish(state?.sequence ?? 0) }
-        deliverHeld(channel)
+        // Before what was held: whoever waits is shown this state, and then each event.
         adopt(state, on: channel)
+        deliverHeld(channel)
         if isReconnect, let state, state.sequence > channel.last {
             beginRepair(channel, target: state.sequence)
         } else if let first = channel.sequence.firstHeld {
@@ -97,8 +102,17 @@ extension Hub {
     /// Makes `state` the snapshot for joiners, unless the one at hand is newer.
     private func adopt(_ state: Snapshot?, on channel: HubChannel) {
         if let state, state.sequence >= channel.snapshot?.sequence ?? 0 { channel.snapshot = state }
+        var standsAtLast = channel.snapshot?.state == nil
+        if !standsAtLast, !channel.canServe {
+            // Redis lost the state and the relay will write it again, which is worth waiting for.
+            let since = channel.stateMissingSince ?? now
+            channel.stateMissingSince = since
+            standsAtLast = now - since >= Limits.stateWaitMilliseconds
+        }
+        if channel.canServe { channel.stateMissingSince = nil }
         // Published without a state, or with one that the ring does not reach: the last sequence number seen stands.
-        if channel.snapshot?.state == nil || !channel.canServe {
+        if standsAtLast {
+            channel.stateMissingSince = nil
             channel.snapshot = Snapshot(
                 sequence: channel.last, state: channel.snapshot?.state,
                 isEnded: channel.snapshot?.isEnded == true)

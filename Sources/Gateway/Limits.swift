@@ -82,8 +82,10 @@ enum Limits {
     /// Auctions in one MGET, and such reads under way at once on one link.
     static let stateReadBatch = 128
     static let stateReadsInFlight = 8
-    /// A state read that Redis refused is repeated after this.
-    static let refusedReadRetryMilliseconds: Int64 = 200
+    /// A state read that Redis refused, or that brought nothing of use, is repeated after this.
+    static let stateRetryMilliseconds: Int64 = 200
+    /// So long joiners wait for a state that Redis lost to be written again; then the older one stands.
+    static let stateWaitMilliseconds: Int64 = 3_000
     /// Log reads under way at once on one link, and entries in each.
     static let logReadsInFlight = 32
     static let logReadEntries = 1_100

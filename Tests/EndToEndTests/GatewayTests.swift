@@ -200,6 +200,82 @@ extension EndToEndTests {
             }
         }
 
+        @Test("who joins while bids are merging is given only what it has not seen")
+        func joinsInWindow() throws {
+            let redis = try RedisServer()
+            let gateway = try GatewayProcess(redis: [redis.url], arguments: ["--conflate-ms", "2500", "--workers", "1"])
+            let early = try gateway.watch("a1")
+            _ = try early.next()
+            try redis.publish("a1", event(1))
+            #expect(try early.next().sequence == 1)
+            for sequence in 2...3 { try redis.publish("a1", event(sequence)) }
+            let watchers = try WatchTransport.allCases.map { try gateway.watch("a1", over: $0, since: 3) }
+            for watcher in watchers where watcher.transport != .longPoll {
+                #expect(try watcher.next().type == "RESUMED")
+            }
+            for sequence in 4...5 { try redis.publish("a1", event(sequence)) }
+            let merged = try early.next()
+            #expect(merged.json["from_seq"] as? Int == 2 && merged.sequence == 5)
+            for watcher in watchers {
+                let rest = try watcher.next()
+                if watcher.transport != .longPoll { #expect(rest.json["from_seq"] as? Int == 4) }
+                while watcher.cursor != 5 { _ = try watcher.next() }
+                try watcher.checkPromises(since: 3)
+            }
+        }
+
+        @Test("nobody is told a sequence number without the state or the events that led to it")
+        func firstEvents() throws {
+            let redis = try RedisServer()
+            let gateway = try GatewayProcess(redis: [redis.url])
+            let client = try redis.client()
+            for index in 0..<150 {
+                let auction = "a\(index)"
+                let watcher = try gateway.watch(auction)
+                let commands = [
+                    ["MULTI"], ["SET", RedisKeys.state(auction), #"{"seq":1,"status":"active"}"#],
+                    ["PUBLISH", RedisKeys.channel(auction), event(1, auction: auction)], ["EXEC"],
+                ]
+                _ = try client.pipeline(commands.map { $0.map { Array($0.utf8) } })
+                let first = try watcher.next()
+                #expect(first.sequence == (first.state == nil ? 0 : 1), "\(first.text)")
+                if first.sequence == 0 { #expect(try watcher.next().sequence == 1) }
+            }
+        }
+
+        @Test("a joiner waits for a state that Redis lost, until it is written again")
+        func lostState() throws {
+            let redis = try RedisServer()
+            let gateway = try GatewayProcess(redis: [redis.url], arguments: ["--history-events", "4"])
+            try store(redis, upTo: 0)
+            let watcher = try gateway.watch("a1")
+            _ = try watcher.next()
+            for sequence in 1...10 { try redis.publish("a1", event(sequence)) }
+            try watcher.until { $0.sequence == 10 }
+            redis.kill()
+            try redis.start()
+            try eventually("the link is back") { try gateway.isOK("/readyz") }
+            let reads = try gateway.metric("gavelcast_state_reads_total")
+            let joiner = try gateway.watch("a1")
+            try eventually("it was looked for") {
+                try gateway.metric("gavelcast_state_reads_total") > reads + 1
+            }
+            _ = try redis.client().call("SET", RedisKeys.state("a1"), #"{"title":"back","seq":10}"#)
+            let first = try joiner.next()
+            #expect(first.sequence == 10 && first.state?["title"] as? String == "back")
+        }
+
+        @Test("what pub/sub lost with the link is there after the reconnect, without a further event")
+        func reconnectCompares() throws {
+            let redis = try RedisServer()
+            let gateway = try GatewayProcess(redis: [redis.url])
+            let watcher = try gateway.watch("a1")
+            _ = try watcher.next()
+            try store(redis, upTo: 3)
+            _ = try redis.client().call("CLIENT", "KILL", "TYPE", "pubsub")
+            for sequence in 1...3 { #expect(try watcher.next().text == event(sequence)) }
+        }
+
         @Test("a watcher that takes nothing for too long is closed with 4008")
         func tooSlow() throws {
             let redis = try RedisServer()

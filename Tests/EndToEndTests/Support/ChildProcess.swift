@@ -142,10 +142,14 @@ enum Ports {
 }
 
 enum Programs {
-    /// One of our executables, built beside the tests.
+    /// One of our executables: built beside the tests, or in the folder that GAVELCAST_PROGRAMS names.
     static func path(_ name: String) -> String {
-        URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent().appendingPathComponent(
-            name
-        ).path
+        if let folder = ProcessInfo.processInfo.environment["GAVELCAST_PROGRAMS"] {
+            return "\(folder)/\(name)"
+        }
+        return URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
+            .appendingPathComponent(
+                name
+            ).path
     }
 }

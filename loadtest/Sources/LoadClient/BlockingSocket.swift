@@ -12,12 +12,19 @@ package final class BlockingSocket {
     private var isOpen = true
 
     /// Connects to a numeric IPv4 address.
-    package init(host: String = "127.0.0.1", port: Int, receiveBufferBytes: Int? = nil) throws(SocketFailure)
-    {
+    /// - Parameters:
+    ///   - resetsOnClose: closing breaks the connection at once, and leaves no port in TIME_WAIT.
+    package init(
+        host: String = "127.0.0.1", port: Int, receiveBufferBytes: Int? = nil, resetsOnClose: Bool = false
+    ) throws(SocketFailure) {
         descriptor = socket(AF_INET, Int32(gavelcast_stream | gavelcast_cloexec), 0)
         guard descriptor >= 0 else { throw SocketFailure(description: "socket: errno \(errno)") }
         var one: Int32 = 1
         setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
+        if resetsOnClose {
+            var now = linger(l_onoff: 1, l_linger: 0)
+            setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &now, socklen_t(MemoryLayout<linger>.size))
+        }
         if let receiveBufferBytes {
             var bytes = Int32(receiveBufferBytes)
             setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &bytes, socklen_t(MemoryLayout<Int32>.size))

@@ -1,0 +1,171 @@
+import Foundation
+import LoadClient
+import Reactor
+import RedisLink
+import Testing
+
+/// Figures for the documentation, printed; `make figures` runs them with release builds. Nothing here is asserted but
+/// that everything arrives.
+@Suite(.serialized, .enabled(if: ProcessInfo.processInfo.environment["GAVELCAST_FIGURES"] != nil))
+struct FigureTests {
+    private func bid(_ sequence: Int, filler: Int = 100) -> String {
+        let time = Int(Date.now.timeIntervalSince1970 * 1_000)
+        return
+            #"{"type":"BID_UPDATE","auction_id":"a1","seq":\#(sequence),"at":\#(time),"f":"\#(String(repeating: "x", count: filler))"}"#
+    }
+
+    /// Publishes 1,000 events a second, by the clock, until `count` are out.
+    private static func publishSteadily(
+        _ url: String, count: Int, _ event: @escaping @Sendable (Int) -> String
+    ) {
+        Thread {
+            guard let client = try? RedisClient(url: RedisURL(text: url)) else { return }
+            let start = Date.now
+            var sent = 0
+            let pause = DispatchSemaphore(value: 0)
+            while sent < count {
+                let due = min(count, Int(Date.now.timeIntervalSince(start) * 1_000))
+                if due > sent {
+                    let commands = (sent + 1...due).map { ["PUBLISH", "auction:a1", event($0)] }
+                    _ = try? client.pipeline(commands.map { $0.map { Array($0.utf8) } })
+                    sent = due
+                }
+                _ = pause.wait(timeout: .now() + 0.002)
+            }
+        }.start()
+    }
+
+    @Test("memory of a stalled watcher under 1,000 events a second")
+    func stalledWatchers() throws {
+        let redis = try RedisServer()
+        let gateway = try GatewayProcess(redis: [redis.url], arguments: ["--workers", "1"])
+        let watchers = try (0..<500).map { _ in try gateway.watch("a1", receiveBufferBytes: 4_096) }
+        for watcher in watchers { _ = try watcher.next() }
+        let before = try gateway.metric("gavelcast_resident_bytes")
+        Self.publishSteadily(redis.url, count: 20_000) { [self] in bid($0) }
+        var most = 0
+        try eventually("all is published", within: 60) {
+            most = max(most, try gateway.metric("gavelcast_resident_bytes"))
+            return try gateway.metric("gavelcast_events_total") == 20_000
+        }
+        let stalled = try gateway.metric("gavelcast_backlogs")
+        print(
+            "FIGURE stalled: \(stalled) of 500 with a backlog; \((most - before) / 500) bytes a watcher at most"
+        )
+        for watcher in watchers { try watcher.until { $0.sequence == 20_000 } }
+        try watchers.forEach { try $0.checkPromises() }
+    }
+
+    @Test("age of the newest price at a watcher that reads ten times a second, at 1,000 events a second")
+    func slowWatcherAge() throws {
+        for buffer in [32_768, 8_192] {
+            let redis = try RedisServer()
+            let gateway = try GatewayProcess(
+                redis: [redis.url], arguments: ["--send-buffer-bytes", "\(buffer)"])
+            let socket = try BlockingSocket(port: gateway.port, receiveBufferBytes: 4_096)
+            try socket.send(
+                Array(
+                    ("GET /v1/auctions/a1/live HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n"
+                        + "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                        + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").utf8))
+            try eventually("it watches") { try gateway.metric("gavelcast_snapshots_total") == 1 }
+            Self.publishSteadily(redis.url, count: 15_000) { [self] in bid($0) }
+            let pause = DispatchSemaphore(value: 0)
+            var ages: [Int] = []
+            var bytes = 0
+            let start = Date.now
+            while Date.now.timeIntervalSince(start) < 14 {
+                _ = pause.wait(timeout: .now() + 0.1)
+                guard let chunk = try socket.receive(milliseconds: 1_000) else { continue }
+                bytes += chunk.count
+                let text = String(decoding: chunk, as: UTF8.self)
+                guard let newest = text.matches(of: /"at":(\d{13}),/).last.flatMap({ Int($0.1) }) else {
+                    continue
+                }
+                // The first seconds fill the buffers between them.
+                guard Date.now.timeIntervalSince(start) > 4 else { continue }
+                ages.append(Int(Date.now.timeIntervalSince1970 * 1_000) - newest)
+            }
+            ages.sort()
+            print(
+                "FIGURE slow watcher, send buffer \(buffer): reads \(bytes / 14) bytes a second; newest price "
+                    + "\(ages[ages.count / 2]) ms old (median), \(ages[ages.count * 99 / 100]) ms (p99), \(ages.count) reads"
+            )
+        }
+    }
+
+    @Test("from Redis' return to the last of 10,000 watchers")
+    func convergence() throws {
+        let redis = try RedisServer()
+        let gateway = try GatewayProcess(redis: [redis.url])
+        let crowd = try Crowd(port: gateway.port, path: "/v1/auctions/a1/live", count: 10_000)
+        try crowd.wait(for: #""type":"SNAPSHOT""#)
+        for round in 1...5 {
+            redis.kill()
+            try eventually("the gateway says so") { try !gateway.isOK("/readyz") }
+            try redis.start()
+            let client = try redis.client()
+            // What the relay would do: the state and the log of what was committed meanwhile.
+            let sequence = round
+            _ = try client.call("XADD", RedisKeys.log("a1"), "\(sequence)-0", "e", bid(sequence))
+            _ = try client.call("SET", RedisKeys.state("a1"), #"{"seq":\#(sequence),"status":"active"}"#)
+            let start = Date.now
+            try crowd.wait(for: #""seq":\#(sequence),"#)
+            let milliseconds = Int(Date.now.timeIntervalSince(start) * 1_000)
+            print(
+                "FIGURE convergence: the last of 10,000 watchers had it \(milliseconds) ms after Redis answered"
+            )
+        }
+    }
+}
+
+/// Many WebSockets in one thread, of which only matters whether each has received a text.
+private final class Crowd {
+    private let poller: Poller
+    private let sockets: [Int32]
+    private var received: [[UInt8]]
+    // SAFETY: allocated in init, freed in deinit, used by this thread only.
+    private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 65_536, alignment: 16)
+
+    init(port: Int, path: String, count: Int) throws {
+        poller = try Poller()
+        var sockets: [Int32] = []
+        let request = Array(
+            ("GET \(path) HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").utf8)
+        for index in 0..<count {
+            let socket = try Sockets.connect(to: SocketAddress(host: "127.0.0.1", port: UInt16(port)))
+            try eventually("connected") {
+                request.withUnsafeBytes { Sockets.send(socket, $0) } == .bytes(request.count)
+            }
+            try poller.add(socket, .readable, token: UInt64(index))
+            sockets.append(socket)
+        }
+        self.sockets = sockets
+        received = sockets.map { _ in [] }
+    }
+
+    deinit {
+        for socket in sockets { Sockets.close(socket) }
+        buffer.deallocate()
+    }
+
+    /// Waits until each has received `text`; what came before is forgotten.
+    func wait(for text: String) throws {
+        let wanted = Array(text.utf8)
+        var missing = Set(sockets.indices)
+        let deadline = Date.now + 60
+        while !missing.isEmpty {
+            guard Date.now < deadline else { throw TimedOut(description: "\(missing.count) without \(text)") }
+            poller.wait(milliseconds: 1_000) { event in
+                let index = Int(event.token)
+                guard case .bytes(let count) = Sockets.receive(sockets[index], into: buffer) else { return }
+                received[index] += buffer[..<count]
+                if received[index].firstRange(of: wanted) != nil {
+                    missing.remove(index)
+                    received[index] = []
+                }
+            }
+        }
+    }
+}
