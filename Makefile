@@ -1,9 +1,11 @@
 # make run    builds and starts everything with a demo; prints the address to open
 # make test   builds and runs all tests; starts its own servers
+# make soak   breaks everything again and again for some minutes; ROUNDS=n for longer
+# make figures   measures memory, ages and recovery with release builds, and prints them
 # make lint   format and warnings as errors
 # make stop   ends a run; make clean also removes what was built and the demo's data
 
-.PHONY: help run test lint format stop clean setup
+.PHONY: help run test soak figures lint format stop clean setup
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +20,17 @@ run:
 test: setup
 	GAVELCAST_STRICT=1 swift build --build-tests
 	GAVELCAST_STRICT=1 swift test --skip-build
+
+# About 15 s a round.
+ROUNDS ?= 20
+soak: setup
+	swift build --build-tests
+	GAVELCAST_SOAK_ROUNDS=$(ROUNDS) swift test --skip-build --filter 'UpheavalTests/mixed'
+
+figures: setup
+	swift build -c release --product gavelcast-gateway
+	swift build --build-tests
+	GAVELCAST_FIGURES=1 GAVELCAST_PROGRAMS=$(CURDIR)/.build/release swift test --skip-build --filter FigureTests
 
 lint: setup
 	swift format lint --strict --recursive Sources Tests loadtest Package.swift

@@ -137,7 +137,12 @@ struct AuctionRoutes: Sendable {
             try AuctionRecords.find(connection, id)
         }
         guard let record else { throw APIError.notFound("auction") }
-        return .json { Self.write(record, to: &$0) }
+        let viewers = await services.viewers.count(of: id.text)
+        return .json {
+            Self.write(record, to: &$0)
+            $0.key("viewer_count")
+            if let viewers { $0.raw("\(viewers)") } else { $0.null() }
+        }
     }
 
     func list(_ request: Request, _ context: AppContext) async throws -> Response {

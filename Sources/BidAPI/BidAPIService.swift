@@ -40,6 +40,7 @@ package enum BidAPIService {
         let services = Services(
             pool: pool, relay: relay,
             bids: BidQueue(pool: pool, antiSniping: configuration.antiSniping) { relay.notify() },
+            viewers: ViewerCounts(redisURLs: configuration.redisURLs),
             tokenKeys: keys, signingKey: signingKey,
             bidLimiter: RateLimiter(limit: configuration.bidsPerMinute, periodSeconds: 60),
             auctionLimiter: RateLimiter(limit: configuration.auctionsPerHour, periodSeconds: 3_600))
@@ -49,6 +50,7 @@ package enum BidAPIService {
             closerPool.close()
             pool.close()
             relay.stop()
+            services.viewers.stop()
         }
         try await serve(services, closerPool, configuration, logger)
     }

@@ -28,6 +28,7 @@ struct Services: Sendable {
     let pool: DatabasePool
     let relay: Relay
     let bids: BidQueue
+    let viewers: ViewerCounts
     let tokenKeys: TokenKeys
     /// One of ``tokenKeys`` that can sign.
     let signingKey: TokenKey

@@ -203,7 +203,8 @@ extension EndToEndTests {
         @Test("who joins while bids are merging is given only what it has not seen")
         func joinsInWindow() throws {
             let redis = try RedisServer()
-            let gateway = try GatewayProcess(redis: [redis.url], arguments: ["--conflate-ms", "2500", "--workers", "1"])
+            let gateway = try GatewayProcess(
+                redis: [redis.url], arguments: ["--conflate-ms", "2500", "--workers", "1"])
             let early = try gateway.watch("a1")
             _ = try early.next()
             try redis.publish("a1", event(1))

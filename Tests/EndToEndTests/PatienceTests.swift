@@ -96,11 +96,22 @@ import Testing
             let text = String(decoding: hash[index].bytes ?? [], as: UTF8.self)
             #expect(text.wholeMatch(of: /2:\d{13}/) != nil, "\(text)")
         }
+        let api = try BidAPIProcess(database: try SharedPostgres.database(), redis: [redis.url])
+        let auctionID = try api.user("seller").createAuction(
+            #"{"title":"Lot","starting_price":10,"bid_increment":1,"duration_seconds":3600}"#)
+        let viewer = try one.watch(auctionID)
+        try viewer.until { $0.json["count"] as? Int == 1 }
+        let client = HTTPClient(port: api.port)
+        #expect(try client.request("GET", "/api/v1/auctions/\(auctionID)").json["viewer_count"] as? Int == 1)
+
         let poll = try one.get("/v1/auctions/a1/live?since=0&timeout=4").json
         #expect((poll["events"] as? [Any])?.isEmpty == true, "polls are not told")
 
         two.process.kill(SIGKILL)
         #expect(try first.until { $0.json["count"] as? Int == 2 }.type == "VIEWERS")
+        redis.kill()
+        let unknown = try client.request("GET", "/api/v1/auctions/\(auctionID)")
+        #expect(unknown.status == 200 && unknown.json["viewer_count"] is NSNull)
     }
 
     @Test("a change of less than 5 % is not told")

@@ -80,17 +80,24 @@ say "Starting Redis on port $redis_port"
 start redis redis-server --port "$redis_port" --bind 127.0.0.1 --save "" --appendonly no --dir "$RUN"
 wait_for 10 Redis redis-cli -p "$redis_port" ping
 
+# One key for both: the bid API signs with it, the gateway knows its users by it.
+keys="$RUN/token-keys.json"
+if [ ! -f "$keys" ]; then
+    secret=$(head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=\n')
+    (umask 077 && printf '{"keys":[{"kty":"oct","kid":"demo","alg":"HS256","k":"%s"}]}\n' "$secret" >"$keys")
+fi
+
 say "Starting the bid API on port $bidapi_port"
 start bidapi $bin/gavelcast-bidapi --listen 127.0.0.1:"$bidapi_port" --admin-listen 127.0.0.1:"$bidapi_admin_port" \
     --database-url "postgresql://gavelcast@127.0.0.1:$postgres_port/gavelcast" \
     --redis-url "redis://127.0.0.1:$redis_port" \
-    --origins "http://127.0.0.1:$gateway_port" --origins "http://localhost:$gateway_port" \
+    --token-keys "$keys" --origins "http://127.0.0.1:$gateway_port" --origins "http://localhost:$gateway_port" \
     --snipe-window-seconds 8 --snipe-extension-seconds 12 --bids-per-minute 0 --auctions-per-hour 0
 wait_for 30 "the bid API" http_ok "$bidapi_admin_port" /readyz
 
 say "Starting the gateway on port $gateway_port"
 start gateway $bin/gavelcast-gateway --listen 127.0.0.1:"$gateway_port" --admin-listen 127.0.0.1:"$gateway_admin_port" \
-    --redis-url "redis://127.0.0.1:$redis_port" --bid-api-url "http://127.0.0.1:$bidapi_port" --drain-seconds 1
+    --redis-url "redis://127.0.0.1:$redis_port" --token-keys "$keys" --bid-api-url "http://127.0.0.1:$bidapi_port" --drain-seconds 1
 wait_for 30 "the gateway" http_ok "$gateway_admin_port" /readyz
 
 say "Starting the demo's bidders"

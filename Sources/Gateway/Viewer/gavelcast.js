@@ -1,4 +1,5 @@
-// The Gavelcast client: watches one auction over WebSocket, keeps its state current, and comes back by itself.
+// The Gavelcast client: watches one auction, keeps its state current, and comes back by itself. It speaks WebSocket, and
+// where that does not get through, server-sent events, then long-poll; one cursor serves all three.
 //
 //   import { AuctionWatch } from '/gavelcast.js';
 //   const watch = new AuctionWatch(location.origin, 'a1');
@@ -7,6 +8,9 @@
 //
 // Events: 'state' (something changed), 'message' (detail: the message as received), 'connection'.
 
+const TRANSPORTS = ['websocket', 'sse', 'longpoll'];
+// A transport that fails so often before its first message gives way to the next.
+const FAILURES_TO_CHANGE = 2;
 const FIRST_RETRY_MS = 250;
 const LONGEST_RETRY_MS = 10_000;
 const PING_MS = 20_000;
@@ -34,61 +38,146 @@ export class ServerClock {
 
 export class AuctionWatch extends EventTarget {
   #address;
-  #socket = null;
+  #transports;
+  #failures = 0;
+  /** Ends the connection of now. */
+  #leave = () => {};
   #retry = FIRST_RETRY_MS;
   #retryTimer = 0;
-  #pingTimer = 0;
   #isStopped = false;
 
-  /** @param {string} gateway such as https://auctions.example  @param {string} auctionID */
-  constructor(gateway, auctionID, clock = new ServerClock()) {
+  /**
+   * @param {string} gateway such as https://auctions.example
+   * @param {string} auctionID
+   * @param {{clock?: ServerClock, transports?: string[]}} options transports: those to try, in this order
+   */
+  constructor(gateway, auctionID, { clock = new ServerClock(), transports = TRANSPORTS } = {}) {
     super();
     this.auctionID = auctionID;
     this.clock = clock;
     /** The auction's state as in SNAPSHOT, kept current; null before the first message or when nothing is published. */
     this.state = null;
-    /** The sequence number of the last event applied. */
-    this.seq = 0;
+    /** The sequence number of the last event applied; null before the first message. */
+    this.seq = null;
+    /** How many watch, over all gateways; null while that is not known. */
+    this.viewers = null;
     this.connection = 'connecting';
-    this.#address = `${gateway.replace(/^http/, 'ws')}/v1/auctions/${encodeURIComponent(auctionID)}/live`;
+    this.#transports = [...transports];
+    this.#address = `${gateway}/v1/auctions/${encodeURIComponent(auctionID)}/live`;
     this.#connect();
+  }
+
+  /** The transport in use. */
+  get transport() {
+    return this.#transports[0];
   }
 
   /** Stops watching for good. */
   stop() {
     this.#isStopped = true;
     clearTimeout(this.#retryTimer);
-    clearInterval(this.#pingTimer);
-    this.#socket?.close(1000);
+    this.#leave();
   }
 
   #connect() {
-    // What this watch has seen is its cursor: after a loss it goes on from there.
-    const socket = new WebSocket(this.state === null ? this.#address : `${this.#address}?since=${this.seq}`);
-    this.#socket = socket;
-    socket.onopen = () => {
-      this.#pingTimer = setInterval(() => this.#ping(), PING_MS);
-      this.#ping();
-    };
+    // What this watch has seen is its cursor: after a loss it goes on from there, whatever the transport.
+    const since = this.seq === null ? '' : `since=${this.seq}`;
+    if (this.transport === 'websocket') return this.#openSocket(since);
+    const controller = new AbortController();
+    this.#leave = () => controller.abort();
+    const read = this.transport === 'sse' ? this.#readStream(since, controller) : this.#poll(controller);
+    read.catch(() => this.#lost()).finally(() => controller.abort());
+  }
+
+  // MARK: WebSocket
+
+  #openSocket(since) {
+    const socket = new WebSocket(`${this.#address.replace(/^http/, 'ws')}?${since}`);
+    const ping = () => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify({ type: 'PING', t: performance.now() }));
+    const timer = setInterval(ping, PING_MS);
+    this.#leave = () => socket.close(1000);
+    socket.onopen = ping;
     socket.onmessage = (event) => this.#take(JSON.parse(event.data));
-    socket.onclose = (event) => this.#closed(event);
+    socket.onclose = (event) => {
+      clearInterval(timer);
+      let wait;
+      try {
+        wait = JSON.parse(event.reason).retry_after_ms;
+      } catch { /* most closes give no reason */ }
+      this.#closed(event.code, wait);
+    };
   }
 
-  #ping() {
-    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify({ type: 'PING', t: performance.now() }));
+  // MARK: Server-sent events
+
+  async #readStream(since, controller) {
+    // Not EventSource: it shows only the types it is asked for, and publishers may invent others.
+    const response = await fetch(`${this.#address}?${since}`, {
+      headers: { Accept: 'text/event-stream' }, cache: 'no-store', signal: controller.signal,
+    });
+    if (response.status === 204) return this.#closed(1000);
+    if (!response.ok) throw new Error(`status ${response.status}`);
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let text = '';
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) throw new Error('the stream ended');
+      text += value;
+      const blocks = text.split('\n\n');
+      text = blocks.pop();
+      for (const block of blocks) {
+        const fields = Object.fromEntries(block.split('\n').map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 2)]));
+        if (fields.data === undefined) continue;
+        const message = JSON.parse(fields.data);
+        if (fields.event === 'CLOSE') return this.#closed(message.code, message.retry_after_ms);
+        this.#take(message);
+      }
+    }
   }
 
-  #closed(event) {
-    clearInterval(this.#pingTimer);
+  // MARK: Long-poll
+
+  async #poll(controller) {
+    for (;;) {
+      const since = this.seq === null ? '' : `since=${this.seq}`;
+      const response = await fetch(`${this.#address}?${since}`, {
+        headers: { Accept: 'application/json' }, cache: 'no-store', signal: controller.signal,
+      });
+      if (response.status === 503) return this.#closed(1013, 1000 * (Number(response.headers.get('Retry-After')) || 1));
+      if (!response.ok) throw new Error(`status ${response.status}`);
+      const answer = await response.json();
+      this.#arrived();
+      for (const message of answer.events) this.#take(message);
+      if (answer.ended) return this.#closed(1000);
+    }
+  }
+
+  // MARK: Coming and going
+
+  #closed(code, wait) {
     if (this.#isStopped) return;
-    if (event.code === 1000) return this.#become('over');
+    if (code === 1000) return this.#become('over');
+    this.#lost(wait);
+  }
+
+  #lost(wait) {
+    if (this.#isStopped) return;
     this.#become('offline');
-    let wait = this.#retry * (0.5 + Math.random() / 2);
+    this.#failures += 1;
+    if (this.#failures >= FAILURES_TO_CHANGE && wait === undefined) {
+      this.#failures = 0;
+      this.#transports.push(this.#transports.shift());
+    }
+    wait ??= this.#retry * (0.5 + Math.random() / 2);
     this.#retry = Math.min(this.#retry * 2, LONGEST_RETRY_MS);
-    try {
-      wait = JSON.parse(event.reason).retry_after_ms ?? wait;
-    } catch { /* most closes give no reason */ }
     this.#retryTimer = setTimeout(() => this.#connect(), wait);
+  }
+
+  /** Something came: the transport works. */
+  #arrived() {
+    this.#failures = 0;
+    this.#retry = FIRST_RETRY_MS;
+    this.#become('live');
   }
 
   #become(connection) {
@@ -98,24 +187,26 @@ export class AuctionWatch extends EventTarget {
   }
 
   #take(message) {
-    if (message.type === 'PONG') {
-      this.clock.observe(message.server_time, performance.now() - message.t);
-      return;
-    }
-    if (message.type === 'SNAPSHOT') {
-      this.#retry = FIRST_RETRY_MS;
-      this.clock.observe(message.server_time, 2_000);
-      this.state = message.state;
-      this.seq = message.seq;
-      this.#become('live');
-    } else if (message.type === 'RESUMED') {
-      this.#retry = FIRST_RETRY_MS;
-      this.clock.observe(message.server_time, 2_000);
-      this.#become('live');
-    } else if (message.seq !== undefined) {
-      if (message.seq <= this.seq) return;
-      this.seq = message.seq;
-      this.#apply(message);
+    switch (message.type) {
+      case 'PONG':
+        this.clock.observe(message.server_time, performance.now() - message.t);
+        return;
+      case 'VIEWERS': this.viewers = message.count; break;
+      case 'RESUMED':
+        this.clock.observe(message.server_time, 2_000);
+        this.#arrived();
+        break;
+      case 'SNAPSHOT':
+        this.clock.observe(message.server_time, 2_000);
+        this.state = message.state;
+        this.seq = message.seq;
+        this.#arrived();
+        break;
+      default:
+        if (message.seq === undefined) break;
+        if (message.seq <= this.seq) return;
+        this.seq = message.seq;
+        this.#apply(message);
     }
     this.dispatchEvent(new CustomEvent('message', { detail: message }));
     this.dispatchEvent(new Event('state'));

@@ -11,6 +11,9 @@ const KEEP_ENDED_MS = 8_000;
 
 const $ = (id) => document.getElementById(id);
 const clock = new ServerClock();
+/** `?transport=sse` shows the page as behind a network that lets no WebSocket through. */
+const transports = new URLSearchParams(location.search).getAll('transport');
+if (transports.length === 0) transports.push('websocket', 'sse', 'longpoll');
 /** Auction id → { watch, card, endedAt } of every auction in sight, in order of appearance. */
 const seen = new Map();
 let selected = null;
@@ -49,7 +52,7 @@ async function refreshList() {
 }
 
 function add(id) {
-  const watch = new AuctionWatch(location.origin, id, clock);
+  const watch = new AuctionWatch(location.origin, id, { clock, transports });
   const item = document.createElement('li');
   item.innerHTML = `<button class="card" type="button"><span class="name"></span><span class="amount"></span>
     <span class="meta"></span><span class="left"></span></button>`;
@@ -124,7 +127,8 @@ function drawStage() {
   if (!state) return;
   const isActive = state.status === 'active';
   text($('title'), state.title);
-  text($('status'), state.status);
+  const viewers = entry.watch.viewers;
+  text($('status'), viewers > 1 ? `${state.status} · ${viewers} watching` : state.status);
   $('status').dataset.status = state.status;
   text($('price-label'), state.bid_count ? (isActive ? 'Current price' : 'Final price') : 'Starting price');
   text($('price'), money(state.current_price, state.currency));
