@@ -62,6 +62,8 @@ package struct ConnectionFlags: OptionSet, Sendable {
     package static let keepsAlive = ConnectionFlags(rawValue: 64)
     /// The auction is over and the watcher's departure is set.
     package static let isDeparting = ConnectionFlags(rawValue: 512)
+    /// Nothing is read from the connection until it has taken more of its answers.
+    package static let isPaused = ConnectionFlags(rawValue: 1_024)
 }
 
 /// One connection. 40 bytes; two share little more than a cache line.

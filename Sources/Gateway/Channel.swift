@@ -81,6 +81,12 @@ final class Channel {
     var hasWatchers: Bool { watchers[0].count + watchers[1].count + watchers[2].count > 0 }
     var isEmpty: Bool { viewers == 0 }
 
+    /// Whether nothing follows `sequence` in this auction. The state may know of an end whose events are still on their
+    /// way.
+    func isOver(at sequence: UInt64) -> Bool {
+        isEnded && sequence >= max(last, snapshot?.sequence ?? 0)
+    }
+
     /// Adds an event to walk, into the last one where that is a bid that has waited and whose walk has not begun.
     /// Returns whether it merged.
     func append(_ event: EncodedEvent, now: Int64) -> Bool {

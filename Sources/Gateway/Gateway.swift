@@ -78,7 +78,8 @@ package enum Gateway {
         return signals
     }
 
-    /// The first SIGTERM or SIGINT drains; another one ends at once.
+    /// The first SIGTERM or SIGINT drains; a SIGINT after it ends at once. Another SIGTERM changes nothing: an
+    /// orchestrator sends it after asking for a drain.
     private static func waitForSignals(_ signals: sigset_t, _ shared: Shared, _ logger: Logger) {
         var signals = signals
         var wait = timespec(tv_sec: 0, tv_nsec: 50_000_000)
@@ -86,6 +87,7 @@ package enum Gateway {
             let signal = sigtimedwait(&signals, nil, &wait)
             guard signal == SIGTERM || signal == SIGINT else { continue }
             guard !shared.isDraining.exchange(true, ordering: .relaxed) else {
+                guard signal == SIGINT else { continue }
                 return logger.warning("stopped before the drain was over")
             }
             logger.info(

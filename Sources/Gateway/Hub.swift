@@ -31,9 +31,12 @@ final class Hub: RedisLinkOwner {
     var logReadsInFlight: [Int]
     /// Channels with a hole, by number.
     var repairing: [UInt32: HubChannel] = [:]
-    /// Channels whose ring is widened, by number.
-    var widened: [UInt32: HubChannel] = [:]
-    private var lingering: [UInt32: HubChannel] = [:]
+    /// Channels whose ring is widened, in the order in which that ends.
+    var widened: Deque<(until: Int64, channel: HubChannel)> = []
+    /// Channels without watchers, in the order in which they are given up.
+    private var lingering: Deque<(until: Int64, channel: HubChannel)> = []
+    /// Channels whose log shall be read for a resume.
+    var historyQueue: Deque<HubChannel> = []
     private var behind: [UInt32: HubChannel] = [:]
     private var lastLoss: [String?]
     var viewers: [ViewerReports]
@@ -92,6 +95,7 @@ final class Hub: RedisLinkOwner {
         inbox.removeAll(keepingCapacity: inbox.count <= 1_024)
         continueRepairs()
         readStates()
+        readHistories()
         catchUpLoops()
         endLingering()
         narrowRings()
@@ -109,7 +113,6 @@ final class Hub: RedisLinkOwner {
             return post(.refused(topic), to: loop, beyondCapacity: true)
         }
         channel.lingersUntil = nil
-        lingering.removeValue(forKey: channel.number)
         let bit: UInt64 = 1 << UInt64(loop)
         if needs.contains(.log) {
             channel.loggingLoops |= bit
@@ -139,6 +142,8 @@ final class Hub: RedisLinkOwner {
         if !channel.canServe, channel.phase == .live, channel.waitingLoops | channel.loggingLoops != 0 {
             queueStateRead(channel)
         }
+        // A loop that missed events may have to jump, and then shows the state.
+        if !channel.canServe { ready &= ~channel.behindLoops }
         channel.resumingLoops &= ~ready
         channel.waitingLoops &= ~ready
         sendAttachment(channel, to: ready, events: recentEvents(channel), isThorough: false)
@@ -171,8 +176,10 @@ final class Hub: RedisLinkOwner {
         setViewers(0, on: channel, loop: loop)
         guard !channel.isWatched else { return }
         let hasHadSomething = channel.last > 0 || channel.snapshot?.state != nil
-        channel.lingersUntil = now + (hasHadSomething ? Limits.lingerMilliseconds : 0)
-        lingering[channel.number] = channel
+        guard hasHadSomething else { return close(channel) }
+        let until = now + Limits.lingerMilliseconds
+        channel.lingersUntil = until
+        lingering.append((until, channel))
     }
 
     private func open(_ topic: Topic) -> HubChannel? {
@@ -194,16 +201,17 @@ final class Hub: RedisLinkOwner {
     }
 
     private func endLingering() {
-        guard !lingering.isEmpty else { return }
-        for channel in lingering.values where now >= channel.lingersUntil ?? .max { close(channel) }
+        while let (until, channel) = lingering.first, now >= until {
+            lingering.removeFirst()
+            // It may have been watched and left again since.
+            if isOpen(channel), channel.lingersUntil == until { close(channel) }
+        }
     }
 
     private func close(_ channel: HubChannel) {
         links[channel.link].unsubscribe(channel.topic.redisChannel)
-        lingering.removeValue(forKey: channel.number)
         repairing.removeValue(forKey: channel.number)
         behind.removeValue(forKey: channel.number)
-        widened.removeValue(forKey: channel.number)
         counters.historyBytes.add(-channel.ring.bytes)
         channelsByTopic.removeValue(forKey: channel.topic)
         channels[Int(channel.number)] = nil
@@ -280,7 +288,6 @@ final class Hub: RedisLinkOwner {
         counters.linksUp.add()
         let own = channelsByTopic.values.filter { $0.link == link }
         links[link].subscribe(own.map(\.topic.redisChannel))
-        loadViewersScript(link)
     }
 
     func linkIsDown(_ link: Int, reason: String) {
@@ -296,6 +303,7 @@ final class Hub: RedisLinkOwner {
         stateQueues[link] = []
         stateReadsInFlight[link] = 0
         stateRetries.removeAll { $0.link == link }
+        historyQueue.removeAll { $0.link == link }
         logReadsInFlight[link] = 0
         viewers[link] = ViewerReports()
         for channel in channelsByTopic.values where channel.link == link {

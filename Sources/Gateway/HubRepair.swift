@@ -2,6 +2,7 @@
 // from Redis' log, and gives a hole up, with a declared jump, when the log cannot fill it in time.
 
 import AuctionEvents
+import DequeModule
 import Fanout
 import Logging
 import RedisLink
@@ -193,12 +194,30 @@ extension Hub {
 
     /// Lets rings go back to their capacity.
     func narrowRings() {
-        for channel in widened.values where now >= channel.widenedUntil ?? 0 {
-            counters.historyBytes.add(-channel.ring.bytes)
-            channel.ring.narrow()
-            counters.historyBytes.add(channel.ring.bytes)
-            channel.widenedUntil = nil
-            widened.removeValue(forKey: channel.number)
+        while let (until, channel) = widened.first, now >= until {
+            widened.removeFirst()
+            guard isOpen(channel), channel.widenedUntil == until else { continue }
+            narrow(channel)
+        }
+    }
+
+    private func narrow(_ channel: HubChannel) {
+        counters.historyBytes.add(-channel.ring.bytes)
+        channel.ring.narrow()
+        counters.historyBytes.add(channel.ring.bytes)
+        channel.widenedUntil = nil
+    }
+
+    /// Starts as many of the queued reads as may be under way.
+    func readHistories() {
+        for _ in 0..<historyQueue.count {
+            guard let channel = historyQueue.popFirst() else { return }
+            guard isOpen(channel), channel.isReadingHistory else { continue }
+            if logReadsInFlight[channel.link] < Limits.logReadsInFlight {
+                startReadingHistory(channel)
+            } else {
+                historyQueue.append(channel)
+            }
         }
     }
 
@@ -206,12 +225,20 @@ extension Hub {
     func readHistory(_ channel: HubChannel) {
         guard !channel.isReadingHistory, links[channel.link].isUp else { return }
         channel.isReadingHistory = true
+        historyQueue.append(channel)
+    }
+
+    private func startReadingHistory(_ channel: HubChannel) {
+        let link = channel.link
+        logReadsInFlight[link] += 1
         counters.logReads.add()
         let command = [
             "XREVRANGE", RedisKeys.log(channel.topic.id), "+", "-", "COUNT", "\(Limits.logReadEntries)",
         ]
-        links[channel.link].command(command) { [unowned self] reply in
-            guard let reply, isOpen(channel) else { return }
+        links[link].command(command) { [unowned self] reply in
+            guard let reply else { return }
+            logReadsInFlight[link] -= 1
+            guard isOpen(channel) else { return }
             channel.isReadingHistory = false
             // Newest first: takes what joins on to the ring, and stops at a gap.
             let recent = recentEvents(channel)
@@ -226,11 +253,13 @@ extension Hub {
             counters.historyBytes.add(-channel.ring.bytes)
             channel.ring.widen(with: older.reversed())
             counters.historyBytes.add(channel.ring.bytes)
-            channel.widenedUntil = now + Limits.widenedMilliseconds
-            widened[channel.number] = channel
+            let until = now + Limits.widenedMilliseconds
+            channel.widenedUntil = until
+            widened.append((until, channel))
             let loops = channel.loggingLoops
             channel.loggingLoops = 0
             sendAttachment(channel, to: loops, events: recentEvents(channel), isThorough: true)
+            if counters.historyBytes.current > shared.configuration.historyBytes { narrow(channel) }
         }
     }
 

@@ -13,6 +13,7 @@ import Telemetry
 struct ViewerReports {
     /// The script's digest; `nil` until Redis has it.
     var script: String?
+    var nextScriptAt: Int64 = 0
     var queue: Deque<HubChannel> = []
     var inFlight = 0
     var nextRoundAt: Int64 = 0
@@ -48,8 +49,9 @@ extension Hub {
         return sums
         """
 
-    func loadViewersScript(_ link: Int) {
-        guard shared.configuration.viewersSeconds > 0 else { return }
+    private func loadScript(_ link: Int) {
+        guard links[link].isUp, now >= viewers[link].nextScriptAt else { return }
+        viewers[link].nextScriptAt = now + Limits.scriptRetryMilliseconds
         links[link].command(["SCRIPT", "LOAD", Self.script]) { [unowned self] reply in
             guard let digest = reply?.bytes else { return }
             viewers[link].script = String(decoding: digest, as: UTF8.self)
@@ -60,11 +62,8 @@ extension Hub {
 
     func takeViewers(_ counts: [LocalViewers], loop: Int) {
         for count in counts {
-            // The channel may have been given up, and its number to another, after the loop wrote; the next report of
-            // the loop puts that right.
-            guard Int(count.channel) < channels.count, let channel = channels[Int(count.channel)] else {
-                continue
-            }
+            // The channel may have been given up after the loop wrote.
+            guard let channel = channelsByTopic[count.topic] else { continue }
             setViewers(count.count, on: channel, loop: loop)
         }
     }
@@ -83,7 +82,11 @@ extension Hub {
     func reportViewers() {
         let seconds = shared.configuration.viewersSeconds
         guard seconds > 0 else { return }
-        for link in links.indices where viewers[link].script != nil {
+        for link in links.indices {
+            guard viewers[link].script != nil else {
+                loadScript(link)
+                continue
+            }
             if viewers[link].queue.isEmpty, viewers[link].inFlight == 0, now >= viewers[link].nextRoundAt {
                 viewers[link].nextRoundAt =
                     now + min(Int64(seconds) * 1_000, Limits.viewersRefreshMilliseconds)
@@ -115,8 +118,7 @@ extension Hub {
             viewers[link].inFlight -= 1
             guard let sums = reply.array, sums.count == batch.count else {
                 // A Redis that was emptied no longer has the script.
-                viewers[link].script = nil
-                return loadViewersScript(link)
+                return viewers[link].script = nil
             }
             for (channel, sum) in zip(batch, sums) where isOpen(channel) {
                 announce(Int(sum.integer ?? 0), on: channel)

@@ -49,8 +49,10 @@ enum Limits {
     // Output
     /// What waits for one watcher; above it the watcher is closed with 4008. Messages are its snapshot and answers.
     static let watcherBounds = Backlog.Bounds(lossless: 65_536, messages: 131_072, control: 1_024)
-    /// On a connection with many auctions each subscription brings a snapshot.
-    static let bundleBounds = Backlog.Bounds(lossless: 65_536, messages: 1 << 20, control: 1_024)
+    /// On a connection with many auctions, where each subscription brings a snapshot.
+    static let bundleBounds = Backlog.Bounds(lossless: 1 << 20, messages: 1 << 24, control: 1_024)
+    /// While so much of it waits, nothing more is read from such a connection.
+    static let bundlePauseBytes = 1 << 18
     /// On an echo path: the largest message and some.
     static let echoBounds = Backlog.Bounds(lossless: 0, messages: 2 * echoMessageBytes, control: 1_024)
     /// A replay is bounded by the log's length.
@@ -98,6 +100,8 @@ enum Limits {
     static let holeRetryMilliseconds: Int64 = 200
 
     // Viewers
+    /// A script that Redis did not take is offered again after this.
+    static let scriptRetryMilliseconds: Int64 = 1_000
     /// A loop tells the hub of changed numbers this often.
     static let viewersReportMilliseconds: Int64 = 1_000
     /// The longest time between two reports to Redis: a gateway's number is ignored after 15 s.

@@ -50,11 +50,16 @@ enum Access: Sendable {
             self = .anonymous
             return
         }
+        let token: AccessToken
         do throws(AccessToken.Fault) {
-            self = .bearer(try AccessToken.verify(text, with: keys ?? TokenKeys([]), now: now))
+            token = try AccessToken.verify(text, with: keys ?? TokenKeys([]), now: now)
         } catch {
             throw LiveRefusal(.unauthorized, "UNAUTHORIZED", error.explanation)
         }
+        guard token.audience == nil || token.audience == "api" || token.audience == "watch" else {
+            throw LiveRefusal(.forbidden, "FORBIDDEN", "the token is for another audience")
+        }
+        self = .bearer(token)
     }
 
     /// - Parameter requiresToken: whether public auctions need a token too.

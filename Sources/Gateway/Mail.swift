@@ -59,7 +59,7 @@ enum WorkerMail: Sendable {
 
 /// How many watch an auction on one loop.
 struct LocalViewers: Sendable {
-    let channel: UInt32
+    let topic: Topic
     let count: Int
 }
 

@@ -68,7 +68,7 @@ final class Worker {
     var channelsByTopic: [Topic: Channel] = [:]
     var channelsByNumber: [UInt32: Channel] = [:]
     var walks: Deque<Channel> = []
-    /// Channels whose bids wait for the end of a window, with that time.
+    /// Channels whose bids wait for the end of a window, in the order of that time.
     var windows: Deque<(end: Int64, channel: Channel)> = []
     var setbacks: ContiguousArray<Setback> = []
 

@@ -31,15 +31,14 @@ struct Bundle {
         positions.append(Position(auctionID: auctionID, subscription: subscription, cursor: since))
     }
 
-    /// The stream's id with and after `event` of `subscription`; `nil` while no auction has a cursor.
+    /// The stream's id with and after `event` of `subscription`; `nil` when it moves no cursor.
     mutating func id(after event: EncodedEvent, for subscription: UInt32) -> String? {
-        if let cursor = event.cursor,
+        guard let cursor = event.cursor,
             let index = positions.firstIndex(where: { $0.subscription == subscription })
-        {
-            positions[index].cursor = cursor
-        }
+        else { return nil }
+        positions[index].cursor = cursor
         let known = positions.compactMap { position in position.cursor.map { "\(position.auctionID):\($0)" } }
-        return known.isEmpty ? nil : known.joined(separator: ",")
+        return known.joined(separator: ",")
     }
 }
 
@@ -61,7 +60,8 @@ extension Worker {
                 connection, "TOO_MANY_SUBSCRIPTIONS",
                 "at most \(Limits.subscriptionsPerConnection) auctions on one connection", auctionID.text)
         }
-        guard let slot = slab.insert(subscriptionOf: connection) else {
+        let hasRoom = handle.counters.subscriptions.current < Limits.subscriptionsPerLoop
+        guard hasRoom, let slot = slab.insert(subscriptionOf: connection) else {
             return refuse(
                 connection, "OVER_CAPACITY", "this gateway has no room for the subscription", auctionID.text)
         }

@@ -45,10 +45,12 @@ extension Worker {
         guard configuration.viewersSeconds > 0, nowMilliseconds >= nextViewersReportAt else { return }
         nextViewersReportAt = nowMilliseconds + Limits.viewersReportMilliseconds
         var changes: [LocalViewers] = []
-        for (number, channel) in channelsByNumber
-        where channel.viewers != channel.reportedViewers && channel.topic.kind == .auction {
+        for channel in channelsByTopic.values
+        where channel.number != nil && channel.viewers != channel.reportedViewers
+            && channel.topic.kind == .auction
+        {
             channel.reportedViewers = channel.viewers
-            changes.append(LocalViewers(channel: number, count: channel.viewers))
+            changes.append(LocalViewers(topic: channel.topic, count: channel.viewers))
         }
         guard !changes.isEmpty else { return }
         _ = shared.hubMailbox.post(.viewers(changes, loop: handle.index))

@@ -118,6 +118,7 @@ extension Worker {
             switch slab[slot].phase {
             case .readingHead:
                 consumed = readHead(slot, UnsafeRawBufferPointer(rebasing: bytes[position...]))
+            case .bundling where isCongested(slot): consumed = 0
             case .awaitingSnapshot, .watching, .bundling, .echoing, .closing:
                 switch slab[slot].transport {
                 case .webSocket: consumed = readFrame(slot, bytes, from: position, &input)
@@ -140,6 +141,9 @@ extension Worker {
         }
         inputs[slot] = input
         slab[slot].flags.insert(.hasInput)
+        guard slab[slot].phase == .bundling, isCongested(slot) else { return }
+        slab[slot].flags.insert(.isPaused)
+        poller.modify(slab[slot].descriptor, .writable, token: token(slot))
     }
 
     // MARK: Closing

@@ -26,9 +26,9 @@ extension Worker {
         }
         // A stream that gave no cursor is answered 200 whatever comes, so its head need not wait.
         guard since == nil, slab.isCurrent(slot, generation: generation),
-            slab[slot].phase == .awaitingSnapshot, slab[slot].transport == .eventStream
+            slab[slot].phase == .awaitingSnapshot
         else { return }
-        sendBytes(slot, takeStreamHead(slot))
+        openIfStream(slot)
     }
 
     /// What this loop has itself, where that will do for a watcher with the cursor `since`.
@@ -99,6 +99,7 @@ extension Worker {
         for (slot, decision) in served {
             if channel.topic.kind == .user {
                 scheduleHeartbeat(slot, isFirst: true)
+                openIfStream(slot)
             } else if case .snapshot(let complete) = decision {
                 handle.counters.snapshots.add()
                 greet(
@@ -122,10 +123,9 @@ extension Worker {
     ) {
         slab[slot].cursor = max(attachment.last, position)
         let events = attachment.events.filter { $0.sequence > position }
-        let isAtEnd = channel.isEnded && position >= channel.last
         switch slab[slot].transport {
         case .longPoll: greetPoll(slot, on: channel, first, at: position, then: events, complete: complete)
-        case .eventStream where first.type == "RESUMED" && isAtEnd:
+        case .eventStream where first.type == "RESUMED" && channel.isOver(at: position):
             // A browser stops coming back after this.
             answerStreamOver(slot)
         case .subscription:

@@ -30,7 +30,7 @@ extension Worker {
         then events: [EncodedEvent], complete: Bool
     ) {
         let isSnapshot = first.type == "SNAPSHOT"
-        guard isSnapshot || !events.isEmpty || channel.isEnded else {
+        guard isSnapshot || !events.isEmpty || channel.isOver(at: position) else {
             slab[slot].cursor = position
             let deadline = openRequests[slot]?.deadlineTick ?? nowTick
             return timers.schedule(slot, at: deadline)
@@ -71,7 +71,7 @@ extension Worker {
     ) {
         let body = EventEncoder.poll(
             auctionID: channel.topic.id, sequence: sequence, complete: complete,
-            ended: channel.isEnded && sequence >= channel.last, events: events)
+            ended: channel.isOver(at: sequence), events: events)
         answerRequest(slot, HTTPResponse(.ok, fields: [("Content-Type", "application/json")], body: body))
     }
 
@@ -115,7 +115,7 @@ extension Worker {
         keptInput.append(token(slot))
     }
 
-    /// Reads the requests that came while an earlier one waited for its answer.
+    /// Reads what came while an earlier request waited for its answer, or earlier answers for the client to read.
     func readKeptInput() {
         guard !keptInput.isEmpty else { return }
         var tokens: [UInt64] = []
@@ -123,7 +123,7 @@ extension Worker {
         for token in tokens {
             let slot = UInt32(truncatingIfNeeded: token)
             guard slab.isCurrent(slot, generation: UInt32(truncatingIfNeeded: token >> 32)),
-                slab[slot].phase == .readingHead
+                slab[slot].phase == .readingHead || slab[slot].phase == .bundling
             else { continue }
             processKept(slot)
         }

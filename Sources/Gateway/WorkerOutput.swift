@@ -139,20 +139,37 @@ extension Worker {
         handle.counters.deliveredBytes.add(written)
         guard backlog.isEmpty else {
             backlogs[slot] = backlog
-            if isBroken { closeNow(slot) }
+            if isBroken { closeNow(slot) } else { resumeReading(slot) }
             return
         }
         slab[slot].flags.remove(.hasBacklog)
         noteBacklogGone()
+        resumeReading(slot)
         poller.modify(descriptor, .readable, token: token(slot))
         if slab[slot].flags.contains(.closesAfterFlush) {
             closeAfterFlush(slot)
         } else {
             switch slab[slot].phase {
-            case .watching, .bundling, .echoing: scheduleHeartbeat(slot)
+            case .watching where slab[slot].transport == .longPoll: break
+            case .watching, .bundling: scheduleHeartbeat(slot)
+            case .echoing: scheduleEchoHeartbeat(slot)
             case .free, .readingHead, .awaitingSnapshot, .closing, .lingering: break
             }
         }
+    }
+
+    /// Whether so many answers wait for a client that its further requests must wait too.
+    func isCongested(_ slot: UInt32) -> Bool {
+        slab[slot].flags.contains(.hasBacklog)
+            && backlogs[slot]?.messageBytes ?? 0 > Limits.bundlePauseBytes
+    }
+
+    /// Goes on reading from a connection that was paused, when enough is out.
+    private func resumeReading(_ slot: UInt32) {
+        guard slab[slot].flags.contains(.isPaused), !isCongested(slot) else { return }
+        slab[slot].flags.remove(.isPaused)
+        poller.modify(slab[slot].descriptor, [.readable, .writable], token: token(slot))
+        keptInput.append(token(slot))
     }
 
     /// Counts; a table that was large gives its memory back when it is empty.

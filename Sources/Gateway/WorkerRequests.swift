@@ -19,12 +19,10 @@ extension Worker {
         case .complete(let head, let consumed):
             handle.counters.requests.add()
             let path = span.text(head.path)
-            if !configuration.echoPath.isEmpty, path == configuration.echoPath, head.wantsWebSocket {
-                if upgrade(slot, head, span) {
-                    schedule(slot, seconds: max(60, configuration.heartbeatSeconds))
-                }
-            } else if slab[slot].flags.contains(.isAdmin) {
+            if slab[slot].flags.contains(.isAdmin) {
                 answerAdmin(slot, head, span, path: path)
+            } else if !configuration.echoPath.isEmpty, path == configuration.echoPath, head.wantsWebSocket {
+                if upgrade(slot, head, span) { scheduleEchoHeartbeat(slot) }
             } else {
                 answer(slot, head, span, path: path)
             }
@@ -48,7 +46,8 @@ extension Worker {
     }
 
     private func answer(_ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>, path: String) {
-        guard !head.hasBody else {
+        let isRead = head.method == .get || head.method == .head || head.method == .options
+        guard !head.hasBody || !isRead else {
             return respond(
                 slot, .error(.contentTooLarge, "CONTENT_TOO_LARGE", "requests have no body here"),
                 keepAlive: false)

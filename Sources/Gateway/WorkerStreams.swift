@@ -11,7 +11,9 @@ extension Worker {
     func openStream(_ slot: UInt32, fields: HTTPFields) {
         slab[slot].transport = .eventStream
         // No answer ever comes from the peer; what is sent and never acknowledged tells that it is gone.
-        Sockets.setUserTimeout(slab[slot].descriptor, seconds: 2 * configuration.heartbeatSeconds)
+        // The time also runs while the peer's window is closed, which is the slow deadline's to judge.
+        let seconds = max(2 * configuration.heartbeatSeconds, configuration.slowDeadlineSeconds + 5)
+        Sockets.setUserTimeout(slab[slot].descriptor, seconds: seconds)
         openRequests[slot] = OpenRequest(fields: fields)
     }
 
@@ -24,6 +26,12 @@ extension Worker {
         return ServerSentEvent.head(
             fields: request.fields,
             retryMilliseconds: Int.random(in: Limits.streamRetryMilliseconds, using: &generator))
+    }
+
+    /// Sends the response head of a stream that has no first message to go with it yet.
+    func openIfStream(_ slot: UInt32) {
+        let head = takeStreamHead(slot)
+        if !head.isEmpty { sendBytes(slot, head) }
     }
 
     /// Answers a stream on which nothing would ever come.

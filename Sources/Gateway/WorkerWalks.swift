@@ -27,11 +27,13 @@ extension Worker {
     func holdForWindow(_ channel: Channel) {
         guard !channel.isWindowed else { return }
         channel.isWindowed = true
-        windows.append((channel.windowEnd, channel))
+        // Nearly in order already: windows are all of one length.
+        var index = windows.count
+        while index > 0, windows[index - 1].end > channel.windowEnd { index -= 1 }
+        windows.insert((channel.windowEnd, channel), at: index)
     }
 
-    /// Puts the channels whose window has closed in the line of walks. Windows are all of one length, so they close in
-    /// the order in which they stand.
+    /// Puts the channels whose window has closed in the line of walks.
     func closeWindows() {
         while let (end, channel) = windows.first, nowMilliseconds >= end {
             windows.removeFirst()

@@ -7,6 +7,8 @@ import Foundation
 package struct AccessToken: Sendable, Equatable {
     /// How far clocks may disagree, in seconds.
     package static let leewaySeconds = 5
+    /// Later ends are taken for this: the year 9999.
+    private static let maximumTime = 253_402_300_799.0
     /// Longer tokens are refused unread.
     package static let maximumBytes = 4_096
 
@@ -47,10 +49,28 @@ package struct AccessToken: Sendable, Equatable {
 
     private struct Claims: Codable {
         let sub: String
-        let exp: Int
-        let nbf: Int?
-        let aud: String?
+        /// NumericDate may have a fraction (RFC 7519, 2).
+        let exp: Double
+        let nbf: Double?
+        let aud: AudienceClaim?
         let auctions: AuctionsClaim?
+    }
+
+    /// One, or a list (RFC 7519, 4.1.3).
+    private struct AudienceClaim: Codable {
+        let names: [String]
+
+        init(_ name: String) { names = [name] }
+
+        init(from decoder: any Decoder) throws {
+            let container = try decoder.singleValueContainer()
+            names = try (try? container.decode([String].self)) ?? [container.decode(String.self)]
+        }
+
+        func encode(to encoder: any Encoder) throws {
+            var container = encoder.singleValueContainer()
+            if names.count == 1 { try container.encode(names[0]) } else { try container.encode(names) }
+        }
     }
 
     /// `"*"`, or a list of ids.
@@ -84,7 +104,7 @@ package struct AccessToken: Sendable, Equatable {
         let encoder = JSONEncoder()
         encoder.outputFormatting = .sortedKeys
         let body = Claims(
-            sub: subject, exp: expiresAt, nbf: nil, aud: audience,
+            sub: subject, exp: Double(expiresAt), nbf: nil, aud: audience.map(AudienceClaim.init),
             auctions: auctions == .none ? nil : AuctionsClaim(auctions))
         guard let header = try? encoder.encode(Header(alg: key.algorithm.rawValue, kid: key.keyID)),
             let claims = try? encoder.encode(body)
@@ -109,11 +129,15 @@ package struct AccessToken: Sendable, Equatable {
         guard let claims = try? JSONDecoder().decode(Claims.self, from: Data(claimBytes)) else {
             throw .malformed
         }
-        // Not `exp + leeway`: a number near the largest must not trap.
-        guard now - leewaySeconds < claims.exp else { throw .expired }
-        guard now + leewaySeconds >= claims.nbf ?? 0 else { throw .notYetValid }
+        guard Double(now - leewaySeconds) < claims.exp else { throw .expired }
+        guard Double(now + leewaySeconds) >= claims.nbf ?? 0 else { throw .notYetValid }
+        let names = claims.aud?.names
         return AccessToken(
-            subject: claims.sub, expiresAt: claims.exp, audience: claims.aud,
+            subject: claims.sub, expiresAt: Int(min(claims.exp, maximumTime)),
+            // Of several, the one that allows most.
+            audience: names.map {
+                $0.contains("api") ? "api" : $0.contains("watch") ? "watch" : $0.first ?? ""
+            },
             auctions: claims.auctions?.auctions ?? .none)
     }
 }

@@ -64,7 +64,7 @@ package struct WebSocketDecoder {
                 }
                 header += extended
             }
-            guard length <= UInt64(maximumMessageBytes - assembled.count) else {
+            guard length <= UInt64(max(0, maximumMessageBytes - assembled.count)) else {
                 return .violation(code: CloseCode.messageTooBig)
             }
         }

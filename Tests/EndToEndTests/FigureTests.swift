@@ -10,8 +10,8 @@ import Testing
 struct FigureTests {
     private func bid(_ sequence: Int, filler: Int = 100) -> String {
         let time = Int(Date.now.timeIntervalSince1970 * 1_000)
-        return
-            #"{"type":"BID_UPDATE","auction_id":"a1","seq":\#(sequence),"at":\#(time),"f":"\#(String(repeating: "x", count: filler))"}"#
+        let text = String(repeating: "x", count: filler)
+        return #"{"type":"BID_UPDATE","auction_id":"a1","seq":\#(sequence),"at":\#(time),"f":"\#(text)"}"#
     }
 
     /// Publishes 1,000 events a second, by the clock, until `count` are out.

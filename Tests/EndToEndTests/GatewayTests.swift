@@ -353,6 +353,8 @@ extension EndToEndTests {
             let gateway = try GatewayProcess(redis: [redis.url])
             let watchers = try (0..<20).map { _ in try gateway.watch("a1") }
             for watcher in watchers { _ = try watcher.next() }
+            // Asked twice, as by a hook and then the orchestrator.
+            _ = try HTTPClient(port: gateway.adminPort).request("POST", "/v1/drain")
             gateway.process.kill(SIGTERM)
             for watcher in watchers {
                 guard case .close(let code, let reason)? = try watcher.socket.next() else {

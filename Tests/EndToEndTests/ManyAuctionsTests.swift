@@ -125,6 +125,28 @@ extension EndToEndTests {
             #expect(refusals == ["a1000"])
         }
 
+        @Test("a client that subscribes to everything before it reads gets every first message")
+        func rush() throws {
+            let filler = String(repeating: "x", count: 4_000)
+            let states = (0..<1_000).map {
+                ["SET", RedisKeys.state("a\($0)"), #"{"seq":0,"f":"\#(filler)"}"#]
+            }
+            _ = try redis.client().pipeline(states.map { $0.map { Array($0.utf8) } })
+            let socket = try connect(receiveBufferBytes: 4_096)
+            // Twice: first each is read from Redis, then the gateway knows them.
+            for _ in 0..<2 {
+                for index in 0..<1_000 { try subscribe(socket, "a\(index)") }
+                var seen: Set<String> = []
+                while seen.count < 1_000 {
+                    let message = try next(socket)
+                    #expect(message.type == "SNAPSHOT")
+                    seen.insert(try #require(message.json["auction_id"] as? String))
+                }
+            }
+            try socket.send(text: #"{"type":"PING","t":1}"#)
+            #expect(try next(socket).type == "PONG")
+        }
+
         @Test("one stream of several auctions carries a cursor for each in its id, by which it goes on")
         func stream() throws {
             let path = "/v1/live?auctions=a1,a2,a1"

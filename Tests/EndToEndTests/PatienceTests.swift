@@ -109,6 +109,12 @@ import Testing
 
         two.process.kill(SIGKILL)
         #expect(try first.until { $0.json["count"] as? Int == 2 }.type == "VIEWERS")
+        // A Redis that was emptied has lost the script too.
+        redis.kill()
+        try redis.start()
+        try eventually("the number is there again") {
+            try redis.client().call("HVALS", RedisKeys.viewers("a1")).array?.isEmpty == false
+        }
         redis.kill()
         let unknown = try client.request("GET", "/api/v1/auctions/\(auctionID)")
         #expect(unknown.status == 200 && unknown.json["viewer_count"] is NSNull)

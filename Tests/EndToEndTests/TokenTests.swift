@@ -44,6 +44,12 @@ extension EndToEndTests {
             let stream = try EventStreamClient(port: gateway.port, path: "\(path)?token=\(token())")
             #expect(try #require(stream.reply.status == 200 ? stream.next() : nil).retry != nil)
             let other = try WebSocketClient(port: gateway.port, path: "\(path)?token=\(token("usr_2"))")
+            // Another page of the same user, on a channel that is known already.
+            for _ in 0..<4 {
+                let again = try EventStreamClient(port: gateway.port, path: "\(path)?token=\(token())")
+                #expect(
+                    again.reply.status == 200 && again.reply.fields["content-type"] == "text/event-stream")
+            }
             let client = try redis.client()
             for user in ["usr_1", "usr_2"] {
                 try eventually("the channel is subscribed") {

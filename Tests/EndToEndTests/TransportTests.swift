@@ -131,6 +131,24 @@ extension EndToEndTests {
             #expect(try poll("?since=3&timeout=x").status == 400)
         }
 
+        @Test("an end that only the state knows of is not the end for a client that has not seen it")
+        func endOnItsWay() throws {
+            let one = try GatewayProcess(redis: [redis.url], arguments: ["--workers", "1"])
+            let keeper = try one.watch("a1")
+            _ = try keeper.next()
+            try publish(1...1)
+            _ = try keeper.next()
+            try store(#"{"seq":2,"status":"sold"}"#)
+            #expect(try one.watch("a1").next().state?["status"] as? String == "sold")
+            let stream = try one.watch("a1", over: .eventStream, since: 1)
+            #expect(try stream.next().type == "RESUMED")
+            let poll = try one.get("/v1/auctions/a1/live?since=1&timeout=1").json
+            #expect(poll["ended"] == nil && poll["seq"] as? Int == 1)
+            try redis.publish("a1", event(2, type: "AUCTION_ENDED"))
+            for watcher in [keeper, stream] { #expect(try watcher.next().type == "AUCTION_ENDED") }
+            #expect(try one.get("/v1/auctions/a1/live?since=2").json["ended"] as? Bool == true)
+        }
+
         @Test("one connection carries poll after poll, also those sent ahead")
         func pipelinedPolls() throws {
             try publishStored(5)

@@ -50,6 +50,19 @@ import Wire
         WebSocketClient.frame(0x1, Array(text.utf8), isFinal: isFinal)
     }
 
+    @Test("a message that is over a limit lowered meanwhile is too big")
+    func loweredLimit() {
+        var decoder = WebSocketDecoder()
+        var steps: [WebSocketDecoder.Step] = []
+        for (limit, isFirst) in [(8_192, true), (4_096, false)] {
+            var frame = WebSocketClient.frame(
+                isFirst ? 0x1 : 0x0, [UInt8](repeating: 0x61, count: 5_000), isFinal: false)
+            steps.append(
+                frame.withUnsafeMutableBytes { decoder.next(in: $0, from: 0, maximumMessageBytes: limit) })
+        }
+        #expect(steps.last == .violation(code: 1_009))
+    }
+
     @Test("the accept key is that of RFC 6455, section 1.3")
     func acceptKey() {
         // SHA-1 of the concatenation, as the section gives it.

@@ -16,7 +16,8 @@ struct AuctionTruth: Equatable, Sendable {
 
     /// The state as Redis holds it.
     var json: String {
-        #"{"seq":\#(sequence),"status":"\#(isEnded ? "sold" : "active")","current_price":\#(price),"bid_count":\#(bids),"extensions":\#(extensions)}"#
+        #"{"seq":\#(sequence),"status":"\#(isEnded ? "sold" : "active")","current_price":\#(price),"#
+            + #""bid_count":\#(bids),"extensions":\#(extensions)}"#
     }
 
     init() {}

@@ -148,7 +148,7 @@ final class Watcher {
         #expect(event.type == message.type)
         if let id = event.id { streamID = id }
         let own = message.type == "RESUMED" ? message.json["since"] : message.json["seq"]
-        guard let own = own as? Int else { return }
+        guard let own = own as? Int else { return #expect(event.id == nil, "\(event.data) moves no cursor") }
         #expect(streamID == (transport == .eventStream ? "\(own)" : "\(auctionID):\(own)"))
     }
 
