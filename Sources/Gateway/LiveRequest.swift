@@ -31,6 +31,14 @@ enum LiveAddress {
     }
 }
 
+/// What is kept of a live request until the head of its answer is sent.
+struct OpenRequest {
+    /// The fields that the answer carries because of the request's origin.
+    let fields: HTTPFields
+    /// A long-poll's time, in timer ticks.
+    var deadlineTick: UInt32 = 0
+}
+
 /// What a client may watch.
 enum Access: Sendable {
     /// It gave no token.

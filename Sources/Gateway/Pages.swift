@@ -11,7 +11,7 @@ struct Pages: Sendable {
         let policy =
             "default-src 'self'; connect-src 'self' ws: wss: \(bidAPI); img-src 'self' data: https:; "
             + "frame-ancestors 'none'; base-uri 'none'"
-        func page(_ type: String, _ body: [UInt8], _ fields: [(name: String, value: String)] = [])
+        func page(_ type: String, _ body: [UInt8], _ fields: HTTPFields = [])
             -> HTTPResponse
         {
             HTTPResponse(

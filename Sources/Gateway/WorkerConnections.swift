@@ -194,7 +194,11 @@ extension Worker {
         leaveAll(slot)
         slab[slot].phase = .closing
         schedule(slot, seconds: Limits.closeTimeoutSeconds)
-        if slab[slot].flags.contains(.hasBacklog) { backlogs[slot]?.dropQueued() }
+        if slab[slot].flags.contains(.hasBacklog) {
+            backlogs[slot]?.dropQueued()
+            // The peer's close frame must be heard.
+            resumeReading(slot)
+        }
         sendControl(slot, WebSocketFrame.close(code, reason: reason))
     }
 

@@ -6,16 +6,6 @@ import Reactor
 import Telemetry
 import Wire
 
-typealias HTTPFields = [(name: String, value: String)]
-
-/// What is kept of a live request until the head of its answer is sent.
-struct OpenRequest {
-    /// The fields that the answer carries because of the request's origin.
-    let fields: HTTPFields
-    /// A long-poll's time, in timer ticks.
-    var deadlineTick: UInt32 = 0
-}
-
 extension Worker {
     /// Makes a request a long-poll.
     /// - Parameter timeout: seconds, 1…60.
@@ -123,7 +113,7 @@ extension Worker {
         for token in tokens {
             let slot = UInt32(truncatingIfNeeded: token)
             guard slab.isCurrent(slot, generation: UInt32(truncatingIfNeeded: token >> 32)),
-                slab[slot].phase == .readingHead || slab[slot].phase == .bundling
+                slab[slot].phase == .readingHead || slab[slot].transport == .webSocket
             else { continue }
             processKept(slot)
         }

@@ -165,7 +165,7 @@ extension Worker {
     }
 
     /// Goes on reading from a connection that was paused, when enough is out.
-    private func resumeReading(_ slot: UInt32) {
+    func resumeReading(_ slot: UInt32) {
         guard slab[slot].flags.contains(.isPaused), !isCongested(slot) else { return }
         slab[slot].flags.remove(.isPaused)
         poller.modify(slab[slot].descriptor, [.readable, .writable], token: token(slot))

@@ -36,14 +36,17 @@ package enum HTTPStatus: Int, Sendable {
     }
 }
 
+/// Header fields in the order in which they are sent.
+package typealias HTTPFields = [(name: String, value: String)]
+
 package struct HTTPResponse: Sendable {
     package var status: HTTPStatus
-    package var fields: [(name: String, value: String)]
+    package var fields: HTTPFields
     package var body: [UInt8]
     /// False for an answer to HEAD whose GET would give a body of a length nobody knows yet.
     package var hasKnownLength = true
 
-    package init(_ status: HTTPStatus, fields: [(name: String, value: String)] = [], body: [UInt8] = []) {
+    package init(_ status: HTTPStatus, fields: HTTPFields = [], body: [UInt8] = []) {
         self.status = status
         self.fields = fields
         self.body = body
@@ -51,7 +54,7 @@ package struct HTTPResponse: Sendable {
 
     /// The contract's error object.
     package static func error(
-        _ status: HTTPStatus, _ code: String, _ message: String, fields: [(name: String, value: String)] = []
+        _ status: HTTPStatus, _ code: String, _ message: String, fields: HTTPFields = []
     ) -> HTTPResponse {
         let body = #"{"error":"\#(code)","message":"\#(message)"}"# + "\n"
         return HTTPResponse(

@@ -9,7 +9,7 @@ package enum ServerSentEvent {
     /// The response head and the first `retry:`.
     /// - Parameter retryMilliseconds: how long a browser waits before it comes back.
     package static func head(
-        fields: [(name: String, value: String)], retryMilliseconds: Int
+        fields: HTTPFields, retryMilliseconds: Int
     ) -> [UInt8] {
         var text = """
             HTTP/1.1 200 OK\r

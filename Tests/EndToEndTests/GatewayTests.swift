@@ -277,13 +277,15 @@ extension EndToEndTests {
             for sequence in 1...3 { #expect(try watcher.next().text == event(sequence)) }
         }
 
-        @Test("a watcher that takes nothing for too long is closed with 4008")
-        func tooSlow() throws {
+        @Test(
+            "a watcher that takes nothing for too long is closed with 4008",
+            arguments: [WatchTransport.webSocket, .eventStream, .manyOverWebSocket])
+        func tooSlow(_ transport: WatchTransport) throws {
             let redis = try RedisServer()
             let gateway = try GatewayProcess(
                 redis: [redis.url],
                 arguments: ["--slow-deadline-seconds", "1", "--send-buffer-bytes", "4608"])
-            let slow = try gateway.watch("a1", receiveBufferBytes: 2_304)
+            let slow = try gateway.watch("a1", over: transport, receiveBufferBytes: 2_304)
             _ = try slow.next()
             let client = try redis.client()
             let filler = String(repeating: "x", count: 4_000)
@@ -293,6 +295,9 @@ extension EndToEndTests {
                     #"{"type":"BID_UPDATE","auction_id":"a1","seq":\#(sequence),"f":"\#(filler)"}"#)
             }
             try eventually("it is closed") { try gateway.metric("gavelcast_slow_closes_total") == 1 }
+            if transport == .eventStream {
+                return #expect(try slow.until { $0.json["code"] != nil }.json["code"] as? Int == 4_008)
+            }
             var last: WebSocketClient.Message?
             while let message = try slow.socket.next(), message != .end { last = message }
             guard case .close(let code, _)? = last else {

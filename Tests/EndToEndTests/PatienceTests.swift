@@ -120,6 +120,39 @@ import Testing
         #expect(unknown.status == 200 && unknown.json["viewer_count"] is NSNull)
     }
 
+    @Test("while Redis cannot be read, whoever comes is kept, and told after a while to come back")
+    func withoutRedis() throws {
+        let redis = try RedisServer()
+        redis.kill()
+        let gateway = try GatewayProcess(redis: [redis.url], waitsUntilReady: false)
+        let watchers = try WatchTransport.allCases.filter { $0 != .longPoll }.map {
+            try gateway.watch("a1", over: $0)
+        }
+        let resuming = try HTTPClient(port: gateway.port).request(
+            "GET", "/v1/auctions/a1/live?since=7&timeout=1")
+        #expect(resuming.status == 200 && resuming.json["seq"] as? Int == 7, "nothing came is true")
+        let poll = try HTTPClient(port: gateway.port, timeoutMilliseconds: 30_000).request(
+            "GET", "/v1/auctions/a1/live")
+        #expect(poll.status == 503 && poll.fields["retry-after"] != nil)
+        for watcher in watchers {
+            switch watcher.transport {
+            case .webSocket: #expect(try Self.closeCode(watcher.socket) == 1_013)
+            case .eventStream, .manyOverEventStream:
+                let close = try watcher.next(within: 30)
+                #expect(close.json["code"] as? Int == 1_013 && close.json["retry_after_ms"] != nil)
+            case .manyOverWebSocket:
+                let error = try watcher.next(within: 30)
+                #expect(error.json["error"] as? String == "UNAVAILABLE")
+                #expect(error.json["auction_id"] as? String == "a1")
+                try redis.start()
+                try eventually("the link is up") { try gateway.isOK("/readyz") }
+                try watcher.socket.send(text: #"{"type":"SUBSCRIBE","auction_id":"a1"}"#)
+                #expect(try watcher.next().type == "SNAPSHOT", "the connection went on")
+            case .longPoll: break
+            }
+        }
+    }
+
     @Test("a change of less than 5 % is not told")
     func smallChange() throws {
         let redis = try RedisServer()

@@ -268,7 +268,10 @@ extension EndToEndTests {
         func drain() throws {
             let leaving = try GatewayProcess(redis: [redis.url])
             let stream = try leaving.watch("a1", over: .eventStream)
-            _ = try stream.next()
+            let many = try [WatchTransport.manyOverWebSocket, .manyOverEventStream].map {
+                try leaving.watch("a1", over: $0)
+            }
+            for watcher in [stream] + many { _ = try watcher.next() }
             let port = leaving.port
             let polled = Locked<HTTPReply?>(nil)
             let isDone = DispatchSemaphore(value: 0)
@@ -285,6 +288,12 @@ extension EndToEndTests {
             leaving.process.kill(SIGTERM)
             let close = try stream.next()
             #expect(close.json["code"] as? Int == 1_001 && close.json["retry_after_ms"] != nil)
+            #expect(try many[1].next().json["code"] as? Int == 1_001)
+            guard case .close(let code, let reason)? = try many[0].socket.next() else {
+                throw TimedOut(description: "no close frame")
+            }
+            #expect(code == 1_001 && reason.contains("retry_after_ms"))
+            many[0].close()
             isDone.wait()
             let reply = try #require(polled.with { $0 })
             #expect(reply.status == 503 && reply.fields["retry-after"] != nil)
