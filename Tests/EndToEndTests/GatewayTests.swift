@@ -171,6 +171,31 @@ extension EndToEndTests {
             #expect(watchers[0].messages.count < 200)
         }
 
+        @Test("a hot auction starves neither another auction nor who comes new")
+        func fairness() throws {
+            let redis = try RedisServer()
+            let gateway = try GatewayProcess(redis: [redis.url], arguments: ["--workers", "1"])
+            let port = gateway.port
+            let watchers = try (0..<1_500).map { _ in try Watcher(port: port, auctionID: "a1") }
+            for watcher in watchers { _ = try watcher.next() }
+            let quiet = try gateway.watch("a2")
+            _ = try quiet.next()
+            // Nothing of this merges: 450,000 sends.
+            let commands = (1...300).map { sequence in
+                ["PUBLISH", "auction:a1", event(sequence, type: "TIME_EXTENDED")].map { Array($0.utf8) }
+            }
+            _ = try redis.client().pipeline(commands)
+            try redis.publish("a2", event(1, auction: "a2"))
+            #expect(try quiet.next().sequence == 1)
+            #expect(try gateway.watch("a3").next().type == "SNAPSHOT")
+            // The walks of the hot auction are not over: neither had to wait for them.
+            #expect(try gateway.metric("gavelcast_deliveries_total") < 450_000)
+            for watcher in watchers {
+                try watcher.until { $0.sequence == 300 }
+                try watcher.checkPromises()
+            }
+        }
+
         @Test(
             "while a window is open bids merge; a lossless event does not wait for its end",
             arguments: [true, false])
