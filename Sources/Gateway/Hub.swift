@@ -114,7 +114,10 @@ final class Hub: RedisLinkOwner {
         }
         channel.lingersUntil = nil
         let bit: UInt64 = 1 << UInt64(loop)
-        if needs.contains(.log) {
+        if needs.contains(.log), channel.widenedUntil != nil, channel.canServe {
+            // The log was read a moment ago for another loop, and the ring has all of it.
+            return sendAttachment(channel, to: bit, events: recentEvents(channel), isThorough: true)
+        } else if needs.contains(.log) {
             channel.loggingLoops |= bit
             if channel.phase == .live { queueStateRead(channel) }
         } else if needs.contains(.state) {

@@ -290,6 +290,7 @@ extension Hub {
         channel.sequence.establish(target)
         counters.historyBytes.add(-channel.ring.bytes)
         channel.ring.removeAll()
+        channel.widenedUntil = nil
         channel.snapshot = snapshot
         distributeJump(snapshot, on: channel)
         deliverHeld(channel)
