@@ -94,6 +94,9 @@ let package = Package(
 
         // The load generator; its blocking client also drives the end-to-end tests.
         module("LoadClient", ["CLinux"], path: "loadtest/Sources/LoadClient"),
+        module(
+            "LocalServers", ["AuctionStore", "CLinux", "Reactor", "RedisLink"],
+            path: "loadtest/Sources/LocalServers"),
         program(
             "gavelcast-loadtest", ["LoadClient", "Settings"],
             path: "loadtest/Sources/gavelcast-loadtest"),
@@ -109,6 +112,9 @@ let package = Package(
         tests("TidyTests", []),
         tests(
             "EndToEndTests",
-            ["LoadClient", "RedisLink", "AuctionStore", "Reactor", "Tokens", "TestSupport", "CLinux"]),
+            [
+                "LoadClient", "LocalServers", "RedisLink", "AuctionStore", "Reactor", "Tokens", "TestSupport",
+                "CLinux",
+            ]),
     ]
 )

@@ -89,9 +89,11 @@ package final class PostgresConnection {
         PQfinish(connection)
     }
 
-    /// Whether the server has not closed the connection meanwhile. Asks the socket, not the server.
+    /// Whether the server has not closed the connection meanwhile. Asks the socket, not the server. The first read may
+    /// bring the server's last words only, and the second one the end behind them.
     package var isStillOpen: Bool {
-        !isBroken && PQconsumeInput(connection) == 1 && PQstatus(connection) == CONNECTION_OK
+        !isBroken && PQconsumeInput(connection) == 1 && PQconsumeInput(connection) == 1
+            && PQstatus(connection) == CONNECTION_OK
     }
 
     /// Runs SQL text without parameters, of several statements if need be.

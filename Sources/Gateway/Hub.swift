@@ -114,8 +114,8 @@ final class Hub: RedisLinkOwner {
         }
         channel.lingersUntil = nil
         let bit: UInt64 = 1 << UInt64(loop)
-        if needs.contains(.log), channel.widenedUntil != nil, channel.canServe {
-            // The log was read a moment ago for another loop, and the ring has all of it.
+        if needs.contains(.log), channel.hasWholeLog, channel.canServe {
+            // The log was read a moment ago for another loop.
             return sendAttachment(channel, to: bit, events: recentEvents(channel), isThorough: true)
         } else if needs.contains(.log) {
             channel.loggingLoops |= bit

@@ -45,6 +45,8 @@ final class HubChannel {
     var isReadingHistory = false
     /// While the ring also holds what was read from the log for a resume.
     var widenedUntil: Int64?
+    /// The first event of the ring when the log was read.
+    var widenedFrom: UInt64?
     /// Loops whose mailbox was full; they are sent the ring when it is not.
     var behindLoops: UInt64 = 0
     /// When a channel without watchers is given up.
@@ -69,6 +71,9 @@ final class HubChannel {
     var isWatched: Bool { attachedLoops | resumingLoops | waitingLoops | loggingLoops != 0 }
     /// The sequence number of the last event delivered; 0 before the first.
     var last: UInt64 { sequence.last ?? 0 }
+
+    /// Whether the ring holds all that the log held when it was read a moment ago, and all that followed.
+    var hasWholeLog: Bool { widenedUntil != nil && ring.first == widenedFrom }
 
     /// Whether the snapshot and the ring together lead to ``last`` without a gap.
     var canServe: Bool {

@@ -255,6 +255,7 @@ extension Hub {
             counters.historyBytes.add(channel.ring.bytes)
             let until = now + Limits.widenedMilliseconds
             channel.widenedUntil = until
+            channel.widenedFrom = channel.ring.first
             widened.append((until, channel))
             let loops = channel.loggingLoops
             channel.loggingLoops = 0

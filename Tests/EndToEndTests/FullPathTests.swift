@@ -1,6 +1,7 @@
 import AuctionStore
 import Foundation
 import LoadClient
+import LocalServers
 import Testing
 
 extension EndToEndTests {

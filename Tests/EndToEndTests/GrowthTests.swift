@@ -1,5 +1,6 @@
 import Foundation
 import LoadClient
+import LocalServers
 import Testing
 
 /// Runs beside the others: it is long, not busy.

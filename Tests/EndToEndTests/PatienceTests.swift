@@ -1,5 +1,6 @@
 import Foundation
 import LoadClient
+import LocalServers
 import RedisLink
 import Testing
 
@@ -167,6 +168,8 @@ import Testing
         }
         #expect(try gateway.metric("gavelcast_viewers_announced_total") == told)
         watchers += try (0..<2).map { _ in try gateway.watch("a1") }
-        #expect(try watchers[0].until { $0.type == "VIEWERS" }.json["count"] as? Int == 43)
+        // A report may come between the two: 42 is 5 % more.
+        let next = try watchers[0].until { $0.type == "VIEWERS" }.json["count"] as? Int
+        #expect(next == 42 || next == 43)
     }
 }

@@ -1,5 +1,6 @@
 import Foundation
 import LoadClient
+import LocalServers
 import RedisLink
 import Testing
 

@@ -83,8 +83,6 @@ import Testing
     @Test("sleeps are no synchronisation: tests have none")
     func sleeps() {
         for file in Self.sources where file.path.hasPrefix("Tests") {
-            // The one place that polls for a condition, with a deadline.
-            guard file.path != "Tests/EndToEndTests/Support/Eventually.swift" else { continue }
             let sleeps = file.text.contains("sleep" + "(")
             #expect(!sleeps, "\(file.path)")
         }

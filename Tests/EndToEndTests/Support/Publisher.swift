@@ -2,6 +2,7 @@
 // does, fills a Redis that lost its data, and can repeat, reorder and lose what it sends over pub/sub.
 
 import Foundation
+import LocalServers
 import RedisLink
 import TestSupport
 import Testing

@@ -2,6 +2,7 @@
 
 import Foundation
 import LoadClient
+import LocalServers
 import Testing
 
 final class GatewayProcess {

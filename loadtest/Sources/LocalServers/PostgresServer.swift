@@ -1,24 +1,23 @@
-// A private PostgreSQL cluster that a test may kill and start again. As root it runs as the user `postgres`, because
+// A private PostgreSQL cluster that its owner may kill and start again. As root it runs as the user `postgres`, because
 // PostgreSQL refuses root.
 
 import AuctionStore
 import Foundation
-import Testing
 
-final class PostgresServer {
+package final class PostgresServer {
     private let port: Int
     private let directory: String
     private let bin: String
     private var process: ChildProcess?
 
-    init() throws {
+    package init() throws {
         port = try Ports.free()
         bin = try Self.programs()
         directory = Guardian.shared.folder + "/postgres-\(UUID().uuidString)"
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         if getuid() == 0 {
             let chown = try ChildProcess("chown", ["chown", "postgres:", directory])
-            try #require(chown.waitForExit() == 0, "\(chown.log)")
+            guard chown.waitForExit() == 0 else { throw ServerFailure(description: chown.log) }
         }
         let initdb = try ChildProcess(
             "initdb",
@@ -26,7 +25,7 @@ final class PostgresServer {
                 "\(bin)/initdb", "-D", "\(directory)/data", "-U", "gavelcast", "-A", "trust", "-E", "UTF8",
                 "--no-locale",
             ]))
-        try #require(initdb.waitForExit() == 0, "\(initdb.log)")
+        guard initdb.waitForExit() == 0 else { throw ServerFailure(description: initdb.log) }
         try start()
     }
 
@@ -35,7 +34,7 @@ final class PostgresServer {
         try? FileManager.default.removeItem(atPath: directory)
     }
 
-    func start() throws {
+    package func start() throws {
         process = try ChildProcess(
             "postgres",
             unprivileged([
@@ -49,7 +48,7 @@ final class PostgresServer {
     }
 
     /// Ends it as a power cut would, but for the disk.
-    func kill() {
+    package func kill() {
         process?.kill(SIGKILL)
         process?.waitForExit()
         process = nil
@@ -58,7 +57,7 @@ final class PostgresServer {
     }
 
     /// The address of database `name`, which is made if need be.
-    func database(_ name: String) throws -> String {
+    package func database(_ name: String) throws -> String {
         let connection = try PostgresConnection(url: url("postgres"))
         try connection.script("CREATE DATABASE \(name)")
         return url(name)
@@ -75,6 +74,9 @@ final class PostgresServer {
     private static func programs() throws -> String {
         let base = "/usr/lib/postgresql"
         let versions = try FileManager.default.contentsOfDirectory(atPath: base).compactMap { Int($0) }
-        return "\(base)/\(try #require(versions.max(), "no PostgreSQL under \(base)"))/bin"
+        guard let newest = versions.max() else {
+            throw ServerFailure(description: "no PostgreSQL under \(base); make setup installs it")
+        }
+        return "\(base)/\(newest)/bin"
     }
 }

@@ -1,25 +1,24 @@
-// A private Redis that a test may kill, pause and start again on the same port.
+// A private Redis that its owner may kill, pause and start again on the same port.
 
 import Foundation
-import RedisLink
-import Testing
+package import RedisLink
 
-final class RedisServer {
-    let port: Int
+package final class RedisServer {
+    package let port: Int
     private var process: ChildProcess?
 
-    init() throws {
+    package init() throws {
         port = try Ports.free()
         try start()
     }
 
-    var url: String { "redis://127.0.0.1:\(port)" }
+    package var url: String { "redis://127.0.0.1:\(port)" }
 
-    func client() throws -> RedisClient {
+    package func client() throws -> RedisClient {
         try RedisClient(url: RedisURL(text: url))
     }
 
-    func start() throws {
+    package func start() throws {
         process = try ChildProcess(
             "redis",
             [
@@ -31,17 +30,17 @@ final class RedisServer {
     }
 
     /// Ends it as a power cut would; its data are gone.
-    func kill() {
+    package func kill() {
         process?.kill(SIGKILL)
         process?.waitForExit()
         process = nil
     }
 
-    func signal(_ signal: Int32) {
+    package func signal(_ signal: Int32) {
         process?.kill(signal)
     }
 
-    func publish(_ auctionID: String, _ json: String) throws {
+    package func publish(_ auctionID: String, _ json: String) throws {
         _ = try client().call("PUBLISH", RedisKeys.channel(auctionID), json)
     }
 }

@@ -1,22 +1,7 @@
-// Waiting for conditions, with a deadline.
+// Doing things at once, and what is shared meanwhile.
 
 import Foundation
 import Testing
-
-struct TimedOut: Error, CustomStringConvertible {
-    let description: String
-}
-
-/// Asks again and again until `condition` holds; throws when it does not within `seconds`.
-func eventually(
-    _ what: String, within seconds: Double = 30, _ condition: () throws -> Bool
-) throws {
-    let deadline = Date.now + seconds
-    while try !condition() {
-        guard Date.now < deadline else { throw TimedOut(description: "\(what): not within \(seconds) s") }
-        usleep(10_000)
-    }
-}
 
 /// Runs the bodies at once, each on a thread of its own, and waits for all; the first error is thrown.
 func together<Result: Sendable>(
