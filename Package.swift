@@ -44,6 +44,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-collections.git", from: "1.6.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird.git", from: "2.28.1", traits: []),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle.git", from: "2.13.0"),
+        .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift.git", from: "0.2.0"),
         .package(url: "https://github.com/jpsim/Yams.git", from: "6.2.2"),
     ],
     targets: [
@@ -52,6 +53,7 @@ let package = Package(
         .systemLibrary(name: "CHiredis"),
         .systemLibrary(name: "COpenSSL"),
         .systemLibrary(name: "CLibPQ"),
+        .systemLibrary(name: "CLibURing"),
 
         // Pure: no descriptors, clocks or logs.
         module("AuctionEvents"),
@@ -97,8 +99,28 @@ let package = Package(
         module(
             "LocalServers", ["AuctionStore", "CLinux", "Reactor", "RedisLink"],
             path: "loadtest/Sources/LocalServers"),
+        module(
+            "LoadEngine",
+            [
+                "AuctionEvents", "CLinux", "Fanout", "Reactor", "RedisLink", "CLibURing", "COpenSSL",
+                "CHiredis", "Wire", deque,
+                .product(name: "Histogram", package: "hdrhistogram-swift"),
+            ],
+            path: "loadtest/Sources/LoadEngine"),
+        module(
+            "LoadRun",
+            [
+                "CLinux", "LoadClient", "LoadEngine", "LocalServers", "Reactor", "RedisLink",
+                .product(name: "Histogram", package: "hdrhistogram-swift"),
+                .product(name: "Yams", package: "Yams"),
+            ],
+            path: "loadtest/Sources/LoadRun", resources: [.embedInCode("report.html")]),
         program(
-            "gavelcast-loadtest", ["LoadClient", "Settings"],
+            "gavelcast-loadtest",
+            [
+                "AuctionStore", "CLinux", "LoadClient", "LoadEngine", "LoadRun", "RedisLink", "Reactor",
+                .product(name: "Histogram", package: "hdrhistogram-swift"), "LocalServers", "Settings",
+            ],
             path: "loadtest/Sources/gavelcast-loadtest"),
 
         module("TestSupport", path: "Tests/TestSupport"),

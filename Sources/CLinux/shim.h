@@ -9,11 +9,14 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +24,8 @@
 // shared headers differ from Glibc's.
 extern int accept4(int descriptor, struct sockaddr *address, socklen_t *length, int flags);
 extern int pthread_setname_np(pthread_t thread, const char *name);
+extern int close_range(unsigned first, unsigned last, int flags);
+extern void *memmem(const void *haystack, size_t count, const void *needle, size_t needle_count);
 
 static inline int gavelcast_errno(void) { return errno; }
 
@@ -35,6 +40,16 @@ static inline uint64_t gavelcast_epoll_token(const struct epoll_event *event) { 
 enum { gavelcast_stream = SOCK_STREAM, gavelcast_nonblocking = SOCK_NONBLOCK, gavelcast_cloexec = SOCK_CLOEXEC };
 enum { gavelcast_eventfd_flags = EFD_NONBLOCK | EFD_CLOEXEC };
 static inline int gavelcast_send_flags(void) { return MSG_DONTWAIT | MSG_NOSIGNAL; }
+// CLOSE_RANGE_UNSHARE: the calling thread gets a table of open files of its own, without those from 3 on.
+static inline int gavelcast_own_descriptors(void) { return close_range(3, ~0U, 1U << 1); }
+// `stdout` is a variable that any thread might set, which Swift refuses to touch.
+static inline void gavelcast_print_by_line(void) { setvbuf(stdout, NULL, _IOLBF, 0); }
+// One bit a processor; the C library's set type is a macro's and shown under _GNU_SOURCE only.
+static inline long gavelcast_pin_to_core(int core) {
+    unsigned long set[16] = {0};
+    set[core / (8 * sizeof *set)] = 1UL << (core % (8 * sizeof *set));
+    return syscall(SYS_sched_setaffinity, 0, sizeof set, set);
+}
 static inline int gavelcast_rlimit_descriptors(struct rlimit *limit) { return getrlimit(RLIMIT_NOFILE, limit); }
 static inline int gavelcast_set_rlimit_descriptors(const struct rlimit *limit) { return setrlimit(RLIMIT_NOFILE, limit); }
 

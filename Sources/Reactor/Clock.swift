@@ -13,6 +13,13 @@ package enum Clock {
         read(CLOCK_REALTIME)
     }
 
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    package static func wallMicroseconds() -> Int64 {
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        return Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1_000
+    }
+
     private static func read(_ clock: clockid_t) -> Int64 {
         var time = timespec()
         clock_gettime(clock, &time)

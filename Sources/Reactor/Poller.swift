@@ -9,6 +9,8 @@ package struct Poller: ~Copyable {
 
         package static let readable = Interest(rawValue: EPOLLIN.rawValue | EPOLLRDHUP.rawValue)
         package static let writable = Interest(rawValue: EPOLLOUT.rawValue)
+        /// Report a descriptor once each time something new is there, not as long as something is.
+        package static let edgeTriggered = Interest(rawValue: EPOLLET.rawValue)
     }
 
     /// One ready descriptor.
@@ -18,6 +20,8 @@ package struct Poller: ~Copyable {
         package let isWritable: Bool
         /// An error or a hang-up: reading will tell which.
         package let isBroken: Bool
+        /// The peer will send nothing more.
+        package let hasHungUp: Bool
     }
 
     private let descriptor: Int32
@@ -54,12 +58,13 @@ package struct Poller: ~Copyable {
         precondition(result == 0, "epoll_ctl remove of descriptor \(target)")
     }
 
-    /// Waits up to `milliseconds` (−1: for ever) and calls `body` for each ready descriptor.
-    package func wait(milliseconds: Int32, _ body: (Event) -> Void) {
+    /// Waits up to `milliseconds` (−1: for ever), calls `body` for each ready descriptor, and returns their number.
+    @discardableResult
+    package func wait(milliseconds: Int32, _ body: (Event) -> Void) -> Int {
         let count = epoll_wait(descriptor, events.baseAddress, Int32(events.count), milliseconds)
         guard count > 0 else {
             precondition(count == 0 || gavelcast_errno() == EINTR, "epoll_wait: \(gavelcast_errno())")
-            return
+            return 0
         }
         for index in 0..<Int(count) {
             let ready = events[index].events
@@ -69,7 +74,9 @@ package struct Poller: ~Copyable {
                     token: token,
                     isReadable: ready & (EPOLLIN.rawValue | EPOLLRDHUP.rawValue) != 0,
                     isWritable: ready & EPOLLOUT.rawValue != 0,
-                    isBroken: ready & (EPOLLERR.rawValue | EPOLLHUP.rawValue) != 0))
+                    isBroken: ready & (EPOLLERR.rawValue | EPOLLHUP.rawValue) != 0,
+                    hasHungUp: ready & EPOLLRDHUP.rawValue != 0))
         }
+        return Int(count)
     }
 }

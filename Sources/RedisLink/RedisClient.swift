@@ -8,6 +8,7 @@ import Reactor
 package final class RedisClient {
     package struct Failure: Error, CustomStringConvertible {
         package let description: String
+        package init(description: String) { self.description = description }
     }
 
     private let descriptor: Int32

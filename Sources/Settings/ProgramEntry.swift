@@ -9,15 +9,17 @@ package enum ProgramEntry {
 
     /// Reads the settings of the running process. Returns only when the program is to run; otherwise it prints and
     /// exits.
-    /// - Parameter check: turns the values into the program's configuration; throws what is wrong beyond the table.
+    /// - Parameters:
+    ///   - arguments: the command line without the program's name (and the command, where it has one).
+    ///   - check: turns the values into the program's configuration; throws what is wrong beyond the table.
     package static func configure<Configuration>(
-        _ schema: SettingsSchema, _ check: (SettingsValues) throws(SettingsError) -> Configuration
+        _ schema: SettingsSchema, arguments: [String] = Array(CommandLine.arguments.dropFirst()),
+        _ check: (SettingsValues) throws(SettingsError) -> Configuration
     ) -> Configuration {
         let reader = SettingsReader(schema: schema) { try String(contentsOfFile: $0, encoding: .utf8) }
         do throws(SettingsError) {
             let invocation = try reader.read(
-                arguments: Array(CommandLine.arguments.dropFirst()),
-                environment: ProcessInfo.processInfo.environment)
+                arguments: arguments, environment: ProcessInfo.processInfo.environment)
             switch invocation {
             case .run(let values): return try check(values)
             case .checkConfiguration(let values):

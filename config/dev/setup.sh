@@ -13,6 +13,7 @@ needed=(
     "libhiredis-dev=speaks Redis' protocol"
     "libssl-dev=tokens and password hashes"
     "libpq-dev=talks to PostgreSQL"
+    "liburing-dev=the load tester's yardstick"
     "redis-server=the private Redis of make run and make test"
     "postgresql=the private PostgreSQL of make run and make test"
     "procps=finds the processes that make stop ends"

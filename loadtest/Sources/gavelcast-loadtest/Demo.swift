@@ -3,6 +3,7 @@
 
 import Foundation
 import LoadClient
+import Settings
 
 struct Demo {
     private static let pauseMilliseconds = 150...900
@@ -27,24 +28,31 @@ struct Demo {
         "noor", "oscar", "priya",
     ]
 
-    let options: LoadTestSettings
+    private let bidAPIPort: Int
+    private let bidderCount: Int
+    private let auctionCount: Int
+    /// 0 = until stopped.
+    private let seconds: Int
 
-    init(_ options: LoadTestSettings) {
-        self.options = options
+    init(_ values: SettingsValues) {
+        bidAPIPort = values.number("bid-api-port")
+        bidderCount = values.number("bidders")
+        auctionCount = values.number("auctions")
+        seconds = values.number("seconds")
     }
 
     func run() throws {
         let run = String(Int.random(in: 1_000...9_999))
-        let seller = try BidClient(port: options.bidAPIPort, username: "house-\(run)")
-        let bidders = try (0..<options.bidders).map { index in
+        let seller = try BidClient(port: bidAPIPort, username: "house-\(run)")
+        let bidders = try (0..<bidderCount).map { index in
             let name = Self.names[index % Self.names.count] + (index < Self.names.count ? "" : "\(index)")
-            return try BidClient(port: options.bidAPIPort, username: "\(name)-\(run)")
+            return try BidClient(port: bidAPIPort, username: "\(name)-\(run)")
         }
-        print("\(bidders.count) bidders are bidding on \(options.auctions) auctions")
+        print("\(bidders.count) bidders are bidding on \(auctionCount) auctions")
         var limits: [String: Double] = [:]
         // In turn, so that no two running auctions are of the same lot.
         var lots = Self.lots.shuffled()
-        let end = options.seconds == 0 ? Date.distantFuture : Date.now + Double(options.seconds)
+        let end = seconds == 0 ? Date.distantFuture : Date.now + Double(seconds)
         while Date.now < end {
             do {
                 try step(seller, bidders, &limits, &lots)
@@ -62,14 +70,14 @@ struct Demo {
     ) throws {
         let running = try seller.runningAuctions().filter { limits[$0.id] != nil }
         limits = limits.filter { id, _ in running.contains { $0.id == id } }
-        for _ in running.count..<max(running.count, options.auctions) {
+        for _ in running.count..<max(running.count, auctionCount) {
             let lot = lots.removeFirst()
             lots.append(lot)
-            let seconds = Int.random(in: Self.durationSeconds)
+            let duration = Int.random(in: Self.durationSeconds)
             let id = try seller.createAuction(
                 """
                 {"title":"\(lot.title)","category":"demo","starting_price":\(lot.startingPrice),\
-                "bid_increment":\(lot.increment),"duration_seconds":\(seconds)}
+                "bid_increment":\(lot.increment),"duration_seconds":\(duration)}
                 """)
             limits[id] = Double(lot.startingPrice) * Double.random(in: Self.budget)
         }

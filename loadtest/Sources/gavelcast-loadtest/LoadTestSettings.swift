@@ -1,32 +1,125 @@
-// The load generator's settings.
+// The commands of the load tester, each with its settings.
 
+import LoadEngine
 import Settings
 
-struct LoadTestSettings: Sendable {
-    let bidAPIPort: Int
-    let bidders: Int
-    let auctions: Int
-    /// 0 = until stopped.
-    let seconds: Int
+enum Command: String, CaseIterable {
+    case demo, watch, publish, bid, audit, floor, run
 
-    init(_ values: SettingsValues) throws(SettingsError) {
-        bidAPIPort = values.number("bid-api-port")
-        bidders = values.number("bidders")
-        auctions = values.number("auctions")
-        seconds = values.number("seconds")
+    var summary: String {
+        switch self {
+        case .demo: "keeps a few lively auctions running through the bid API, for looking at"
+        case .watch:
+            "watches auctions with many simulated watchers, and keeps an account of what each applied"
+        case .publish: "publishes events straight to Redis at a steady rate, whatever the servers do"
+        case .bid: "bids through the bid API at a steady rate, whatever the servers do"
+        case .audit: "compares watchers' accounts with what was published"
+        case .floor: "the yardstick: the kernel alone, or (with --listen) a gateway that does nothing else"
+        case .run: "runs a scenario from start to report"
+        }
     }
 
-    static let schema = SettingsSchema(
-        program: "gavelcast-loadtest",
-        summary: "Synthetic bidders: keeps auctions running and bids on them through the bid API.",
-        settings: [
-            Setting(
-                "scenario", .choice(["demo"]), default: "demo",
-                "demo: a few lively auctions, renewed as they end"),
-            Setting(
-                "bid-api-port", .number(1...65_535), default: "8081", "the bid API's port on this machine"),
-            Setting("bidders", .number(2...1_000), default: "8", "synthetic bidders"),
-            Setting("auctions", .number(1...100), default: "5", "auctions kept running"),
-            Setting("seconds", .number(0...86_400), default: "0", "how long to bid; 0 means until stopped"),
-        ])
+    var schema: SettingsSchema {
+        SettingsSchema(
+            program: "gavelcast-loadtest \(rawValue)" + (self == .run ? " SCENARIO" : ""),
+            summary: "gavelcast-loadtest \(rawValue): \(summary).", settings: settings)
+    }
+
+    private var settings: [Setting] {
+        let bidAPI = Setting(
+            "bid-api-port", .number(1...65_535), default: "8081", "the bid API's port on this machine")
+        let redis = Setting("redis-url", .text, default: "redis://127.0.0.1:6379", "where to publish")
+        switch self {
+        case .demo:
+            return [
+                bidAPI, Setting("bidders", .number(2...1_000), default: "8", "synthetic bidders"),
+                Setting("auctions", .number(1...100), default: "5", "auctions kept running"),
+                Setting(
+                    "seconds", .number(0...86_400), default: "0", "how long to bid; 0 means until stopped"),
+            ]
+        case .watch:
+            return [
+                Setting("port", .number(1...65_535), default: "8080", "the gateway's port on this machine"),
+                Setting("auctions", .list, default: "hot-0", "auctions to watch, in turn"),
+                Setting("watchers", .number(1...2_000_000), default: "1000", "watchers in all"),
+                Setting(
+                    "transports", .list, default: "websocket",
+                    "used in turn: \(CrowdTransport.allCases.map(\.rawValue).joined(separator: ", "))"),
+                Setting(
+                    "slow-per-mille", .number(0...1_000), default: "0", "watchers that read 40 KiB a second"),
+                Setting("stalled-per-mille", .number(0...1_000), default: "0", "watchers that read nothing"),
+                Setting("connect-rate", .number(1...1_000_000), default: "5000", "connects a second"),
+                Setting("seconds", .number(1...86_400), default: "60", "how long to watch"),
+                Setting("accounts", .text, "file to write the accounts to, for audit"),
+            ]
+        case .publish:
+            return [
+                redis, Setting("auctions", .list, default: "hot-0", "auctions to publish on, in turn"),
+                Setting("rate", .number(1...1_000_000), default: "5", "events a second over all auctions"),
+                Setting("events", .number(1...100_000_000), default: "100", "events in all"),
+                Setting("burst", .number(1...10_000), default: "1", "events that fall due at once"),
+                Setting(
+                    "filler-bytes", .number(0...8_192), default: "0", "added to each event of about 250 bytes"
+                ),
+                Setting(
+                    "lossless-every", .number(0...1_000_000), default: "50",
+                    "every so many events of an auction is a TIME_EXTENDED; 0 for none"),
+                Setting("truth", .text, "file to write what was published to, for audit"),
+            ]
+        case .bid:
+            return [
+                bidAPI, Setting("auctions", .number(1...10_000), default: "1", "auctions, made at the start"),
+                Setting("bidders", .number(2...10_000), default: "100", "users, registered at the start"),
+                Setting("connections", .number(1...1_000), default: "32", "requests under way at once"),
+                Setting("rate", .number(1...1_000_000), default: "100", "bids a second over all auctions"),
+                Setting("seconds", .number(1...86_400), default: "10", "how long to bid"),
+            ]
+        case .audit:
+            return [
+                Setting("accounts", .file, "what watch wrote"),
+                Setting("truth", .text, "what publish wrote"),
+                Setting("database-url", .text, "instead of a truth file: the bid API's database"),
+            ]
+        case .floor:
+            return [
+                Setting(
+                    "listen", .text, "serve as a bare gateway at HOST:PORT; without it the kernel is measured"
+                ),
+                redis, Setting("pattern", .text, default: "auction:*", "channels the bare gateway hears"),
+                Setting("sockets", .number(1...9_500), default: "5000", "connections to send to"),
+                Setting("bytes", .number(1...65_536), default: "280", "bytes of each send"),
+                Setting("rounds", .number(1...10_000), default: "9", "rounds of which the median is told"),
+            ]
+        case .run:
+            return [
+                Setting("reports", .text, default: "loadtest/reports", "folder for the report"),
+                Setting("quiet", .flag, default: "false", "no line of progress a second"),
+            ]
+        }
+    }
+
+    static var overview: String {
+        """
+        Load generator and auditor for Gavelcast.
+
+        USAGE: gavelcast-loadtest COMMAND [--NAME VALUE ...]
+
+        COMMANDS:
+
+        """
+            + allCases.map { "  \($0.rawValue.padded(to: 9))\($0.summary)\n" }.joined()
+                + """
+
+                Each tells its settings with --help. SCENARIO is a file, or the name of one in loadtest/scenarios.
+
+                EXIT STATUS: 0 after a clean run; 1 when an audit found a fault; 64 for a wrong command line; 69 when a server
+                cannot be reached or a run cannot go on; 78 for a wrong setting.
+                """
+    }
+}
+
+extension String {
+    fileprivate func padded(to count: Int) -> String {
+        self + String(repeating: " ", count: max(0, count - self.count))
+    }
 }

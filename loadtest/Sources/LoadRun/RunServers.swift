@@ -1,0 +1,103 @@
+// The servers of a run: a private Redis, the gateways, and the bare yardstick. Each is a process of its own.
+
+import Foundation
+import LoadClient
+import LoadEngine
+import LocalServers
+import RedisLink
+
+final class GatewayChild {
+    let adminPort: Int
+    let process: ChildProcess
+
+    init(port: Int, redis: String, servers: Scenario.Servers) throws {
+        adminPort = try Ports.free()
+        process = try ChildProcess(
+            "gateway",
+            RunServers.pinned(servers.core) + [
+                Programs.path("gavelcast-gateway"), "--listen", "127.0.0.1:\(port)", "--admin-listen",
+                "127.0.0.1:\(adminPort)", "--redis-url", redis, "--reuse-port",
+            ] + servers.settings.flatMap { ["--\($0.name)", $0.value] })
+    }
+
+    func waitUntilReady() throws {
+        try eventually("the gateway is ready") {
+            guard process.isRunning else {
+                throw ServerFailure(description: "the gateway ended: \(process.log)")
+            }
+            return (try? HTTPClient(port: adminPort).request("GET", "/readyz").status) == 200
+        }
+    }
+
+    func post(_ path: String) throws {
+        _ = try HTTPClient(port: adminPort).request("POST", path)
+    }
+
+    func metric(_ name: String) -> Int {
+        let text = (try? HTTPClient(port: adminPort).request("GET", "/metrics").text) ?? ""
+        let line = text.split(separator: "\n").first { $0.hasPrefix(name + " ") }
+        return line.flatMap { Int($0.split(separator: " ")[1]) } ?? 0
+    }
+}
+
+final class RunServers {
+    private let plan: Scenario.Servers
+    let redis: RedisServer
+    let port: Int
+    let floorPort: Int
+    private(set) var gateways: [GatewayChild] = []
+    private(set) var floor: ChildProcess?
+
+    init(_ plan: Scenario.Servers) throws {
+        self.plan = plan
+        redis = try RedisServer()
+        port = try Ports.free()
+        floorPort = try Ports.free()
+        for _ in 0..<plan.gateways {
+            gateways.append(try GatewayChild(port: port, redis: redis.url, servers: plan))
+        }
+        for gateway in gateways { try gateway.waitUntilReady() }
+        if plan.hasFloor {
+            floor = try ChildProcess(
+                "floor",
+                Self.pinned(plan.core) + [
+                    Programs.path("gavelcast-loadtest"), "floor", "--listen", "127.0.0.1:\(floorPort)",
+                    "--redis-url",
+                    redis.url, "--pattern", "auction:floor-*",
+                ])
+            try eventually("the floor listens") { (try? BlockingSocket(port: floorPort)) != nil }
+        }
+    }
+
+    /// A program's arguments that keep it on a processor.
+    static func pinned(_ core: Int?) -> [String] {
+        core.map { ["taskset", "-c", "\($0)"] } ?? []
+    }
+
+    func reading(floor isFloor: Bool) -> ProcessMeter.Reading {
+        let pids = isFloor ? [floor?.pid].compactMap { $0 } : gateways.map(\.process.pid)
+        return pids.map { ProcessMeter(pid: $0).read() }.reduce(ProcessMeter.Reading(), +)
+    }
+
+    func metric(_ name: String) -> Int {
+        gateways.reduce(0) { $0 + $1.metric(name) }
+    }
+
+    /// Starts the successor of one gateway, and has the old one drain. Returns the old one.
+    func replace(_ index: Int) throws -> GatewayChild {
+        let new = try GatewayChild(port: port, redis: redis.url, servers: plan)
+        try new.waitUntilReady()
+        let old = gateways[index]
+        gateways[index] = new
+        old.process.kill(SIGTERM)
+        return old
+    }
+
+    func stop() {
+        for gateway in gateways { gateway.process.kill(SIGKILL) }
+        floor?.kill(SIGKILL)
+        for gateway in gateways { gateway.process.waitForExit() }
+        floor?.waitForExit()
+        redis.kill()
+    }
+}
