@@ -54,17 +54,24 @@ final class Channel {
         var since: Int64
     }
 
-    /// Events to walk; the walk of the first one may be under way.
+    /// Events to walk; the walk of the first ones may be under way.
     var pending: Deque<Pending> = []
+    /// How many of them the walk under way carries: they leave together, in one send to each watcher.
+    var walkCount = 0
     /// Where the walk under way stands.
     var walkLane = 0
     var walkPosition = 0
-    var isWalking = false
-    /// The bytes that the walk sends in its present lane.
+    var isWalking: Bool { walkCount > 0 }
+    /// When the walk under way began, in the loop's milliseconds.
+    private var walkBegan: Int64 = 0
+    /// Whether walks begin late because they take long themselves: bids then wait until they may merge.
+    private var isBehind = false
+    /// The bytes that the walk sends in its present lane, and where in them each of its events ends.
     var walkBytes: [UInt8] = []
+    var walkEnds: [Int] = []
     /// Whether the channel stands in the worker's queue of walks.
     var isQueued = false
-    /// Bids that arrive before this wait and merge (`conflate-ms`), in the loop's milliseconds.
+    /// Bids that arrive before this wait and merge (`conflate-ms`, or a loop that is behind), in the loop's milliseconds.
     var windowEnd: Int64 = 0
     /// Whether the channel stands in the worker's queue of open windows.
     var isWindowed = false
@@ -90,7 +97,7 @@ final class Channel {
     /// Adds an event to walk, into the last one where that is a bid that has waited and whose walk has not begun.
     /// Returns whether it merged.
     func append(_ event: EncodedEvent, now: Int64) -> Bool {
-        let hasUnbegun = pending.count > (isWalking ? 1 : 0)
+        let hasUnbegun = pending.count > walkCount
         if hasUnbegun, let last = pending.last, merges(last, event, now: now) {
             pending[pending.count - 1] = Pending(event: event, first: last.first, since: last.since)
             return true
@@ -99,22 +106,63 @@ final class Channel {
         return false
     }
 
-    /// Merges what has waited at the head into the newest bid that follows without anything in between. Returns how many
-    /// events that saved. Only between two walks.
-    func mergeWaiting(now: Int64) -> Int {
+    /// Chooses what the next walk carries: the first events, as far as they follow one another and fill no more than
+    /// `bytes`. Bids among them that have waited merge, and all do when the first event has waited too long. Only between two walks; returns how many events merging saved.
+    func beginWalk(bytes: Int, now: Int64) -> Int {
         var saved = 0
-        while pending.count > 1, merges(pending[0], pending[1].event, now: now) {
-            let head = pending.removeFirst()
-            pending[0].first = head.first
-            pending[0].since = head.since
-            saved += 1
+        var total = 0
+        walkLane = 0
+        walkPosition = 0
+        // Behind: then everything that may merge does, also what has just come, so that the walk carries the newest price.
+        let isLate = pending.first.map { now - $0.since >= Limits.behindMilliseconds } ?? false
+        isBehind = isBehind || isLate
+        walkBegan = now
+        while walkCount < pending.count {
+            let index = walkCount
+            while index + 1 < pending.count,
+                merges(pending[index], pending[index + 1].event, now: now, isLate: isLate)
+            {
+                let earlier = pending.remove(at: index)
+                pending[index].first = earlier.first
+                pending[index].since = earlier.since
+                saved += 1
+            }
+            let next = pending[index]
+            total += next.event.frame.count
+            // What has no place in the order goes to everyone, whatever their cursor: it walks alone.
+            let follows =
+                index > 0 && next.event.sequence != 0 && pending[index - 1].event.sequence != 0
+                && next.first == pending[index - 1].event.sequence + 1 && total <= bytes
+            guard index == 0 || follows else { break }
+            walkCount += 1
         }
         return saved
     }
 
-    private func merges(_ earlier: Pending, _ later: EncodedEvent, now: Int64) -> Bool {
+    /// The events that the walk under way carries.
+    var walked: Deque<Pending>.SubSequence { pending.prefix(walkCount) }
+
+    /// Forgets the events whose walk is over, and returns the last of them. Closing the last watcher may have retired the
+    /// channel and emptied the queue.
+    func endWalk(now: Int64) -> Pending? {
+        let last = pending.isEmpty ? nil : pending[walkCount - 1]
+        pending.removeFirst(min(walkCount, pending.count))
+        walkCount = 0
+        walkBytes = []
+        walkEnds = []
+        isBehind = isBehind && now - walkBegan >= Limits.behindMilliseconds / 2
+        // The next walk would carry one by one what may merge in a moment, and fall further behind.
+        if isBehind, let first = pending.first, first.event.isConflatable {
+            windowEnd = max(windowEnd, first.since + Limits.behindMilliseconds)
+        }
+        return last
+    }
+
+    private func merges(
+        _ earlier: Pending, _ later: EncodedEvent, now: Int64, isLate: Bool = false
+    ) -> Bool {
         guard earlier.event.isConflatable, later.isConflatable else { return false }
-        return now < windowEnd || now - earlier.since >= Limits.behindMilliseconds
+        return isLate || now < windowEnd || now - earlier.since >= Limits.behindMilliseconds
     }
 
     /// Whether what is pending may wait for the end of the window: bids alone.

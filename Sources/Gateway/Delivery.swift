@@ -1,4 +1,4 @@
-// The delivery loop: one event's frame to a stretch of a channel's watchers. This is where the gateway's time goes, so
+// The delivery loop: the same bytes to a stretch of a channel's watchers. This is where the gateway's time goes, so
 // it touches one record a watcher, makes one system call, and allocates, locks and copies nothing. What does not go
 // the plain way is noted and handled after the stretch, outside the loop.
 
@@ -11,7 +11,7 @@ struct Setback {
     enum Reason {
         /// Output of before is still waiting.
         case hasBacklog
-        /// The frame stands for several events, of which the watcher has seen the first ones.
+        /// The watcher has seen the first of the events that are sent.
         case hasSeenPart
         /// The socket took so many bytes of the frame, possibly none.
         case took(Int)
@@ -25,7 +25,7 @@ struct Setback {
     let reason: Reason
 }
 
-/// Sends `frame`, which stands for the events `first`…`sequence`, to the watchers in `slots` whose cursor is before
+/// Sends `frame`, which carries the events `first`…`sequence`, to the watchers in `slots` whose cursor is before
 /// `sequence`.
 /// - Returns: how many took it whole.
 // SAFETY: `frame` and `slots` are borrowed by the caller for the length of the call; every slot that is no tombstone

@@ -15,7 +15,8 @@ package enum Gateway {
         let signals = blockSignals()
         let shared = try Shared(configuration: configuration)
         let publicListeners = try openPublicListeners(configuration)
-        let adminListener = try Sockets.listen(on: configuration.adminListen, sharesPort: false)
+        let adminListener = try Sockets.listen(
+            on: configuration.adminListen, sharesPort: false, sendBufferBytes: Limits.adminSendBytes)
         for index in shared.workers.indices {
             let listener = publicListeners[index]
             _ = LoopThread(name: "loop-\(index)") {
@@ -60,7 +61,8 @@ package enum Gateway {
         }
         var listeners: [Int32] = []
         for _ in 0..<configuration.workers {
-            let listener = try Sockets.listen(on: address, sharesPort: true)
+            let listener = try Sockets.listen(
+                on: address, sharesPort: true, sendBufferBytes: configuration.sendBufferBytes)
             address = SocketAddress(
                 host: address.host, port: SocketAddress.local(of: listener)?.port ?? address.port)
             listeners.append(listener)

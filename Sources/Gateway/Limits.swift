@@ -47,6 +47,8 @@ enum Limits {
     static let stateBytes = 49_152
 
     // Output
+    /// The send buffer of an admin connection: a whole page of metrics.
+    static let adminSendBytes = 1 << 20
     /// What waits for one watcher; above it the watcher is closed with 4008. Messages are its snapshot and answers.
     static let watcherBounds = Backlog.Bounds(lossless: 65_536, messages: 131_072, control: 1_024)
     /// On a connection with many auctions, where each subscription brings a snapshot.
@@ -67,6 +69,8 @@ enum Limits {
     static let keptCapacity = 64
     /// Bids that waited so long for their walk merge: the gateway is behind, and the newest price comes first.
     static let behindMilliseconds: Int64 = 50
+    /// What one walk carries at most, in several events for each watcher; a single event may be larger.
+    static let walkBytes = 16_384
     /// Sends of one walk before the next channel has its turn.
     static let walkChunk = 256
     /// Sends in one turn of a loop, over all walks.

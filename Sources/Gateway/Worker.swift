@@ -52,6 +52,8 @@ final class Worker {
     var backlogs: [UInt32: Backlog] = [:]
     /// Live requests whose answer's head is not out.
     var openRequests: [UInt32: OpenRequest] = [:]
+    /// The answer to the handshake that is being read, until the first message or the end of the reading.
+    var heldHandshake: (slot: UInt32, answer: [UInt8])?
     /// The subscriptions of connections that carry many auctions.
     var bundles: [UInt32: Bundle] = [:]
     /// Connections whose next request came while an earlier one waited for its answer.

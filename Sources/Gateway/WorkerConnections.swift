@@ -16,14 +16,16 @@ extension Worker {
         for _ in 0..<Limits.acceptsPerTurn {
             do throws(Errno) {
                 guard let descriptor = try Sockets.accept(listener) else { return }
-                admit(descriptor, isAdmin: isAdmin)
+                guard let slot = admit(descriptor, isAdmin: isAdmin) else { continue }
+                // The request is often there already, which saves a turn.
+                readConnection(slot)
             } catch {
                 return shedOne(listener, error)
             }
         }
     }
 
-    private func admit(_ descriptor: Int32, isAdmin: Bool) {
+    private func admit(_ descriptor: Int32, isAdmin: Bool) -> UInt32? {
         handle.counters.accepted.add()
         let open = shared.connectionCount.add(1, ordering: .relaxed).newValue
         let isRefused = !isAdmin && open > configuration.maxConnections
@@ -32,21 +34,23 @@ extension Worker {
         else {
             handle.counters.overCapacity.add()
             shared.connectionCount.subtract(1, ordering: .relaxed)
-            return Sockets.close(descriptor)
+            Sockets.close(descriptor)
+            return nil
         }
         if isAdmin { slab[slot].flags.insert(.isAdmin) }
         if isRefused { slab[slot].flags.insert(.isRefused) }
-        Sockets.setSendBuffer(descriptor, bytes: isAdmin ? 1 << 20 : configuration.sendBufferBytes)
         do throws(Errno) {
             try poller.add(descriptor, .readable, token: token(slot))
         } catch {
             logger.error("a connection could not be watched", metadata: ["error": "\(error)"])
             shared.connectionCount.subtract(1, ordering: .relaxed)
             slab.remove(slot)
-            return Sockets.close(descriptor)
+            Sockets.close(descriptor)
+            return nil
         }
         handle.counters.connections.set(connectionCount)
         schedule(slot, seconds: Limits.headTimeoutSeconds)
+        return slot
     }
 
     /// No descriptor was left: uses the spare one to take a connection off the queue and close it, because a listener
@@ -72,6 +76,10 @@ extension Worker {
         let generation = slab[slot].generation
         if event.isWritable { flushBacklog(slot) }
         guard event.isReadable || event.isBroken, slab.isCurrent(slot, generation: generation) else { return }
+        readConnection(slot)
+    }
+
+    private func readConnection(_ slot: UInt32) {
         switch Sockets.receive(slab[slot].descriptor, into: receiveBuffer) {
         case .wouldBlock: return
         case .closed, .failed: return closeNow(slot)

@@ -92,9 +92,17 @@ extension Worker {
             slab[slot].listPosition = channel.watchers[lane].append(slot)
             served.append((slot, decision))
         }
-        let snapshots = [true, false].map {
-            EventEncoder.snapshot(
-                attachment.snapshot, auctionID: channel.topic.id, complete: $0, serverTime: serverTime())
+        // Made on first use; mostly one is.
+        var snapshots: [EncodedEvent?] = [nil, nil]
+        func snapshot(complete: Bool) -> EncodedEvent {
+            let index = complete ? 1 : 0
+            let encoded =
+                snapshots[index]
+                ?? EventEncoder.snapshot(
+                    attachment.snapshot, auctionID: channel.topic.id, complete: complete,
+                    serverTime: serverTime())
+            snapshots[index] = encoded
+            return encoded
         }
         for (slot, decision) in served {
             if channel.topic.kind == .user {
@@ -103,7 +111,7 @@ extension Worker {
             } else if case .snapshot(let complete) = decision {
                 handle.counters.snapshots.add()
                 greet(
-                    slot, on: channel, snapshots[complete ? 0 : 1], at: attachment.snapshot.sequence,
+                    slot, on: channel, snapshot(complete: complete), at: attachment.snapshot.sequence,
                     then: attachment, complete: complete)
             } else {
                 let since = slab[slot].cursor
@@ -143,7 +151,7 @@ extension Worker {
     private func sendFirst(_ slot: UInt32, _ first: EncodedEvent, then events: [EncodedEvent]) {
         handle.counters.deliveries.add(events.count)
         let connection = connection(of: slot)
-        let head = takeStreamHead(slot)
+        let head = takeHead(slot)
         let bytes = events.reduce(first.frame.count) { $0 + $1.frame.count }
         if slab[connection].flags.contains(.hasBacklog) {
             let generation = slab[connection].generation

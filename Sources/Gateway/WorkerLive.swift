@@ -51,7 +51,7 @@ extension Worker {
         let since = try LiveQuery.cursor(
             query, lastEventID: isStream ? bytes.text(head.lastEventID) : "")
         if head.wantsWebSocket {
-            guard upgrade(slot, head, bytes) else { return }
+            guard upgrade(slot, head, bytes, isHeld: true) else { return }
         } else if isStream {
             guard head.method == .get else { return describe(slot, head, ServerSentEvent.mediaType, fields) }
             slab[slot].setKeepsAlive(head.keepsAlive)
@@ -66,7 +66,17 @@ extension Worker {
                 return refusePoll(slot, retryMilliseconds: nil)
             }
         }
+        let generation = slab[slot].generation
         join(slot, .auction(auctionID.text), since: since)
+        if slab.isCurrent(slot, generation: generation) { sendHeldHandshake(slot) }
+        heldHandshake = nil
+    }
+
+    /// Sends the handshake's answer where no first message was there to go with it.
+    private func sendHeldHandshake(_ slot: UInt32) {
+        guard let held = heldHandshake else { return }
+        heldHandshake = nil
+        sendBytes(slot, held.answer)
     }
 
     private func watchMany(
@@ -89,7 +99,7 @@ extension Worker {
         guard !slab[slot].flags.contains(.isRefused) else { return refuseStream(slot) }
         let generation = slab[slot].generation
         beginBundle(slot, access)
-        sendBytes(slot, takeStreamHead(slot))
+        sendBytes(slot, takeHead(slot))
         for (auctionID, since) in auctions where slab.isCurrent(slot, generation: generation) {
             subscribe(slot, auctionID, since: since)
         }
@@ -130,7 +140,10 @@ extension Worker {
     // MARK: Upgrade
 
     /// Completes the WebSocket handshake. Returns whether there is a WebSocket now that may be used.
-    func upgrade(_ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>) -> Bool {
+    /// - Parameter isHeld: keeps the answer back, to leave with the first message in one send.
+    func upgrade(
+        _ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>, isHeld: Bool = false
+    ) -> Bool {
         guard bytes.text(head.webSocketVersion) == "13" else {
             respond(
                 slot,
@@ -148,7 +161,12 @@ extension Worker {
         handle.counters.upgrades.add()
         slab[slot].transport = .webSocket
         slab[slot].phase = .echoing
-        sendBytes(slot, WebSocketHandshake.response(acceptKey: key))
+        let answer = WebSocketHandshake.response(acceptKey: key)
+        if isHeld, !slab[slot].flags.contains(.isRefused) {
+            heldHandshake = (slot, answer)
+        } else {
+            sendBytes(slot, answer)
+        }
         guard slab[slot].flags.contains(.isRefused) else { return true }
         handle.counters.overCapacity.add()
         dismiss(

@@ -17,8 +17,12 @@ extension Worker {
         openRequests[slot] = OpenRequest(fields: fields)
     }
 
-    /// The response head of a stream, if it is not out; empty otherwise.
-    func takeStreamHead(_ slot: UInt32) -> [UInt8] {
+    /// The response head of a stream, or the handshake's answer of a WebSocket, if it is not out; empty otherwise.
+    func takeHead(_ slot: UInt32) -> [UInt8] {
+        if let held = heldHandshake, held.slot == slot {
+            heldHandshake = nil
+            return held.answer
+        }
         guard slab[slot].transport == .eventStream, let request = openRequests.removeValue(forKey: slot)
         else {
             return []
@@ -30,7 +34,8 @@ extension Worker {
 
     /// Sends the response head of a stream that has no first message to go with it yet.
     func openIfStream(_ slot: UInt32) {
-        let head = takeStreamHead(slot)
+        guard slab[slot].transport == .eventStream else { return }
+        let head = takeHead(slot)
         if !head.isEmpty { sendBytes(slot, head) }
     }
 
@@ -41,7 +46,7 @@ extension Worker {
 
     /// Ends a stream with a CLOSE event; what is queued is dropped.
     func closeStream(_ slot: UInt32, _ code: UInt16, _ message: String, retryMilliseconds: Int?) {
-        let head = takeStreamHead(slot)
+        let head = takeHead(slot)
         leaveAll(slot)
         slab[slot].phase = .closing
         if slab[slot].flags.contains(.hasBacklog) { backlogs[slot]?.dropQueued() }

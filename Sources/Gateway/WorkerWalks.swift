@@ -23,7 +23,7 @@ extension Worker {
         }
     }
 
-    /// Lets a channel's pending bids wait until its window (`conflate-ms`) closes.
+    /// Lets a channel's pending bids wait until its window closes.
     func holdForWindow(_ channel: Channel) {
         guard !channel.isWindowed else { return }
         channel.isWindowed = true
@@ -49,51 +49,59 @@ extension Worker {
         }
     }
 
-    /// Walks the channel's first pending event over at most `budget` places of its lists; returns the places used, at
+    /// Walks the channel's first pending events over at most `budget` places of its lists; returns the places used, at
     /// least 1.
     @discardableResult
     func walk(_ channel: Channel, budget: Int) -> Int {
         if !channel.isWalking { beginWalk(channel) }
-        guard let pending = channel.pending.first else { return 1 }
+        guard channel.isWalking else { return 1 }
         var used = 0
-        while used < budget, channel.isWalking {
+        while used < budget, channel.walkLane < Lane.count {
             let lane = channel.walkLane
-            if channel.walkPosition == 0 { enterLane(channel, pending) }
+            if channel.walkPosition == 0 { enterLane(channel) }
             let start = channel.walkPosition
             let end = start + min(budget - used, channel.watchers[lane].slots.count - start)
             if lane == Lane.individuals.rawValue {
-                deliverIndividually(pending, on: channel, start..<end)
+                deliverIndividually(on: channel, start..<end)
             } else {
-                deliverAlike(pending, on: channel, lane, start..<end)
+                deliverAlike(on: channel, lane, start..<end)
             }
             used += end - start
             channel.walkPosition = end
             if end >= channel.watchers[lane].slots.count { leaveLane(channel) }
         }
-        if !channel.isWalking { endWalk(channel, pending) }
+        if channel.walkLane >= Lane.count { endWalk(channel) }
         return max(1, used)
     }
 
-    /// Makes the first pending event, merged with what waited behind it, the one that is walked.
     private func beginWalk(_ channel: Channel) {
-        handle.counters.conflated.add(channel.mergeWaiting(now: nowMilliseconds))
-        guard let pending = channel.pending.first else { return }
-        if pending.event.isConflatable, configuration.conflateMilliseconds > 0 {
+        handle.counters.conflated.add(channel.beginWalk(bytes: Limits.walkBytes, now: nowMilliseconds))
+        guard let last = channel.walked.last else { return }
+        if last.event.isConflatable, configuration.conflateMilliseconds > 0 {
             channel.windowEnd = nowMilliseconds + Int64(configuration.conflateMilliseconds)
         }
-        channel.isWalking = true
-        channel.walkLane = 0
-        channel.walkPosition = 0
     }
 
-    private func enterLane(_ channel: Channel, _ pending: Channel.Pending) {
+    private func enterLane(_ channel: Channel) {
         guard !channel.watchers[channel.walkLane].slots.isEmpty else { return }
-        switch Lane(rawValue: channel.walkLane) {
-        case .frames?: channel.walkBytes = EventEncoder.frame(pending.event, from: pending.first)
-        case .streams?: channel.walkBytes = EventEncoder.stream(pending.event, from: pending.first)
-        case .individuals?, nil: break
+        let isStream = channel.walkLane == Lane.streams.rawValue
+        var bytes: [UInt8] = []
+        var ends: [Int] = []
+        for pending in channel.walked {
+            let form = Self.form(pending, isStream: isStream)
+            // A single event's bytes are shared, not copied.
+            if bytes.isEmpty { bytes = form } else { bytes += form }
+            ends.append(bytes.count)
         }
+        channel.walkBytes = bytes
+        channel.walkEnds = ends
         channel.watchers[channel.walkLane].beginWalk()
+    }
+
+    private static func form(_ pending: Channel.Pending, isStream: Bool) -> [UInt8] {
+        isStream
+            ? EventEncoder.stream(pending.event, from: pending.first)
+            : EventEncoder.frame(pending.event, from: pending.first)
     }
 
     private func leaveLane(_ channel: Channel) {
@@ -104,78 +112,105 @@ extension Worker {
         }
         channel.walkPosition = 0
         channel.walkLane += 1
-        channel.isWalking = channel.walkLane < Lane.count
     }
 
-    private func endWalk(_ channel: Channel, _ pending: Channel.Pending) {
-        channel.walkBytes = []
-        // Closing the last watcher may have retired the channel and emptied the queue.
-        _ = channel.pending.popFirst()
-        guard pending.event.endsAuction else { return }
+    private func endWalk(_ channel: Channel) {
+        guard channel.endWalk(now: nowMilliseconds)?.event.endsAuction == true else { return }
         for slot in channel.watchers.flatMap(\.slots) { scheduleDeparture(slot, of: channel) }
     }
 
     // MARK: Lanes
 
     /// Sends the same bytes to a stretch of a lane.
-    private func deliverAlike(
-        _ pending: Channel.Pending, on channel: Channel, _ lane: Int, _ range: Range<Int>
-    ) {
+    private func deliverAlike(on channel: Channel, _ lane: Int, _ range: Range<Int>) {
+        guard let first = channel.walked.first, let last = channel.walked.last else { return }
         let delivered = channel.walkBytes.withUnsafeBytes { bytes in
             channel.watchers[lane].slots.withUnsafeBufferPointer { slots in
                 deliver(
-                    bytes, first: pending.first, sequence: pending.event.sequence,
+                    bytes, first: first.first, sequence: last.event.sequence,
                     to: UnsafeBufferPointer(rebasing: slots[range]), records: slab.records,
                     setbacks: &setbacks)
             }
         }
-        handle.counters.deliveries.add(delivered)
+        handle.counters.deliveries.add(delivered * channel.walkCount)
         handle.counters.deliveredBytes.add(delivered * channel.walkBytes.count)
-        handleSetbacks(pending, bytes: channel.walkBytes)
+        handleSetbacks(on: channel, isStream: lane == Lane.streams.rawValue)
     }
 
     /// Handles those that did not take the bytes whole. The walk still counts as under way, so places do not move.
-    private func handleSetbacks(_ pending: Channel.Pending, bytes: [UInt8]) {
+    private func handleSetbacks(on channel: Channel, isStream: Bool) {
         guard !setbacks.isEmpty else { return }
-        let event = pending.event
         var list: ContiguousArray<Setback> = []
         swap(&list, &setbacks)
+        let walked = Array(channel.walked)
+        let ends = channel.walkEnds
         for setback in list {
-            let first = event.sequence == 0 ? 0 : max(pending.first, setback.cursor + 1)
-            if case .failed = setback.reason {
-                closeNow(setback.slot)
-                continue
-            }
-            handle.counters.deliveries.add()
             switch setback.reason {
-            case .hasBacklog, .hasSeenPart: send(event, from: first, to: setback.slot)
-            case .took(0): queueEvent(setback.slot, event, from: first)
+            case .failed: closeNow(setback.slot)
+            case .hasBacklog, .hasSeenPart: send(walked, after: setback.cursor, to: setback.slot)
             case .took(let sent):
-                keepRest(setback.slot, bytes, sent: sent)
                 handle.counters.deliveredBytes.add(sent)
-            case .failed: break
+                // The event of which a part is out, or else the first of which nothing is.
+                let index = ends.firstIndex { $0 > sent } ?? ends.count
+                let start = index > 0 ? ends[index - 1] : 0
+                handle.counters.deliveries.add(index)
+                guard start < sent else {
+                    queue(walked[index...], after: setback.cursor, to: setback.slot)
+                    continue
+                }
+                handle.counters.deliveries.add()
+                keepRest(setback.slot, Self.form(walked[index], isStream: isStream), sent: sent - start)
+                queue(walked[(index + 1)...], after: setback.cursor, to: setback.slot)
             }
         }
         list.removeAll(keepingCapacity: true)
         swap(&list, &setbacks)
     }
 
-    private func deliverIndividually(_ pending: Channel.Pending, on channel: Channel, _ range: Range<Int>) {
-        let event = pending.event
+    /// Sends those of the events that a watcher whose cursor was `cursor` has not seen, one by one.
+    private func send(_ walked: [Channel.Pending], after cursor: UInt64, to slot: UInt32) {
+        let generation = slab[slot].generation
+        for pending in walked where slab.isCurrent(slot, generation: generation) {
+            let event = pending.event
+            guard event.sequence == 0 || event.sequence > cursor else { continue }
+            handle.counters.deliveries.add()
+            send(event, from: event.sequence == 0 ? 0 : max(pending.first, cursor + 1), to: slot)
+        }
+    }
+
+    private func queue(_ rest: ArraySlice<Channel.Pending>, after cursor: UInt64, to slot: UInt32) {
+        let generation = slab[slot].generation
+        for pending in rest where slab.isCurrent(slot, generation: generation) {
+            let event = pending.event
+            handle.counters.deliveries.add()
+            queueEvent(slot, event, from: event.sequence == 0 ? 0 : max(pending.first, cursor + 1))
+        }
+    }
+
+    private func deliverIndividually(on channel: Channel, _ range: Range<Int>) {
+        guard let first = channel.walked.first, let last = channel.walked.last else { return }
+        let walked = Array(channel.walked)
         for position in range {
             let slot = channel.watchers[Lane.individuals.rawValue].slots[position]
             guard slot != SubscriberList.tombstone else { continue }
             let cursor = slab[slot].cursor
-            guard event.sequence == 0 || cursor < event.sequence else { continue }
+            guard last.event.sequence == 0 || cursor < last.event.sequence else { continue }
             if slab[slot].transport == .longPoll {
-                guard event.treatment != .droppable else { continue }
+                guard last.event.treatment != .droppable else { continue }
                 handle.counters.deliveries.add()
                 answerPollFromWalk(slot, on: channel)
                 continue
             }
-            if event.sequence != 0 { slab[slot].cursor = event.sequence }
-            handle.counters.deliveries.add()
-            send(event, from: event.sequence == 0 ? 0 : max(pending.first, cursor + 1), to: slot)
+            if last.event.sequence != 0 { slab[slot].cursor = last.event.sequence }
+            let connection = connection(of: slot)
+            let takesFrames =
+                slab[connection].transport == .webSocket && !slab[connection].flags.contains(.hasBacklog)
+            if walked.count > 1, takesFrames, cursor < first.first {
+                handle.counters.deliveries.add(walked.count)
+                sendBytes(connection, channel.walkBytes)
+            } else {
+                send(walked, after: cursor, to: slot)
+            }
         }
     }
 }

@@ -12,6 +12,9 @@ package final class Mailbox<Message: Sendable>: Sendable {
     }
 
     private let state = Mutex(State())
+    /// Whether something was posted since the last take. Sequentially consistent with the lock around it is not needed: a
+    /// poster sets it before it signals, and the owner that misses it now is woken or takes in its next turn.
+    private let hasMail = Atomic<Bool>(false)
     private let capacity: Int
     /// Readable while messages wait; the loop keeps it in its poller.
     package let descriptor: Int32
@@ -38,6 +41,7 @@ package final class Mailbox<Message: Sendable>: Sendable {
         let (accepted, mustSignal) = state.withLock { state in
             guard state.messages.count < capacity || beyondCapacity else { return (false, false) }
             state.messages.append(message)
+            hasMail.store(true, ordering: .releasing)
             guard wakes else { return (true, false) }
             defer { state.isSignalled = true }
             return (true, !state.isSignalled)
@@ -59,7 +63,9 @@ package final class Mailbox<Message: Sendable>: Sendable {
     /// Takes everything that waits, in the order of posting, by exchanging `batch` (which must be empty).
     package func take(into batch: inout [Message]) {
         precondition(batch.isEmpty)
+        guard hasMail.load(ordering: .acquiring) else { return }
         state.withLock { state in
+            hasMail.store(false, ordering: .relaxed)
             swap(&state.messages, &batch)
             state.isSignalled = false
         }

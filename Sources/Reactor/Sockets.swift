@@ -17,11 +17,20 @@ package enum Sockets {
         case failed(Int32)
     }
 
-    /// A non-blocking listening socket. `sharesPort` sets SO_REUSEPORT; every listener on the port must set it.
-    package static func listen(on address: SocketAddress, sharesPort: Bool) throws(Errno) -> Int32 {
+    /// A non-blocking listening socket. What it accepts inherits its options: no Nagle delay, and the send buffer.
+    /// - Parameters:
+    ///   - sharesPort: sets SO_REUSEPORT; every listener on the port must set it.
+    ///   - sendBufferBytes: of each accepted connection; `nil` leaves it to the kernel, which lets it grow.
+    package static func listen(
+        on address: SocketAddress, sharesPort: Bool, sendBufferBytes: Int? = nil
+    ) throws(Errno) -> Int32 {
         try address.withResolved { (family, pointer, length) throws(Errno) in
             let descriptor = try stream(family)
             setOption(descriptor, SOL_SOCKET, SO_REUSEADDR, 1)
+            setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+            if let sendBufferBytes {
+                setOption(descriptor, SOL_SOCKET, SO_SNDBUF, Int32(clamping: sendBufferBytes))
+            }
             if sharesPort { setOption(descriptor, SOL_SOCKET, SO_REUSEPORT, 1) }
             guard bind(descriptor, pointer, length) == 0, Glibc.listen(descriptor, 4_096) == 0 else {
                 let error = Errno.last("listen on \(address)")
@@ -54,22 +63,15 @@ package enum Sockets {
         return code
     }
 
-    /// Accepts one connection, non-blocking and without Nagle's delay; `nil` when none waits.
+    /// Accepts one connection, non-blocking; `nil` when none waits.
     package static func accept(_ listener: Int32) throws(Errno) -> Int32? {
         let flags = Int32(gavelcast_nonblocking | gavelcast_cloexec)
         let descriptor = accept4(listener, nil, nil, flags)
-        if descriptor >= 0 {
-            setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
-            return descriptor
-        }
+        if descriptor >= 0 { return descriptor }
         switch gavelcast_errno() {
         case EAGAIN, EINTR, ECONNABORTED, EPROTO, ENETDOWN, EHOSTUNREACH, ENETUNREACH: return nil
         default: throw .last("accept")
         }
-    }
-
-    package static func setSendBuffer(_ descriptor: Int32, bytes: Int) {
-        setOption(descriptor, SOL_SOCKET, SO_SNDBUF, Int32(clamping: bytes))
     }
 
     /// Breaks the connection when what was sent is not acknowledged for so long (TCP_USER_TIMEOUT).

@@ -37,6 +37,7 @@ package struct Scenario: Sendable {
         case publish(group: String, PublishingPlan, meanwhile: [Named])
         /// Publish on the groups in turns, and compare what their servers spent.
         case compare(groups: [String], pairs: Int, PublishingPlan)
+        case rest(seconds: Int)
         /// Do nothing, and see what that costs.
         case idle(seconds: Int)
         /// Note the gateways' memory under a name; with `since`, also the slope from that reading, per watcher.

@@ -174,6 +174,7 @@ extension Scenario {
         case "compare":
             step = .compare(
                 groups: groups.map(\.name), pairs: try keys.number("pairs", 1...1_000) ?? 7, try plan(keys))
+        case "rest": step = .rest(seconds: try keys.needed("seconds", keys.number("seconds", 1...3_600)))
         case "idle": step = .idle(seconds: try keys.needed("seconds", keys.number("seconds", 1...3_600)))
         case "memory": step = .memory(since: try keys.text("since"))
         case "disconnect": step = .disconnect(group: try group("group"))

@@ -166,7 +166,8 @@ package final class ScenarioRunner {
     private func sampleWhenDue() {
         let now = Clock.monotonicMilliseconds()
         guard now >= nextSampleAt else { return }
-        nextSampleAt = now + 1_000
+        // Looking at many processes takes time of its own.
+        nextSampleAt = now + (servers.gateways.count > 8 ? 5_000 : 1_000)
         let elapsed = Double(now - lastSample.at) / 1_000
         var interval = CrowdReport()
         for party in parties {
@@ -193,11 +194,12 @@ package final class ScenarioRunner {
         report.samples.append(sample)
         let processors = scenario.clientCore == nil ? ProcessInfo.processInfo.activeProcessorCount : 1
         busiestTester = max(busiestTester, sample.testerProcessors / Double(processors))
+        let endings = interval.endings.sorted { $0.key < $1.key }.map { "\($0.value) × \($0.key)" }
         say(
             "\(Int(sample.seconds)) s  connected \(sample.connected)  deliveries/s \(Int(sample.deliveriesPerSecond))  "
                 + "p99 \(RunReport.short(sample.p99Milliseconds)) ms  gateways \(Int(sample.gatewayMegabytes)) MB, "
                 + "\(RunReport.short(sample.gatewayProcessors)) CPU  tester \(RunReport.short(sample.testerProcessors)) CPU"
-        )
+                + (endings.isEmpty ? "" : "  ended \(endings.joined(separator: ", "))"))
     }
 
     var connected: Int { parties.reduce(0) { $0 + $1.crowd.progress.connected.load(ordering: .relaxed) } }
