@@ -133,6 +133,7 @@ let package = Package(
         tests("BiddingTests", ["Bidding", "AuctionEvents", "TestSupport"]),
         tests("RedisLinkTests", ["RedisLink", "TestSupport"]),
         tests("TokensTests", ["Tokens"]),
+        tests("LoadEngineTests", ["LoadEngine", "LoadRun", "TestSupport"]),
         tests("SettingsTests", ["Settings", "Gateway", "BidAPI"]),
         tests("TidyTests", []),
         tests(

@@ -2,6 +2,12 @@
 #ifndef GAVELCAST_CLIBURING_H
 #define GAVELCAST_CLIBURING_H
 
+// First, because liburing.h defines _GNU_SOURCE, under which these would differ from other modules' view of them.
+#include <sched.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/types.h>
 #include <liburing.h>
 
 // Inline functions of the header that use C11 atomics are not shown to Swift.

@@ -107,7 +107,8 @@ final class Channel {
     }
 
     /// Chooses what the next walk carries: the first events, as far as they follow one another and fill no more than
-    /// `bytes`. Bids among them that have waited merge, and all do when the first event has waited too long. Only between two walks; returns how many events merging saved.
+    /// `bytes`. Bids among them that have waited merge, and all do when the first event has
+    /// waited too long. Only between two walks; returns how many events merging saved.
     func beginWalk(bytes: Int, now: Int64) -> Int {
         var saved = 0
         var total = 0

@@ -66,8 +66,11 @@ package final class Crowd {
     }
 
     /// Healthy watchers that have not reached `targets`, the last event of each auction.
-    package func countBehind(_ targets: [UInt64]) -> Int {
-        ask { .countBehind(targets, $0) }.reduce(0, +)
+    package func countBehind(_ targets: [UInt64]) -> Behind {
+        ask { .countBehind(targets, $0) }.reduce(into: Behind()) {
+            $0.count += $1.count
+            $0.example = $0.example ?? $1.example
+        }
     }
 
     package func accounts() -> [ShardAccounts] {

@@ -85,6 +85,15 @@ package struct CrowdReport: Sendable {
     }
 }
 
+/// Healthy watchers that have not reached the last event.
+package struct Behind: Sendable {
+    package var count = 0
+    /// One of them, in words.
+    package var example: String?
+
+    package init() {}
+}
+
 /// A watcher's wrongdoing, or rather what was done to it.
 package struct Finding: Codable, Sendable {
     package let watcher: Int

@@ -38,6 +38,7 @@ package struct PublishingReport: Sendable {
 package final class EventSource: Sendable {
     private enum Command: Sendable {
         case publish(PublishingPlan, Answer<PublishingReport>)
+        case refill(Answer<Bool>)
         case truth(Answer<[AuctionTruth]>)
         case stop
     }
@@ -60,13 +61,31 @@ package final class EventSource: Sendable {
                 redis: redis, auctions: auctions, fillerBytes: fillerBytes, losslessEvery: losslessEvery)
             while true {
                 for command in commands.waitForAll() {
-                    switch command {
-                    case .publish(let plan, let answer): answer.give(writer.publish(plan))
-                    case .truth(let answer): answer.give(writer.truth)
-                    case .stop: return
-                    }
+                    guard answer(command, &writer) else { return }
                 }
             }
+        }
+
+        // What is asked while events are being published is answered in between.
+        @Sendable func answer(_ command: Command, _ writer: inout EventWriter) -> Bool {
+            switch command {
+            case .publish(let plan, let answer):
+                var later: [Command] = []
+                let report = writer.publish(plan) { writer in
+                    for command in commands.takeAll() {
+                        switch command {
+                        case .truth(let answer): answer.give(writer.truth)
+                        case .refill, .publish, .stop: later.append(command)
+                        }
+                    }
+                }
+                for command in later { commands.post(command) }
+                answer.give(report)
+            case .refill(let answer): answer.give(writer.refill())
+            case .truth(let answer): answer.give(writer.truth)
+            case .stop: return false
+            }
+            return true
         }
     }
 
@@ -79,6 +98,14 @@ package final class EventSource: Sendable {
 
     package func publish(_ plan: PublishingPlan) -> PublishingReport {
         begin(plan).wait()
+    }
+
+    /// Has a Redis that lost its data filled again, as the bid API's relay does when it notices. The answer is false when it
+    /// cannot be reached.
+    package func refill() -> Answer<Bool> {
+        let answer = Answer<Bool>()
+        commands.post(.refill(answer))
+        return answer
     }
 
     /// What is true now, by auction.
@@ -129,7 +156,10 @@ private struct EventWriter {
 
     var truth: [AuctionTruth] { auctions.map(\.truth) }
 
-    mutating func publish(_ plan: PublishingPlan) -> PublishingReport {
+    /// - Parameter between: called again and again.
+    mutating func publish(
+        _ plan: PublishingPlan, between: (EventWriter) -> Void
+    ) -> PublishingReport {
         var report = PublishingReport()
         let start = Clock.wallMicroseconds()
         func due(_ event: Int) -> Int64 {
@@ -138,6 +168,7 @@ private struct EventWriter {
         var made = 0
         var dues: [Int64] = []
         while made < plan.events || !unsent.isEmpty {
+            between(self)
             let now = Clock.wallMicroseconds()
             while made < plan.events, case let moment = due(made), moment <= now {
                 makeEvent(auction: made % auctions.count, due: moment)
@@ -187,6 +218,14 @@ private struct EventWriter {
     }
 
     // MARK: Redis
+
+    mutating func refill() -> Bool {
+        hasLostRedis = true
+        unsent.formUnion(auctions.indices.filter { auctions[$0].truth.last > 0 })
+        var report = PublishingReport()
+        // Once more, because the connection to the Redis that was is found to be broken.
+        return send(&report) || send(&report)
+    }
 
     /// Writes what Redis lacks; false when it cannot be reached.
     private mutating func send(_ report: inout PublishingReport) -> Bool {

@@ -12,7 +12,7 @@ enum ShardCommand: Sendable {
     case connect(Int)
     case collect(Answer<CrowdReport>)
     /// How many healthy watchers have not reached the last event of their auction.
-    case countBehind([UInt64], Answer<Int>)
+    case countBehind([UInt64], Answer<Behind>)
     case accounts(Answer<ShardAccounts>)
     case stop(Answer<Void>)
 }
@@ -103,11 +103,7 @@ final class WatcherShard {
             cpuAtCollection = cpu
             answer.give(report)
             report = CrowdReport()
-        case .countBehind(let targets, let answer):
-            answer.give(
-                records.count {
-                    $0.pace == .healthy && !$0.isOver && ($0.account.cursor ?? 0) < targets[Int($0.auction)]
-                })
+        case .countBehind(let targets, let answer): answer.give(behind(targets))
         case .accounts(let answer): answer.give(closeAccounts())
         case .stop(let answer):
             for slot in records.indices where records[slot].descriptor >= 0 {
@@ -118,6 +114,20 @@ final class WatcherShard {
             isStopping = true
             answer.give(())
         }
+    }
+
+    private func behind(_ targets: [UInt64]) -> Behind {
+        var behind = Behind()
+        for (slot, record) in records.enumerated() where record.pace == .healthy && !record.isOver {
+            let target = targets[Int(record.auction)]
+            guard record.account.cursor ?? 0 < target else { continue }
+            behind.count += 1
+            guard behind.example == nil else { continue }
+            behind.example =
+                "watcher \(plan.firstWatcher + slot) (\(record.transport.rawValue), \(record.phase)) of auction "
+                + "\(plan.crowd.auctions[Int(record.auction)]) is at \(record.account.cursor ?? 0) of \(target)"
+        }
+        return behind
     }
 
     private func closeAccounts() -> ShardAccounts {
@@ -193,6 +203,10 @@ final class WatcherShard {
         switch request.withUnsafeBytes({ Sockets.send(records[Int(slot)].descriptor, $0) }) {
         case .bytes(request.count):
             records[Int(slot)].phase = .awaitingHead
+            // A poll that goes on from its cursor is answered when something comes.
+            if records[Int(slot)].transport == .longPoll, records[Int(slot)].account.isKnown {
+                countPoll(slot)
+            }
             return true
         case .wouldBlock: return false
         case .bytes, .closed, .failed:

@@ -89,10 +89,7 @@ extension WatcherShard {
     /// A long-poll's next request, over the same connection.
     private func askAgain(_ slot: UInt32) {
         guard !records[Int(slot)].isOver else { return lose(slot, ending: 200) }
-        if !records[Int(slot)].isCounted {
-            inFlight -= 1
-            count(slot)
-        }
+        countPoll(slot)
         let request = requestHead(slot)
         let sent = request.withUnsafeBytes { Sockets.send(records[Int(slot)].descriptor, $0) }
         if sent != .bytes(request.count) { lose(slot, ending: 0) }
@@ -185,6 +182,13 @@ extension WatcherShard {
                 watcher: plan.firstWatcher + Int(slot), auction: Int(records[Int(slot)].auction),
                 fault: fault,
                 sequence: sequence))
+    }
+
+    /// Counts a long-poll as connected.
+    func countPoll(_ slot: UInt32) {
+        guard !records[Int(slot)].isCounted else { return }
+        inFlight -= 1
+        count(slot)
     }
 
     private func count(_ slot: UInt32) {

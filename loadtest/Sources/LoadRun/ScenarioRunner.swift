@@ -215,11 +215,18 @@ package final class ScenarioRunner {
     func settle(_ party: Party, seconds limit: Double = 60) throws {
         let targets = party.source.truth().map(\.last)
         var nextLook = 0.0
-        try wait("all of \(party.group.name) are at the last event", seconds: limit) {
-            // Counting goes through every account: not too often.
-            guard seconds >= nextLook else { return false }
-            nextLook = seconds + (party.group.watchers > 100_000 ? 0.25 : 0.02)
-            return party.crowd.countBehind(targets) == 0
+        var behind = Behind()
+        do {
+            try wait("all of \(party.group.name) are at the last event", seconds: limit) {
+                // Counting goes through every account: not too often.
+                guard seconds >= nextLook else { return false }
+                nextLook = seconds + (party.group.watchers > 100_000 ? 0.25 : 0.02)
+                behind = party.crowd.countBehind(targets)
+                return behind.count == 0
+            }
+        } catch let error as TimedOut {
+            throw TimedOut(
+                description: "\(error); \(behind.count) are not" + (behind.example.map { ": \($0)" } ?? ""))
         }
     }
 

@@ -22,6 +22,8 @@ extension ScenarioRunner {
             servers.redis.kill()
             try rest(seconds: Double(outage))
             try servers.redis.start()
+            // Taken up when what is being published is out, if the loss was not noticed by then.
+            for party in parties { _ = party.source.refill() }
         case .restartGateways: try restartGateways(name)
         case .settle:
             let begin = seconds
