@@ -109,7 +109,8 @@ final class Channel {
     /// Chooses what the next walk carries: the first events, as far as they follow one another and fill no more than
     /// `bytes`. Bids among them that have waited merge, and all do when the first event has
     /// waited too long. Only between two walks; returns how many events merging saved.
-    func beginWalk(bytes: Int, now: Int64) -> Int {
+    /// - Parameter opensWindow: whether a bid opens a window for those behind it, which then do not go with it.
+    func beginWalk(bytes: Int, now: Int64, opensWindow: Bool) -> Int {
         var saved = 0
         var total = 0
         walkLane = 0
@@ -136,6 +137,7 @@ final class Channel {
                 && next.first == pending[index - 1].event.sequence + 1 && total <= bytes
             guard index == 0 || follows else { break }
             walkCount += 1
+            if opensWindow, next.event.isConflatable { break }
         }
         return saved
     }

@@ -75,9 +75,11 @@ extension Worker {
     }
 
     private func beginWalk(_ channel: Channel) {
-        handle.counters.conflated.add(channel.beginWalk(bytes: Limits.walkBytes, now: nowMilliseconds))
+        let opensWindow = configuration.conflateMilliseconds > 0
+        handle.counters.conflated.add(
+            channel.beginWalk(bytes: Limits.walkBytes, now: nowMilliseconds, opensWindow: opensWindow))
         guard let last = channel.walked.last else { return }
-        if last.event.isConflatable, configuration.conflateMilliseconds > 0 {
+        if last.event.isConflatable, opensWindow {
             channel.windowEnd = nowMilliseconds + Int64(configuration.conflateMilliseconds)
         }
     }

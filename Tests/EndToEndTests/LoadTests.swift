@@ -125,6 +125,40 @@ extension EndToEndTests {
                 "it needs no network")
         }
 
+        @Test("bids through the API are audited against PostgreSQL, and each gets its answer")
+        func bids() throws {
+            let database = try SharedPostgres.database()
+            let redis = try RedisServer()
+            let api = try BidAPIProcess(database: database, redis: [redis.url])
+            let gateway = try GatewayProcess(redis: [redis.url])
+            let auction = try api.user("seller").createAuction(
+                #"{"title":"lot","starting_price":1,"bid_increment":1,"duration_seconds":600}"#)
+            let watch = try ChildProcess(
+                "watch",
+                [
+                    Programs.path("gavelcast-loadtest"), "watch", "--port", "\(gateway.port)", "--watchers",
+                    "9",
+                    "--auctions", auction, "--transports", "websocket", "--transports", "sse", "--seconds",
+                    "4",
+                    "--accounts", "\(folder)/accounts.json",
+                ])
+            try eventually("all watch") { try gateway.metric("gavelcast_snapshots_total") >= 9 }
+            let bidders = try [api.user("ava"), api.user("bruno")]
+            for amount in 1...20 {
+                #expect(try bidders[amount % 2].bid("\(amount)", on: auction).status == 201)
+            }
+            #expect(watch.waitForExit() == 0, "\(watch.log)")
+            let audit = try run([
+                "audit", "--accounts", "\(folder)/accounts.json", "--database-url", database,
+            ])
+            #expect(audit.status == 0 && audit.output.contains("9 watches of 20 events"), "\(audit.output)")
+
+            let load = try run([
+                "bid", "--bid-api-port", "\(api.port)", "--bidders", "4", "--rate", "50", "--seconds", "1",
+            ])
+            #expect(load.status == 0 && load.output.contains("× 201"), "\(load.output)")
+        }
+
         @Test("what is wrong with a command line or a scenario is one line that names it")
         func refusals() throws {
             for (arguments, status, name) in [
