@@ -2,16 +2,25 @@
 
 import Foundation
 import Reactor
+import Synchronization
 
 package enum Ports {
-    /// A port that nobody listens on now.
+    /// Below those that the kernel gives to outgoing connections, of which a load test has many: between the choice of
+    /// a port and its use one of them could take it.
+    private static let range = 10_000..<32_000
+    private static let given = Mutex(Set<Int>())
+
+    /// A port that nobody listens on now and that was not given before.
     package static func free() throws -> Int {
-        let listener = try Sockets.listen(on: SocketAddress(host: "127.0.0.1", port: 0), sharesPort: false)
-        defer { Sockets.close(listener) }
-        guard let address = SocketAddress.local(of: listener) else {
-            throw ServerFailure(description: "no port is free")
+        for _ in 0..<1_000 {
+            let port = Int.random(in: range)
+            guard given.withLock({ $0.insert(port).inserted }) else { continue }
+            let address = SocketAddress(host: "127.0.0.1", port: UInt16(port))
+            guard let listener = try? Sockets.listen(on: address, sharesPort: false) else { continue }
+            Sockets.close(listener)
+            return port
         }
-        return Int(address.port)
+        throw ServerFailure(description: "no port is free")
     }
 }
 
