@@ -56,6 +56,7 @@ let package = Package(
         .systemLibrary(name: "CHiredis"),
         .systemLibrary(name: "COpenSSL"),
         .systemLibrary(name: "CLibPQ"),
+        .systemLibrary(name: "CZlib"),
         .systemLibrary(name: "CLibURing"),
 
         // Pure: no descriptors, clocks or logs.
@@ -66,6 +67,8 @@ let package = Package(
 
         // The edge: kernel, Redis, PostgreSQL, cryptography, logs, settings.
         module("Reactor", ["CLinux"]),
+        module("Compression", ["CZlib"]),
+        module("TransportSecurity", ["CLinux", "COpenSSL", "Reactor"]),
         module("RedisLink", ["CLinux", "CHiredis", "COpenSSL", "Reactor", deque]),
         module("Tokens", ["COpenSSL"]),
         module("Telemetry", ["CLinux", logging]),
@@ -77,8 +80,7 @@ let package = Package(
             "Gateway",
             [
                 "AuctionEvents", "Wire", "Fanout", "Reactor", "RedisLink", "Telemetry", "Settings", "Tokens",
-                "CLinux",
-                "COpenSSL",
+                "TransportSecurity", "Compression", "CLinux", "COpenSSL",
                 deque, logging,
             ],
             resources: [
@@ -131,6 +133,7 @@ let package = Package(
         tests("WireTests", ["Wire", "LoadClient", "TestSupport"]),
         tests("FanoutTests", ["Fanout", "TestSupport"]),
         tests("BiddingTests", ["Bidding", "AuctionEvents", "TestSupport"]),
+        tests("CompressionTests", ["Compression", "TestSupport"]),
         tests("RedisLinkTests", ["RedisLink", "TestSupport"]),
         tests("TokensTests", ["Tokens"]),
         tests("LoadEngineTests", ["LoadEngine", "LoadRun", "TestSupport"]),

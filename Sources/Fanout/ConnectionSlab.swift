@@ -17,8 +17,10 @@ package enum Transport: UInt8, Sendable {
 
 /// What a connection is doing. Each phase names the ones that may follow.
 package enum ConnectionPhase: UInt8, Sendable {
-    /// The slot is unused. Can transition to: readingHead.
+    /// The slot is unused. Can transition to: securing, readingHead.
     case free
+    /// The TLS handshake is under way. Can transition to: readingHead, free.
+    case securing
     /// Waiting for (the rest of) a request head. Can transition to: awaitingSnapshot, bundling, echoing, lingering,
     /// free.
     case readingHead
@@ -62,6 +64,8 @@ package struct ConnectionFlags: OptionSet, Sendable {
     package static let keepsAlive = ConnectionFlags(rawValue: 64)
     /// The auction is over and the watcher's departure is set.
     package static let isDeparting = ConnectionFlags(rawValue: 512)
+    /// The connection speaks TLS: its bytes go through the loop's table of sessions.
+    package static let isSecure = ConnectionFlags(rawValue: 2_048)
     /// Nothing is read from the connection until it has taken more of its answers.
     package static let isPaused = ConnectionFlags(rawValue: 1_024)
 }
@@ -80,13 +84,14 @@ package struct ConnectionRecord {
     package var listPosition: UInt32 = ConnectionSlab.none
     /// When the peer last took bytes from a backlog, in timer ticks; for the slow-watcher deadline.
     package var lastProgressTick: UInt32 = 0
-    /// A subscription's connection; ``ConnectionSlab/none`` in a connection's own record.
+    /// A subscription's connection; ``ConnectionSlab/none`` in a connection's own record. In a free slot the next free
+    /// one.
     package var owner: UInt32 = ConnectionSlab.none
     package var phase: ConnectionPhase = .free
     package var transport: Transport = .http
     package var flags: ConnectionFlags = []
-    /// Next free slot while the slot is free.
-    fileprivate var nextFree: UInt32 = ConnectionSlab.none
+    /// The window, in bits, that messages to this client may be compressed with; 0 when they may not.
+    package var deflateBits: UInt8 = 0
 }
 
 extension ConnectionRecord {
@@ -140,7 +145,7 @@ package struct ConnectionSlab: ~Copyable {
         var generation: UInt32 = 1
         if firstFree != Self.none {
             slot = firstFree
-            firstFree = records[Int(slot)].nextFree
+            firstFree = records[Int(slot)].owner
             generation = records[Int(slot)].generation
         } else {
             guard highWater < capacity else { return nil }
@@ -160,7 +165,7 @@ package struct ConnectionSlab: ~Copyable {
         records[Int(slot)].descriptor = -1
         // 0 marks the loop's own descriptors, so it is skipped when the count wraps.
         records[Int(slot)].generation = max(1, records[Int(slot)].generation &+ 1)
-        records[Int(slot)].nextFree = firstFree
+        records[Int(slot)].owner = firstFree
         firstFree = slot
         count -= 1
     }

@@ -36,6 +36,7 @@ package final class EncodedEvent: Sendable {
     /// The event's type, as written in the JSON between its quotes.
     package let type: String
     private let lazyStream = AtomicLazyReference<Form>()
+    private let lazyDeflated = AtomicLazyReference<Form>()
 
     package init(
         sequence: UInt64, cursor: UInt64?, treatment: Treatment, endsAuction: Bool = false, type: String,
@@ -58,5 +59,10 @@ package final class EncodedEvent: Sendable {
     /// The form for server-sent events, which `make` builds on first use; when two threads are first, one result stays.
     package func stream(_ make: (EncodedEvent) -> [UInt8]) -> [UInt8] {
         lazyStream.load()?.bytes ?? lazyStream.storeIfNil(Form(make(self))).bytes
+    }
+
+    /// The frame for clients that take compressed messages, made and kept as ``stream(_:)`` is.
+    package func deflated(_ make: (EncodedEvent) -> [UInt8]) -> [UInt8] {
+        lazyDeflated.load()?.bytes ?? lazyDeflated.storeIfNil(Form(make(self))).bytes
     }
 }

@@ -1,6 +1,7 @@
 // One topic on one loop: its watchers, those that still wait for their first message, and the events whose walk is
 // not finished. A worker's own; made with the first watcher and gone with the last.
 
+import Compression
 import DequeModule
 import Fanout
 
@@ -8,20 +9,27 @@ import Fanout
 enum Lane: Int {
     /// WebSockets: all are sent the same frame.
     case frames
+    /// WebSockets that take compressed messages: all are sent the same compressed frame.
+    case deflatedFrames
     /// Event streams: all are sent the same server-sent event.
     case streams
     /// Subscriptions and long-polls: each is handled by itself.
     case individuals
 
-    static let count = 3
+    static let count = 4
 
-    init(_ transport: Transport) {
-        switch transport {
-        case .webSocket: self = .frames
+    init(_ record: ConnectionRecord) {
+        switch record.transport {
+        case .webSocket: self = record.takesSharedDeflate ? .deflatedFrames : .frames
         case .eventStream: self = .streams
         case .http, .longPoll, .subscription: self = .individuals
         }
     }
+}
+
+extension ConnectionRecord {
+    /// Whether this client's window is as large as shared messages are compressed with.
+    var takesSharedDeflate: Bool { Int(deflateBits) >= MessageDeflater.sharedWindowBits }
 }
 
 final class Channel {
@@ -84,8 +92,8 @@ final class Channel {
         self.index = index
     }
 
-    var viewers: Int { waiting.count + watchers[0].count + watchers[1].count + watchers[2].count }
-    var hasWatchers: Bool { watchers[0].count + watchers[1].count + watchers[2].count > 0 }
+    var viewers: Int { watchers.reduce(waiting.count) { $0 + $1.count } }
+    var hasWatchers: Bool { watchers.contains { $0.count > 0 } }
     var isEmpty: Bool { viewers == 0 }
 
     /// Whether nothing follows `sequence` in this auction. The state may know of an end whose events are still on their

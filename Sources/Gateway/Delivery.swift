@@ -9,8 +9,8 @@ import Glibc
 /// A watcher that did not take the whole frame.
 struct Setback {
     enum Reason {
-        /// Output of before is still waiting.
-        case hasBacklog
+        /// Output of before is still waiting, or bytes do not go to the socket as they are.
+        case needsCare
         /// The watcher has seen the first of the events that are sent.
         case hasSeenPart
         /// The socket took so many bytes of the frame, possibly none.
@@ -39,7 +39,7 @@ func deliver(
     let flags = gavelcast_send_flags()
     // Another module's constants are calls: once a walk, not once a watcher.
     let tombstone = SubscriberList.tombstone
-    let hasBacklog = ConnectionFlags.hasBacklog.rawValue
+    let needsCare = ConnectionFlags([.hasBacklog, .isSecure]).rawValue
     for slot in slots where slot != tombstone {
         let record = records + Int(slot)
         let cursor = record.pointee.cursor
@@ -52,8 +52,8 @@ func deliver(
                 continue
             }
         }
-        if record.pointee.flags.rawValue & hasBacklog != 0 {
-            setbacks.append(Setback(slot: slot, cursor: cursor, reason: .hasBacklog))
+        if record.pointee.flags.rawValue & needsCare != 0 {
+            setbacks.append(Setback(slot: slot, cursor: cursor, reason: .needsCare))
             continue
         }
         let sent = send(record.pointee.descriptor, frame.baseAddress, frame.count, flags)

@@ -2,6 +2,7 @@
 // gateway's own small messages.
 
 import AuctionEvents
+import Compression
 import Fanout
 import Wire
 
@@ -68,6 +69,25 @@ enum EventEncoder {
     static func frame(_ event: EncodedEvent, from first: UInt64) -> [UInt8] {
         guard event.isConflatable, first != event.sequence else { return event.frame }
         return WebSocketFrame.encode(.text, conflatedJSON(event, from: first))
+    }
+
+    /// The frame for clients that take compressed messages: compressed where that makes it smaller.
+    static func deflatedFrame(
+        _ event: EncodedEvent, from first: UInt64, _ deflater: MessageDeflater
+    ) -> [UInt8] {
+        guard event.isConflatable, first != event.sequence else {
+            return event.deflated { deflatedFrame($0.json, deflater) ?? $0.frame }
+        }
+        let json = conflatedJSON(event, from: first)
+        return deflatedFrame(json[...], deflater) ?? WebSocketFrame.encode(.text, json)
+    }
+
+    /// `nil` when the compressed form is not smaller, or cannot be worth its time.
+    private static func deflatedFrame(_ json: ArraySlice<UInt8>, _ deflater: MessageDeflater) -> [UInt8]? {
+        guard json.count >= Limits.leastDeflatedBytes else { return nil }
+        let compressed = deflater.compress(json)
+        guard compressed.count < json.count else { return nil }
+        return WebSocketFrame.encode(.text, compressed, isCompressed: true)
     }
 
     /// The server-sent event of `event` standing for `first`…its own sequence number.

@@ -5,41 +5,51 @@ import CLinux
 import Glibc
 package import Logging
 package import Reactor
+package import Settings
 import Synchronization
 
 package enum Gateway {
     /// Runs until a signal has drained it.
+    /// - Parameter reread: reads the settings anew, for SIGHUP; throws what is wrong with them.
     /// - Throws: when a port cannot be opened.
-    package static func run(_ configuration: GatewayConfiguration, logger: Logger) throws(Errno) {
+    package static func run(
+        _ configuration: GatewayConfiguration, logger: Logger,
+        reread: (GatewayConfiguration) throws(SettingsError) -> GatewayConfiguration
+    ) throws(Errno) {
         Limits.check()
         let signals = blockSignals()
         let shared = try Shared(configuration: configuration)
-        let publicListeners = try openPublicListeners(configuration)
+        let listeners = try openListeners(configuration, on: configuration.listen)
+        var secureListeners: [Int32] = []
+        if let address = configuration.tlsListen {
+            secureListeners = try openListeners(configuration, on: address)
+        }
         let adminListener = try Sockets.listen(
             on: configuration.adminListen, sharesPort: false, sendBufferBytes: Limits.adminSendBytes)
         for index in shared.workers.indices {
-            let listener = publicListeners[index]
+            let own = PublicListeners(
+                plain: listeners[index], secure: secureListeners.isEmpty ? nil : secureListeners[index])
             _ = LoopThread(name: "loop-\(index)") {
-                runLoop(
-                    shared, index: index, listener: listener, adminListener: adminListener, logger: logger)
+                runLoop(shared, index: index, listeners: own, adminListener: adminListener, logger: logger)
             }
         }
         logger.info(
             "gateway is listening",
             metadata: [
-                "listen": "\(SocketAddress.local(of: publicListeners[0])?.description ?? "?")",
+                "listen": "\(SocketAddress.local(of: listeners[0])?.description ?? "?")",
+                "tls_listen": "\(secureListeners.first.flatMap(SocketAddress.local)?.description ?? "off")",
                 "admin": "\(SocketAddress.local(of: adminListener)?.description ?? "?")",
                 "workers": "\(configuration.workers)", "max_connections": "\(configuration.maxConnections)",
             ])
-        waitForSignals(signals, shared, logger)
+        waitForSignals(signals, shared, logger, reread: reread)
     }
 
     private static func runLoop(
-        _ shared: Shared, index: Int, listener: Int32, adminListener: Int32, logger: Logger
+        _ shared: Shared, index: Int, listeners: PublicListeners, adminListener: Int32, logger: Logger
     ) {
         do throws(Errno) {
             let worker = try Worker(
-                shared: shared, handle: shared.workers[index], listener: listener, logger: logger)
+                shared: shared, handle: shared.workers[index], listeners: listeners, logger: logger)
             if index == 0 {
                 try worker.adopt(hub: Hub(shared: shared, logger: logger), adminListener: adminListener)
             }
@@ -51,8 +61,10 @@ package enum Gateway {
 
     /// A listener for each loop on one port. When the port is not to be shared, the first is opened alone to see that
     /// nobody else has it: with SO_REUSEPORT a second gateway would silently take half of the watchers.
-    private static func openPublicListeners(_ configuration: GatewayConfiguration) throws(Errno) -> [Int32] {
-        var address = configuration.listen
+    private static func openListeners(
+        _ configuration: GatewayConfiguration, on address: SocketAddress
+    ) throws(Errno) -> [Int32] {
+        var address = address
         if !configuration.reusePort {
             let probe = try Sockets.listen(on: address, sharesPort: false)
             address = SocketAddress(
@@ -82,11 +94,16 @@ package enum Gateway {
 
     /// The first SIGTERM or SIGINT drains; a SIGINT after it ends at once. Another SIGTERM changes nothing: an
     /// orchestrator sends it after asking for a drain.
-    private static func waitForSignals(_ signals: sigset_t, _ shared: Shared, _ logger: Logger) {
+    private static func waitForSignals(
+        _ signals: sigset_t, _ shared: Shared, _ logger: Logger,
+        reread: (GatewayConfiguration) throws(SettingsError) -> GatewayConfiguration
+    ) {
         var signals = signals
+        var configuration = shared.configuration
         var wait = timespec(tv_sec: 0, tv_nsec: 50_000_000)
         while shared.liveWorkers.load(ordering: .acquiring) > 0 {
             let signal = sigtimedwait(&signals, nil, &wait)
+            if signal == SIGHUP { reload(&configuration, shared, logger, reread: reread) }
             guard signal == SIGTERM || signal == SIGINT else { continue }
             guard !shared.isDraining.exchange(true, ordering: .relaxed) else {
                 guard signal == SIGINT else { continue }
@@ -97,5 +114,28 @@ package enum Gateway {
             for worker in shared.workers { _ = worker.mailbox.post(.drain, beyondCapacity: true) }
         }
         logger.info("drained")
+    }
+
+    /// Takes over what may change while the gateway runs. Settings that are wrong change nothing.
+    private static func reload(
+        _ configuration: inout GatewayConfiguration, _ shared: Shared, _ logger: Logger,
+        reread: (GatewayConfiguration) throws(SettingsError) -> GatewayConfiguration
+    ) {
+        do throws(SettingsError) {
+            let new = try reread(configuration)
+            let (reloaded, ignored) = configuration.reloaded(from: new)
+            configuration = reloaded
+            for worker in shared.workers {
+                _ = worker.mailbox.post(.reload(configuration), beyondCapacity: true)
+            }
+            logger.info("settings were reloaded")
+            if !ignored.isEmpty {
+                logger.warning(
+                    "these settings changed and need a restart",
+                    metadata: ["settings": "\(ignored.joined(separator: ", "))"])
+            }
+        } catch {
+            logger.error("settings were not reloaded", metadata: ["error": "\(error)"])
+        }
     }
 }

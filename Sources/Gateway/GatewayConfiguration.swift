@@ -1,13 +1,18 @@
 // The gateway's settings: the table, and the checked result.
 
+import Foundation
 package import Reactor
 package import RedisLink
 package import Settings
 package import Tokens
+package import TransportSecurity
 
 package struct GatewayConfiguration: Sendable {
     package var listen: SocketAddress
     package var adminListen: SocketAddress
+    package var tlsListen: SocketAddress?
+    /// Certificates and ticket keys; `nil` without `tls-listen`.
+    package var tls: TLSServerContext?
     package var redisURLs: [RedisURL]
     /// Event loops, 1…64.
     package var workers: Int
@@ -18,7 +23,9 @@ package struct GatewayConfiguration: Sendable {
     package var tokenKeys: TokenKeys?
     /// Whether every watch needs a token.
     package var requiresToken: Bool
-    /// Connections in all; at most what the descriptor limit allows.
+    /// What the limit on open files allows.
+    let connectionCeiling: Int
+    /// Connections in all; at most ``connectionCeiling``.
     package var maxConnections: Int
     package var maxAuctions: Int
     package var historyEvents: Int
@@ -26,6 +33,8 @@ package struct GatewayConfiguration: Sendable {
     /// Bids that come within so many milliseconds after one was sent merge; 0 for none.
     package var conflateMilliseconds: Int
     package var sendBufferBytes: Int
+    /// Whether WebSocket messages are compressed for clients that offer it.
+    package var deflates: Bool
     package var heartbeatSeconds: Int
     package var slowDeadlineSeconds: Int
     package var drainSeconds: Int
@@ -36,10 +45,23 @@ package struct GatewayConfiguration: Sendable {
     /// A path whose WebSockets and requests are echoed; empty for none.
     package var echoPath: String
 
-    /// Checks what the table cannot: addresses, and the connection limit against the limit on open files.
-    package init(_ values: SettingsValues, openFileLimit: Int, cores: Int) throws(SettingsError) {
+    /// As they were read, to tell what has changed.
+    private let values: SettingsValues
+    /// What a reload takes over; the other settings need a restart.
+    private static let reloadable: Set<String> = [
+        "tls-cert", "tls-key", "tls-ticket-key", "origins", "token-keys", "auth-required", "max-connections",
+    ]
+
+    /// Checks what the table cannot: addresses, files, and the connection limit against the limit on open files.
+    /// - Parameter previous: what these settings replace; its ticket keys stay where no file gives others.
+    package init(
+        _ values: SettingsValues, openFileLimit: Int, cores: Int, previous: GatewayConfiguration? = nil
+    ) throws(SettingsError) {
+        self.values = values
         listen = try Self.address("listen", values)
         adminListen = try Self.address("admin-listen", values)
+        if !values.text("tls-listen").isEmpty { tlsListen = try Self.address("tls-listen", values) }
+        tls = try Self.tls(values, previous: previous?.tls)
         redisURLs = try Self.redisURLs(values)
         workers = values.number("workers") == 0 ? max(1, min(cores, 64)) : values.number("workers")
         reusePort = values.flag("reuse-port")
@@ -56,19 +78,23 @@ package struct GatewayConfiguration: Sendable {
         guard !requiresToken || tokenKeys != nil else {
             throw .configuration("auth-required: needs token-keys to check tokens with")
         }
-        let possible = openFileLimit - Limits.descriptorReserve - Limits.refusalReserve - 4 * workers
+        let possible = min(
+            openFileLimit - Limits.descriptorReserve - Limits.refusalReserve - 4 * workers,
+            Limits.possibleConnections)
+        connectionCeiling = max(1, possible)
         let wanted = values.number("max-connections")
         guard wanted <= possible else {
             throw .configuration(
                 "max-connections: \(wanted) needs more open files than the limit of \(openFileLimit); raise it (ulimit -n)"
             )
         }
-        maxConnections = wanted == 0 ? max(1, possible) : wanted
+        maxConnections = wanted == 0 ? connectionCeiling : wanted
         maxAuctions = values.number("max-auctions")
         historyEvents = values.number("history-events")
         historyBytes = values.number("history-bytes")
         conflateMilliseconds = values.number("conflate-ms")
         sendBufferBytes = values.number("send-buffer-bytes")
+        deflates = values.flag("deflate")
         heartbeatSeconds = values.number("heartbeat-seconds")
         slowDeadlineSeconds = values.number("slow-deadline-seconds")
         drainSeconds = values.number("drain-seconds")
@@ -83,6 +109,50 @@ package struct GatewayConfiguration: Sendable {
         }
         guard !origins.contains("null") else {
             throw .configuration("origins: 'null' is no origin to trust; only * includes it")
+        }
+    }
+
+    /// These settings with what may change while the gateway runs taken from `new`; and the names of those that
+    /// changed and may not.
+    func reloaded(from new: GatewayConfiguration) -> (GatewayConfiguration, ignored: [String]) {
+        var result = self
+        result.tls = tls == nil ? nil : new.tls
+        result.origins = new.origins
+        result.tokenKeys = new.tokenKeys
+        result.requiresToken = new.requiresToken
+        result.maxConnections = new.maxConnections
+        return (result, new.values.changed(since: values).filter { !Self.reloadable.contains($0) })
+    }
+
+    private static func tls(
+        _ values: SettingsValues, previous: TLSServerContext?
+    ) throws(SettingsError) -> TLSServerContext? {
+        let certificates = values.list("tls-cert")
+        let keys = values.list("tls-key")
+        guard !values.text("tls-listen").isEmpty else { return nil }
+        guard !certificates.isEmpty else { throw .configuration("tls-listen: needs tls-cert and tls-key") }
+        guard certificates.count == keys.count else {
+            throw .configuration(
+                "tls-key: \(keys.count) given for \(certificates.count) of tls-cert; each certificate has its key"
+            )
+        }
+        var ticketKey: [UInt8]?
+        let path = values.text("tls-ticket-key")
+        if !path.isEmpty {
+            ticketKey = FileManager.default.contents(atPath: path).map(Array.init)
+            guard ticketKey?.count == TLSServerContext.ticketKeyBytes else {
+                throw .configuration(
+                    "tls-ticket-key: '\(path)' does not hold \(TLSServerContext.ticketKeyBytes) bytes; openssl rand 80 makes them"
+                )
+            }
+        }
+        do throws(TLSError) {
+            return try TLSServerContext(
+                zip(certificates, keys).map { TLSCertificateFiles(certificate: $0, key: $1) },
+                ticketKey: ticketKey,
+                previous: previous)
+        } catch {
+            throw .configuration("tls-cert: \(error)")
         }
     }
 

@@ -36,6 +36,13 @@ enum GatewayMetrics {
         count(
             "gavelcast_refused_heads_total", "Malformed or oversized heads.", sum { $0.refusedHeads.current })
         count("gavelcast_protocol_errors_total", "WebSocket violations.", sum { $0.protocolErrors.current })
+        count("gavelcast_tls_handshakes_total", "TLS handshakes completed.", sum { $0.handshakes.current })
+        count(
+            "gavelcast_tls_resumed_total", "TLS handshakes that took up a session.",
+            sum { $0.handshakesResumed.current })
+        count(
+            "gavelcast_tls_failures_total", "TLS handshakes that failed.", sum { $0.handshakesFailed.current }
+        )
         count("gavelcast_timeouts_total", "Connections that ran out of time.", sum { $0.timeouts.current })
         count("gavelcast_deliveries_total", "Events delivered or queued.", sum { $0.deliveries.current })
         count("gavelcast_delivered_bytes_total", "Bytes given to sockets.", sum { $0.deliveredBytes.current })

@@ -15,12 +15,20 @@ package enum GatewaySettings {
                 "Redis servers; the bid API's same list"),
             Setting("workers", .number(0...64), default: "0", "event loops; 0 means one a core"),
             Setting("reuse-port", .flag, default: "false", "let several gateways share the public port"),
+            Setting("tls-listen", .address, "public address for TLS; none without it"),
+            Setting(
+                "tls-cert", .list,
+                "PEM files with a certificate and its chain; the client's host name chooses"),
+            Setting("tls-key", .list, "PEM files with the certificates' private keys, in the same order"),
+            Setting(
+                "tls-ticket-key", .file,
+                "80 random bytes that gateways share, so that clients resume TLS sessions on any of them"),
             Setting("origins", .list, "origins that may watch besides the own host; * allows all"),
             Setting(
                 "token-keys", .file, "JWKS file with the keys whose tokens are accepted; public keys suffice"),
             Setting("auth-required", .flag, default: "false", "every watch needs a token"),
             Setting(
-                "max-connections", .number(0...10_000_000), default: "0",
+                "max-connections", .number(0...Limits.possibleConnections), default: "0",
                 "connections in all; 0 means what the limit on open files allows"),
             Setting("max-auctions", .number(1...10_000_000), default: "200000", "auctions watched at once"),
             Setting(
@@ -35,6 +43,8 @@ package enum GatewaySettings {
             Setting(
                 "send-buffer-bytes", .number(4_608...1 << 26), default: "32768",
                 "kernel send buffer, a socket"),
+            Setting(
+                "deflate", .flag, default: "true", "compress WebSocket messages for clients that offer it"),
             Setting("heartbeat-seconds", .number(1...3_600), default: "25", "time between two pings"),
             Setting(
                 "slow-deadline-seconds", .number(1...3_600), default: "30",

@@ -11,8 +11,14 @@ enum Limits {
     static let busyWaitMilliseconds: Int64 = 20
 
     // Connections
+    /// The most connections one gateway is built for.
+    static let possibleConnections = 10_000_000
     /// From accept (or the end of the last answer) to a complete request head.
     static let headTimeoutSeconds = 10
+    /// From accept to the end of the TLS handshake.
+    static let handshakeTimeoutSeconds = 10
+    /// Steps of TLS handshakes in one turn of a loop, each up to a millisecond long: the fan-out goes on between them.
+    static let handshakesPerTurn = 8
     /// From a watch's acceptance to its first message.
     static let firstMessageTimeoutSeconds = 10
     /// From our close frame to the peer's, and from our last byte to the peer's end.
@@ -43,6 +49,8 @@ enum Limits {
     static let clientMessageBytes = 4_096
     /// The largest message on an echo path.
     static let echoMessageBytes = 16 << 20
+    /// Messages below this gain nothing by compression.
+    static let leastDeflatedBytes = 96
     /// The largest state object taken from Redis.
     static let stateBytes = 49_152
 

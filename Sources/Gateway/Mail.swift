@@ -53,6 +53,8 @@ enum WorkerMail: Sendable {
     /// A hole was given up: every watcher gets this with `complete:false` and goes on behind it.
     case jump(channel: UInt32, Snapshot)
     case drain
+    /// Settings that were read anew.
+    case reload(GatewayConfiguration)
     /// Close the watchers of one auction, or of all.
     case disconnect(auctionID: String?)
 }

@@ -5,6 +5,7 @@
 
 import AuctionEvents
 import CLinux
+import Compression
 import DequeModule
 import Fanout
 import Glibc
@@ -12,6 +13,7 @@ import Logging
 import Reactor
 import Synchronization
 import Telemetry
+import TransportSecurity
 import Wire
 
 final class Worker {
@@ -21,6 +23,7 @@ final class Worker {
         static let listener: UInt64 = 2
         static let adminListener: UInt64 = 3
         static let hubMailbox: UInt64 = 4
+        static let secureListener: UInt64 = 5
         /// Two tokens a Redis link from here on.
         static let firstLink: UInt64 = 16
     }
@@ -36,12 +39,14 @@ final class Worker {
     let shared: Shared
     let handle: WorkerHandle
     let logger: Logger
-    let configuration: GatewayConfiguration
+    /// Replaced by a reload.
+    var configuration: GatewayConfiguration
     let poller: Poller
     var hub: Hub?
 
     // Descriptors
     var listener: Int32?
+    var secureListener: Int32?
     var adminListener: Int32?
     /// Held open so that a connection can be accepted and closed when descriptors have run out.
     var spareDescriptor: Int32
@@ -50,6 +55,10 @@ final class Worker {
     var slab: ConnectionSlab
     var inputs: [UInt32: Input] = [:]
     var backlogs: [UInt32: Backlog] = [:]
+    /// The TLS sessions of the connections that have one.
+    var sessions: [UInt32: TLSSession] = [:]
+    /// Steps of handshakes still to be made in this turn.
+    var handshakeBudget = Limits.handshakesPerTurn
     /// Live requests whose answer's head is not out.
     var openRequests: [UInt32: OpenRequest] = [:]
     /// The answer to the handshake that is being read, until the first message or the end of the reading.
@@ -63,6 +72,10 @@ final class Worker {
     var departures: TimerWheel
     // SAFETY: allocated in init, freed in deinit; lent to the decoder and the parsers on this thread only.
     let receiveBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Limits.receiveBytes, alignment: 16)
+
+    // Compression
+    let deflater = MessageDeflater()
+    let inflater = MessageInflater()
 
     // Channels
     var channels: [Channel?] = []
@@ -88,20 +101,24 @@ final class Worker {
 
     private var inbox: [WorkerMail] = []
 
-    init(shared: Shared, handle: WorkerHandle, listener: Int32, logger: Logger) throws(Errno) {
+    init(shared: Shared, handle: WorkerHandle, listeners: PublicListeners, logger: Logger) throws(Errno) {
         self.shared = shared
         self.handle = handle
-        self.listener = listener
+        listener = listeners.plain
+        secureListener = listeners.secure
         self.logger = logger
         configuration = shared.configuration
         poller = try Poller()
         slab = ConnectionSlab(
-            capacity: configuration.maxConnections + Limits.refusalReserve + Limits.subscriptionsPerLoop)
+            capacity: configuration.connectionCeiling + Limits.refusalReserve + Limits.subscriptionsPerLoop)
         timers = TimerWheel(now: UInt32(truncatingIfNeeded: nowMilliseconds / Limits.tickMilliseconds))
         departures = TimerWheel(now: UInt32(truncatingIfNeeded: nowMilliseconds / Limits.tickMilliseconds))
         setbacks.reserveCapacity(Limits.walkChunk)
         spareDescriptor = open("/dev/null", O_RDONLY | O_CLOEXEC)
-        try poller.add(listener, .readable, token: OwnDescriptor.listener)
+        try poller.add(listeners.plain, .readable, token: OwnDescriptor.listener)
+        if let secure = listeners.secure {
+            try poller.add(secure, .readable, token: OwnDescriptor.secureListener)
+        }
         try poller.add(handle.mailbox.descriptor, .readable, token: OwnDescriptor.mailbox)
     }
 
@@ -129,6 +146,7 @@ final class Worker {
     private func turn() {
         poller.wait(milliseconds: patience) { handleEvent($0) }
         nowMilliseconds = Clock.monotonicMilliseconds()
+        handshakeBudget = Limits.handshakesPerTurn
         hub?.turn(now: nowMilliseconds, poller: poller)
         readMail()
         closeWindows()
@@ -159,8 +177,9 @@ final class Worker {
         switch UInt64(slot) {
         case OwnDescriptor.mailbox: handle.mailbox.acknowledge()
         case OwnDescriptor.hubMailbox: shared.hubMailbox.acknowledge()
-        case OwnDescriptor.listener: acceptAll(listener, isAdmin: false)
-        case OwnDescriptor.adminListener: acceptAll(adminListener, isAdmin: true)
+        case OwnDescriptor.listener: acceptAll(listener, for: .plain)
+        case OwnDescriptor.secureListener: acceptAll(secureListener, for: .secure)
+        case OwnDescriptor.adminListener: acceptAll(adminListener, for: .admin)
         default:
             hub?.handle(event, now: nowMilliseconds, buffer: receiveBuffer, poller: poller)
         }
@@ -174,6 +193,7 @@ final class Worker {
             case .refused(let topic): refuseWaiting(topic)
             case .event(let number, let event): receive(event, number: number)
             case .jump(let number, let snapshot): jump(number: number, to: snapshot)
+            case .reload(let new): configuration = new
             case .drain: beginDrain()
             case .disconnect(let auctionID): disconnectWatchers(auctionID)
             }
@@ -205,7 +225,9 @@ final class Worker {
 
     private func shutDown() {
         for slot in 0..<UInt32(slab.highWater) where slab.isConnection(slot) { closeNow(slot) }
-        for descriptor in [listener, adminListener] { if let descriptor { Sockets.close(descriptor) } }
+        for descriptor in [listener, secureListener, adminListener] {
+            if let descriptor { Sockets.close(descriptor) }
+        }
         // Releasing: what this loop wrote to its counters is seen by whoever sees it gone.
         shared.liveWorkers.subtract(1, ordering: .releasing)
     }

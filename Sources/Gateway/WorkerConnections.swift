@@ -6,17 +6,18 @@ import Logging
 import Reactor
 import Synchronization
 import Telemetry
+import TransportSecurity
 import Wire
 
 extension Worker {
     // MARK: Accepting
 
-    func acceptAll(_ listener: Int32?, isAdmin: Bool) {
+    func acceptAll(_ listener: Int32?, for kind: ListenerKind) {
         guard let listener else { return }
         for _ in 0..<Limits.acceptsPerTurn {
             do throws(Errno) {
                 guard let descriptor = try Sockets.accept(listener) else { return }
-                guard let slot = admit(descriptor, isAdmin: isAdmin) else { continue }
+                guard let slot = admit(descriptor, from: kind) else { continue }
                 // The request is often there already, which saves a turn.
                 readConnection(slot)
             } catch {
@@ -25,10 +26,10 @@ extension Worker {
         }
     }
 
-    private func admit(_ descriptor: Int32, isAdmin: Bool) -> UInt32? {
+    private func admit(_ descriptor: Int32, from kind: ListenerKind) -> UInt32? {
         handle.counters.accepted.add()
         let open = shared.connectionCount.add(1, ordering: .relaxed).newValue
-        let isRefused = !isAdmin && open > configuration.maxConnections
+        let isRefused = kind != .admin && open > configuration.maxConnections
         guard open <= configuration.maxConnections + Limits.refusalReserve,
             let slot = slab.insert(descriptor: descriptor)
         else {
@@ -37,7 +38,7 @@ extension Worker {
             Sockets.close(descriptor)
             return nil
         }
-        if isAdmin { slab[slot].flags.insert(.isAdmin) }
+        if kind == .admin { slab[slot].flags.insert(.isAdmin) }
         if isRefused { slab[slot].flags.insert(.isRefused) }
         do throws(Errno) {
             try poller.add(descriptor, .readable, token: token(slot))
@@ -49,8 +50,11 @@ extension Worker {
             return nil
         }
         handle.counters.connections.set(connectionCount)
-        schedule(slot, seconds: Limits.headTimeoutSeconds)
-        return slot
+        guard kind == .secure else {
+            schedule(slot, seconds: Limits.headTimeoutSeconds)
+            return slot
+        }
+        return beginSecuring(slot) ? slot : nil
     }
 
     /// No descriptor was left: uses the spare one to take a connection off the queue and close it, because a listener
@@ -74,13 +78,15 @@ extension Worker {
 
     func handleConnection(_ slot: UInt32, _ event: Poller.Event) {
         let generation = slab[slot].generation
-        if event.isWritable { flushBacklog(slot) }
-        guard event.isReadable || event.isBroken, slab.isCurrent(slot, generation: generation) else { return }
+        if event.isWritable, slab[slot].phase != .securing { flushBacklog(slot) }
+        let isDue = event.isReadable || event.isBroken || slab[slot].phase == .securing
+        guard isDue, slab.isCurrent(slot, generation: generation) else { return }
         readConnection(slot)
     }
 
-    private func readConnection(_ slot: UInt32) {
-        switch Sockets.receive(slab[slot].descriptor, into: receiveBuffer) {
+    func readConnection(_ slot: UInt32) {
+        guard slab[slot].phase != .securing else { return continueSecuring(slot) }
+        switch receive(slot) {
         case .wouldBlock: return
         case .closed, .failed: return closeNow(slot)
         case .bytes(let count):
@@ -135,7 +141,7 @@ extension Worker {
                 // The next request waits until this one is answered.
                 case .longPoll, .http, .subscription: consumed = 0
                 }
-            case .free, .lingering: return
+            case .free, .securing, .lingering: return
             }
             guard consumed > 0 else { break }
             position += consumed
@@ -167,6 +173,7 @@ extension Worker {
             backlogs.removeValue(forKey: slot)
             noteBacklogGone()
         }
+        if slab[slot].flags.contains(.isSecure) { sessions.removeValue(forKey: slot)?.free() }
         // Closing takes the descriptor out of the poller: nobody else holds it.
         Sockets.close(slab[slot].descriptor)
         slab.remove(slot)
@@ -180,7 +187,7 @@ extension Worker {
     func dismiss(_ slot: UInt32, _ code: UInt16, _ message: String, retryMilliseconds: Int? = nil) {
         switch slab[slot].phase {
         case .awaitingSnapshot, .watching, .bundling, .echoing: break
-        case .free, .readingHead, .closing, .lingering: return
+        case .free, .securing, .readingHead, .closing, .lingering: return
         }
         switch slab[slot].transport {
         case .webSocket:
@@ -197,7 +204,7 @@ extension Worker {
     func beginClose(_ slot: UInt32, _ code: UInt16, reason: String = "") {
         switch slab[slot].phase {
         case .awaitingSnapshot, .watching, .bundling, .echoing: break
-        case .free, .readingHead, .closing, .lingering: return
+        case .free, .securing, .readingHead, .closing, .lingering: return
         }
         leaveAll(slot)
         slab[slot].phase = .closing
@@ -229,17 +236,17 @@ extension Worker {
         // Both close frames are exchanged: the peer has nothing more to say (RFC 6455, 7.1.1).
         let isSettled = slab[slot].transport == .webSocket && !slab[slot].flags.contains(.discardsInput)
         if !isSettled { slab[slot].phase = .lingering }
-        if slab[slot].flags.contains(.hasBacklog) {
+        guard !slab[slot].flags.contains(.hasBacklog) else {
             slab[slot].flags.insert(.closesAfterFlush)
-        } else if isSettled {
-            closeNow(slot)
-        } else {
-            Sockets.shutdownWriting(slab[slot].descriptor)
+            return
         }
+        if slab[slot].flags.contains(.isSecure) { sessions[slot]?.announceEnd() }
+        if isSettled { closeNow(slot) } else { Sockets.shutdownWriting(slab[slot].descriptor) }
     }
 
     /// Closes a WebSocket whose peer broke the protocol: what else it sends is not looked at.
     func closeViolator(_ slot: UInt32, _ code: UInt16) {
+        handle.counters.protocolErrors.add()
         let generation = slab[slot].generation
         beginClose(slot, code)
         guard slab.isCurrent(slot, generation: generation) else { return }

@@ -49,7 +49,7 @@ extension Worker {
         guard slab[slot].channel != ConnectionSlab.none, let channel = channels[Int(slab[slot].channel)]
         else { return }
         let position = slab[slot].listPosition
-        let lane = Lane(slab[slot].transport).rawValue
+        let lane = Lane(slab[slot]).rawValue
         let moved =
             slab[slot].phase == .awaitingSnapshot
             ? channel.waiting.remove(at: position) : channel.watchers[lane].remove(at: position)
@@ -87,7 +87,7 @@ extension Worker {
                 requestAttachment(channel, needsLog ? [.state, .log] : .state)
                 continue
             }
-            let lane = Lane(slab[slot].transport).rawValue
+            let lane = Lane(slab[slot]).rawValue
             slab[slot].phase = .watching
             slab[slot].listPosition = channel.watchers[lane].append(slot)
             served.append((slot, decision))

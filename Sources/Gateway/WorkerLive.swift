@@ -161,7 +161,12 @@ extension Worker {
         handle.counters.upgrades.add()
         slab[slot].transport = .webSocket
         slab[slot].phase = .echoing
-        let answer = WebSocketHandshake.response(acceptKey: key)
+        var compression: MessageCompression?
+        if configuration.deflates, !head.webSocketExtensions.isEmpty {
+            compression = MessageCompression(offers: bytes, head.webSocketExtensions.range)
+        }
+        slab[slot].deflateBits = compression?.serverWindowBits ?? 0
+        let answer = WebSocketHandshake.response(acceptKey: key, extensions: compression?.answer)
         if isHeld, !slab[slot].flags.contains(.isRefused) {
             heldHandshake = (slot, answer)
         } else {

@@ -30,7 +30,11 @@ extension Worker {
     func encode(_ event: EncodedEvent, from first: UInt64, watch: UInt32, over connection: UInt32) -> [UInt8]
     {
         guard slab[connection].transport == .eventStream else {
-            return EventEncoder.frame(event, from: first)
+            // What merged for this watcher alone is not worth compressing for it alone.
+            guard slab[connection].takesSharedDeflate, first == event.sequence || !event.isConflatable else {
+                return EventEncoder.frame(event, from: first)
+            }
+            return EventEncoder.deflatedFrame(event, from: first, deflater)
         }
         guard bundles[connection] != nil else { return EventEncoder.stream(event, from: first) }
         let id = bundles[connection]?.id(after: event, for: watch)
@@ -77,7 +81,7 @@ extension Worker {
     }
 
     private func sendNow(_ slot: UInt32, _ bytes: [UInt8]) {
-        switch bytes.withUnsafeBytes({ Sockets.send(slab[slot].descriptor, $0) }) {
+        switch bytes.withUnsafeBytes({ transmit(slot, $0) }) {
         case .bytes(let count):
             handle.counters.deliveredBytes.add(count)
             if count < bytes.count { keepRest(slot, bytes, sent: count) }
@@ -114,7 +118,7 @@ extension Worker {
         poller.modify(slab[slot].descriptor, [.readable, .writable], token: token(slot))
         switch slab[slot].phase {
         case .watching, .bundling: schedule(slot, seconds: configuration.slowDeadlineSeconds)
-        case .free, .readingHead, .awaitingSnapshot, .echoing, .closing, .lingering: break
+        case .free, .securing, .readingHead, .awaitingSnapshot, .echoing, .closing, .lingering: break
         }
     }
 
@@ -122,12 +126,11 @@ extension Worker {
         guard slab[slot].flags.contains(.hasBacklog), var backlog = backlogs.removeValue(forKey: slot) else {
             return
         }
-        let descriptor = slab[slot].descriptor
         var isBroken = false
         let written = backlog.flush(
             encode: { event, first, watch in encode(event, from: first, watch: watch, over: slot) },
             send: { bytes in
-                switch Sockets.send(descriptor, bytes) {
+                switch transmit(slot, bytes) {
                 case .bytes(let count): return count
                 case .wouldBlock: return 0
                 case .closed, .failed:
@@ -145,7 +148,7 @@ extension Worker {
         slab[slot].flags.remove(.hasBacklog)
         noteBacklogGone()
         resumeReading(slot)
-        poller.modify(descriptor, .readable, token: token(slot))
+        poller.modify(slab[slot].descriptor, .readable, token: token(slot))
         if slab[slot].flags.contains(.closesAfterFlush) {
             closeAfterFlush(slot)
         } else {
@@ -153,7 +156,7 @@ extension Worker {
             case .watching where slab[slot].transport == .longPoll: break
             case .watching, .bundling: scheduleHeartbeat(slot)
             case .echoing: scheduleEchoHeartbeat(slot)
-            case .free, .readingHead, .awaitingSnapshot, .closing, .lingering: break
+            case .free, .securing, .readingHead, .awaitingSnapshot, .closing, .lingering: break
             }
         }
     }

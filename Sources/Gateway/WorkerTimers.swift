@@ -44,6 +44,9 @@ extension Worker {
     private func fire(_ slot: UInt32) {
         switch slab[slot].phase {
         case .free: break
+        case .securing:
+            handle.counters.timeouts.add()
+            closeNow(slot)
         case .readingHead: headTimedOut(slot)
         case .awaitingSnapshot where slab[slot].transport == .longPoll: pollTimedOut(slot)
         case .watching where slab[slot].transport == .longPoll: pollTimedOut(slot)
@@ -129,11 +132,12 @@ extension Worker {
     func beginDrain() {
         guard drainStartedAt == nil else { return }
         drainStartedAt = nowMilliseconds
-        if let listener {
+        for case let listener? in [listener, secureListener] {
             poller.remove(listener)
             Sockets.close(listener)
-            self.listener = nil
         }
+        listener = nil
+        secureListener = nil
         for slot in 0..<UInt32(slab.highWater)
         where slab.isConnection(slot) && !slab[slot].flags.contains(.isAdmin) {
             drainQueue.append(token(slot))
@@ -152,7 +156,7 @@ extension Worker {
             let slot = UInt32(truncatingIfNeeded: token)
             guard slab.isCurrent(slot, generation: UInt32(truncatingIfNeeded: token >> 32)) else { continue }
             switch slab[slot].phase {
-            case .readingHead: closeNow(slot)
+            case .securing, .readingHead: closeNow(slot)
             case .awaitingSnapshot, .watching, .bundling, .echoing:
                 dismiss(
                     slot, CloseCode.goingAway, "this gateway is leaving",
@@ -170,7 +174,7 @@ extension Worker {
                 guard auctionID == nil || topic == auctionID.map(Topic.auction) else { continue }
                 dismiss(connection(of: slot), CloseCode.serviceRestart, "reconnect")
             case .bundling where auctionID == nil: dismiss(slot, CloseCode.serviceRestart, "reconnect")
-            case .free, .readingHead, .bundling, .echoing, .closing, .lingering: continue
+            case .free, .securing, .readingHead, .bundling, .echoing, .closing, .lingering: continue
             }
         }
     }

@@ -86,11 +86,10 @@ extension Worker {
 
     private func enterLane(_ channel: Channel) {
         guard !channel.watchers[channel.walkLane].slots.isEmpty else { return }
-        let isStream = channel.walkLane == Lane.streams.rawValue
         var bytes: [UInt8] = []
         var ends: [Int] = []
         for pending in channel.walked {
-            let form = Self.form(pending, isStream: isStream)
+            let form = form(pending, channel.walkLane)
             // A single event's bytes are shared, not copied.
             if bytes.isEmpty { bytes = form } else { bytes += form }
             ends.append(bytes.count)
@@ -100,10 +99,13 @@ extension Worker {
         channel.watchers[channel.walkLane].beginWalk()
     }
 
-    private static func form(_ pending: Channel.Pending, isStream: Bool) -> [UInt8] {
-        isStream
-            ? EventEncoder.stream(pending.event, from: pending.first)
-            : EventEncoder.frame(pending.event, from: pending.first)
+    private func form(_ pending: Channel.Pending, _ lane: Int) -> [UInt8] {
+        switch lane {
+        case Lane.streams.rawValue: EventEncoder.stream(pending.event, from: pending.first)
+        case Lane.deflatedFrames.rawValue:
+            EventEncoder.deflatedFrame(pending.event, from: pending.first, deflater)
+        default: EventEncoder.frame(pending.event, from: pending.first)
+        }
     }
 
     private func leaveLane(_ channel: Channel) {
@@ -136,11 +138,11 @@ extension Worker {
         }
         handle.counters.deliveries.add(delivered * channel.walkCount)
         handle.counters.deliveredBytes.add(delivered * channel.walkBytes.count)
-        handleSetbacks(on: channel, isStream: lane == Lane.streams.rawValue)
+        handleSetbacks(on: channel, lane)
     }
 
     /// Handles those that did not take the bytes whole. The walk still counts as under way, so places do not move.
-    private func handleSetbacks(on channel: Channel, isStream: Bool) {
+    private func handleSetbacks(on channel: Channel, _ lane: Int) {
         guard !setbacks.isEmpty else { return }
         var list: ContiguousArray<Setback> = []
         swap(&list, &setbacks)
@@ -149,7 +151,10 @@ extension Worker {
         for setback in list {
             switch setback.reason {
             case .failed: closeNow(setback.slot)
-            case .hasBacklog, .hasSeenPart: send(walked, after: setback.cursor, to: setback.slot)
+            case .needsCare where !slab[setback.slot].flags.contains(.hasBacklog):
+                handle.counters.deliveries.add(walked.count)
+                sendBytes(setback.slot, channel.walkBytes)
+            case .needsCare, .hasSeenPart: send(walked, after: setback.cursor, to: setback.slot)
             case .took(let sent):
                 handle.counters.deliveredBytes.add(sent)
                 // The event of which a part is out, or else the first of which nothing is.
@@ -161,7 +166,7 @@ extension Worker {
                     continue
                 }
                 handle.counters.deliveries.add()
-                keepRest(setback.slot, Self.form(walked[index], isStream: isStream), sent: sent - start)
+                keepRest(setback.slot, form(walked[index], lane), sent: sent - start)
                 queue(walked[(index + 1)...], after: setback.cursor, to: setback.slot)
             }
         }
@@ -206,7 +211,8 @@ extension Worker {
             if last.event.sequence != 0 { slab[slot].cursor = last.event.sequence }
             let connection = connection(of: slot)
             let takesFrames =
-                slab[connection].transport == .webSocket && !slab[connection].flags.contains(.hasBacklog)
+                slab[connection].transport == .webSocket && slab[connection].deflateBits == 0
+                && !slab[connection].flags.contains(.hasBacklog)
             if walked.count > 1, takesFrames, cursor < first.first {
                 handle.counters.deliveries.add(walked.count)
                 sendBytes(connection, channel.walkBytes)

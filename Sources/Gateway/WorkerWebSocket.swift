@@ -1,6 +1,7 @@
 // What WebSocket clients say to a worker: frames, the few messages the gateway understands, and its answers.
 
 import AuctionEvents
+import Compression
 import Fanout
 import Telemetry
 import Wire
@@ -12,17 +13,19 @@ extension Worker {
         _ slot: UInt32, _ bytes: UnsafeMutableRawBufferPointer, from start: Int, _ input: inout Input
     ) -> Int {
         let isEcho = slab[slot].phase == .echoing
-        let limit = isEcho ? Limits.echoMessageBytes : Limits.clientMessageBytes
+        let rules = WebSocketDecoder.Rules(
+            maximumMessageBytes: isEcho ? Limits.echoMessageBytes : Limits.clientMessageBytes,
+            allowsCompression: slab[slot].deflateBits != 0)
         // SAFETY: the payload ranges of the steps lie in `bytes`, which the caller keeps for the length of this call.
-        switch input.decoder.next(in: bytes, from: start, maximumMessageBytes: limit) {
+        switch input.decoder.next(in: bytes, from: start, rules) {
         case .incomplete: return 0
-        case .fragment(let consumed), .pong(let consumed): return consumed
-        case .message(let isText, let payload, let consumed):
-            takeMessage(
-                slot, isText: isText, bytes[payload].withMemoryRebound(to: UInt8.self) { ArraySlice($0) })
+        case .part(let consumed), .pong(let consumed): return consumed
+        case .message(let kind, let payload, let consumed):
+            let message = bytes[payload].withMemoryRebound(to: UInt8.self) { ArraySlice($0) }
+            takeMessage(slot, kind, message, rules)
             return consumed
-        case .assembled(let isText, let payload, let consumed):
-            takeMessage(slot, isText: isText, payload[...])
+        case .assembled(let kind, let payload, let consumed):
+            takeMessage(slot, kind, payload[...], rules)
             return consumed
         case .ping(let payload, let consumed):
             if slab[slot].phase != .closing {
@@ -33,22 +36,49 @@ extension Worker {
             answerClose(slot, code)
             return bytes.count - start
         case .violation(let code):
-            handle.counters.protocolErrors.add()
             closeViolator(slot, code)
             return bytes.count - start
         }
     }
 
+    private func takeMessage(
+        _ slot: UInt32, _ kind: WebSocketDecoder.Kind, _ payload: ArraySlice<UInt8>,
+        _ rules: WebSocketDecoder.Rules
+    ) {
+        guard case .compressed(let isText) = kind else {
+            return takeMessage(slot, isText: kind.isText, payload)
+        }
+        switch inflater.expand(payload, maximumBytes: rules.maximumMessageBytes) {
+        case .tooLarge: closeViolator(slot, CloseCode.messageTooBig)
+        case .malformed: closeViolator(slot, CloseCode.invalidPayload)
+        case .message(let message):
+            guard !isText || message.withUnsafeBytes(WebSocketDecoder.isUTF8) else {
+                return closeViolator(slot, CloseCode.invalidPayload)
+            }
+            takeMessage(slot, isText: isText, message[...])
+        }
+    }
+
     private func takeMessage(_ slot: UInt32, isText: Bool, _ payload: ArraySlice<UInt8>) {
         switch slab[slot].phase {
-        case .echoing: sendBytes(slot, WebSocketFrame.encode(isText ? .text : .binary, payload))
+        case .echoing: echo(slot, isText ? .text : .binary, payload)
         case .awaitingSnapshot, .watching, .bundling:
             guard isText else {
                 return beginClose(slot, CloseCode.unsupportedData, reason: "only text is understood")
             }
             answerMessage(slot, payload)
-        case .free, .readingHead, .closing, .lingering: break
+        case .free, .securing, .readingHead, .closing, .lingering: break
         }
+    }
+
+    /// Sends a message back, compressed where the client takes that.
+    private func echo(_ slot: UInt32, _ opcode: WebSocketOpcode, _ payload: ArraySlice<UInt8>) {
+        let bits = Int(slab[slot].deflateBits)
+        guard bits > 0, payload.count >= Limits.leastDeflatedBytes else {
+            return sendBytes(slot, WebSocketFrame.encode(opcode, payload))
+        }
+        let own = slab[slot].takesSharedDeflate ? deflater : MessageDeflater(windowBits: bits)
+        sendBytes(slot, WebSocketFrame.encode(opcode, own.compress(payload), isCompressed: true))
     }
 
     private func answerMessage(_ slot: UInt32, _ payload: ArraySlice<UInt8>) {

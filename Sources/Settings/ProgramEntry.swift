@@ -16,7 +16,7 @@ package enum ProgramEntry {
         _ schema: SettingsSchema, arguments: [String] = Array(CommandLine.arguments.dropFirst()),
         _ check: (SettingsValues) throws(SettingsError) -> Configuration
     ) -> Configuration {
-        let reader = SettingsReader(schema: schema) { try String(contentsOfFile: $0, encoding: .utf8) }
+        let reader = SettingsReader(schema: schema) { String(decoding: try Data(contentsOf: URL(fileURLWithPath: $0)), as: UTF8.self) }
         do throws(SettingsError) {
             let invocation = try reader.read(
                 arguments: arguments, environment: ProcessInfo.processInfo.environment)
@@ -31,6 +31,19 @@ package enum ProgramEntry {
             exit(0)
         } catch {
             fail(schema.program, error.description, status: error.exitStatus)
+        }
+    }
+
+    /// Reads the settings of the running process again.
+    /// - Throws: what is wrong with them.
+    package static func reread(_ schema: SettingsSchema) throws(SettingsError) -> SettingsValues {
+        let reader = SettingsReader(schema: schema) { String(decoding: try Data(contentsOf: URL(fileURLWithPath: $0)), as: UTF8.self) }
+        let invocation = try reader.read(
+            arguments: Array(CommandLine.arguments.dropFirst()),
+            environment: ProcessInfo.processInfo.environment)
+        switch invocation {
+        case .run(let values), .checkConfiguration(let values): return values
+        case .showHelp, .showVersion: preconditionFailure("the program was not started with these settings")
         }
     }
 

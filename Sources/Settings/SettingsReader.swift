@@ -44,6 +44,11 @@ package struct SettingsValues: Sendable {
         return number
     }
     package func flag(_ name: String) -> Bool { text(name) == "true" }
+
+    /// The names of the settings that are not as in `earlier`, sorted.
+    package func changed(since earlier: SettingsValues) -> [String] {
+        texts.keys.filter { texts[$0] != earlier.texts[$0] }.sorted()
+    }
 }
 
 package struct SettingsReader {

@@ -64,7 +64,7 @@ extension Span<UInt8> {
     }
 
     /// Takes the next element, without the blanks around it, off a list; `nil` at its end.
-    private func nextElement(of rest: inout Range<Int>, separator: UInt8) -> Range<Int>? {
+    func nextElement(of rest: inout Range<Int>, separator: UInt8) -> Range<Int>? {
         guard !rest.isEmpty else { return nil }
         var end = rest.lowerBound
         while end < rest.upperBound, self[end] != separator { end += 1 }

@@ -56,6 +56,8 @@ package struct RequestHead: Sendable {
     package var lastEventID = HeadRange.none
     package var webSocketKey = HeadRange.none
     package var webSocketVersion = HeadRange.none
+    /// The first of the fields that offer extensions.
+    package var webSocketExtensions = HeadRange.none
     package var contentLength: UInt64 = 0
     package var hasTransferEncoding = false
     package var upgradesToWebSocket = false
@@ -214,6 +216,8 @@ package struct RequestHead: Sendable {
         case 17 where bytes.equalsIgnoringCase("sec-websocket-key", name): try once(&webSocketKey, value)
         case 21 where bytes.equalsIgnoringCase("sec-websocket-version", name):
             try once(&webSocketVersion, value)
+        case 24 where bytes.equalsIgnoringCase("sec-websocket-extensions", name):
+            if webSocketExtensions.isEmpty { webSocketExtensions = HeadRange(value) }
         default: break
         }
     }

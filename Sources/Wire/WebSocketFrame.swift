@@ -35,8 +35,11 @@ package enum WebSocketFrame {
     package static let maximumHeaderBytes = 10
 
     /// Appends the header of an unfragmented, unmasked frame.
-    package static func appendHeader(_ opcode: WebSocketOpcode, payloadCount: Int, to output: inout [UInt8]) {
-        output.append(0x80 | opcode.rawValue)
+    /// - Parameter isCompressed: whether the payload is a compressed message (RFC 7692, 6).
+    package static func appendHeader(
+        _ opcode: WebSocketOpcode, payloadCount: Int, isCompressed: Bool = false, to output: inout [UInt8]
+    ) {
+        output.append((isCompressed ? 0xC0 : 0x80) | opcode.rawValue)
         switch payloadCount {
         case ..<126: output.append(UInt8(payloadCount))
         case ..<65_536:
@@ -52,10 +55,12 @@ package enum WebSocketFrame {
     }
 
     /// A whole unmasked frame.
-    package static func encode(_ opcode: WebSocketOpcode, _ payload: some Collection<UInt8>) -> [UInt8] {
+    package static func encode(
+        _ opcode: WebSocketOpcode, _ payload: some Collection<UInt8>, isCompressed: Bool = false
+    ) -> [UInt8] {
         var output: [UInt8] = []
         output.reserveCapacity(maximumHeaderBytes + payload.count)
-        appendHeader(opcode, payloadCount: payload.count, to: &output)
+        appendHeader(opcode, payloadCount: payload.count, isCompressed: isCompressed, to: &output)
         output.append(contentsOf: payload)
         return output
     }

@@ -24,14 +24,15 @@ package enum WebSocketHandshake {
     }
 
     /// The 101 response.
-    package static func response(acceptKey: String) -> [UInt8] {
+    /// - Parameter extensions: the value of `Sec-WebSocket-Extensions`, where some were agreed on.
+    package static func response(acceptKey: String, extensions: String? = nil) -> [UInt8] {
         Array(
             """
             HTTP/1.1 101 Switching Protocols\r
             Upgrade: websocket\r
             Connection: Upgrade\r
             Sec-WebSocket-Accept: \(acceptKey)\r
-            \r
+            \(extensions.map { "Sec-WebSocket-Extensions: \($0)\r\n" } ?? "")\r
 
             """.utf8)
     }

@@ -8,10 +8,10 @@ import Settings
 import Telemetry
 
 let openFileLimit = DescriptorLimit.raise()
+let cores = ProcessInfo.processInfo.activeProcessorCount
 let (configuration, logger) = ProgramEntry.configure(GatewaySettings.schema) { values throws(SettingsError) in
     (
-        try GatewayConfiguration(
-            values, openFileLimit: openFileLimit, cores: ProcessInfo.processInfo.activeProcessorCount),
+        try GatewayConfiguration(values, openFileLimit: openFileLimit, cores: cores),
         Logger.standardError(
             "gateway", format: LogFormat(rawValue: values.text("log-format")) ?? .json,
             level: Logger.Level(rawValue: values.text("log-level")) ?? .info)
@@ -19,7 +19,11 @@ let (configuration, logger) = ProgramEntry.configure(GatewaySettings.schema) { v
 }
 
 do throws(Errno) {
-    try Gateway.run(configuration, logger: logger)
+    try Gateway.run(configuration, logger: logger) { previous throws(SettingsError) in
+        try GatewayConfiguration(
+            try ProgramEntry.reread(GatewaySettings.schema), openFileLimit: openFileLimit, cores: cores,
+            previous: previous)
+    }
 } catch {
     ProgramEntry.fail("gavelcast-gateway", "\(error); is another program using the address?", status: 71)
 }

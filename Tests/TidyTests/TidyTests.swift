@@ -30,6 +30,8 @@ import Testing
         "AuctionEvents": [], "Wire": [], "Fanout": ["DequeModule", "Synchronization"],
         "Bidding": ["AuctionEvents"],
         "Reactor": ["CLinux", "Glibc", "Synchronization"],
+        "Compression": ["CZlib"],
+        "TransportSecurity": ["CLinux", "COpenSSL", "Glibc", "Reactor"],
         "RedisLink": ["CLinux", "Glibc", "CHiredis", "COpenSSL", "Reactor", "DequeModule"],
         "Tokens": ["COpenSSL", "Foundation"], "Telemetry": ["CLinux", "Glibc", "Logging", "Synchronization"],
         "Settings": ["Foundation", "Yams"],

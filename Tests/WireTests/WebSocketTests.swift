@@ -5,7 +5,10 @@ import Wire
 
 @Suite struct WebSocketTests {
     /// What a decoder makes of `bytes`, fed in pieces of the given sizes (the last one takes the rest).
-    private func steps(_ bytes: [UInt8], pieces: [Int] = [], limit: Int = 4_096) -> [String] {
+    private func steps(
+        _ bytes: [UInt8], pieces: [Int] = [], limit: Int = 4_096, allowsCompression: Bool = false
+    ) -> [String] {
+        let rules = WebSocketDecoder.Rules(maximumMessageBytes: limit, allowsCompression: allowsCompression)
         var decoder = WebSocketDecoder()
         var buffer: [UInt8] = []
         var found: [String] = []
@@ -17,17 +20,16 @@ import Wire
             feeding: while position < buffer.count {
                 let start = position
                 let step = buffer.withUnsafeMutableBytes {
-                    decoder.next(in: $0, from: start, maximumMessageBytes: limit)
+                    decoder.next(in: $0, from: start, rules)
                 }
                 switch step {
                 case .incomplete: break feeding
-                case .fragment(let consumed): position += consumed
-                case .message(let isText, let payload, let consumed):
-                    found.append(
-                        (isText ? "text " : "binary ") + String(decoding: buffer[payload], as: UTF8.self))
+                case .part(let consumed): position += consumed
+                case .message(let kind, let payload, let consumed):
+                    found.append(Self.name(kind) + String(decoding: buffer[payload], as: UTF8.self))
                     position += consumed
-                case .assembled(let isText, let payload, let consumed):
-                    found.append((isText ? "text " : "binary ") + String(decoding: payload, as: UTF8.self))
+                case .assembled(let kind, let payload, let consumed):
+                    found.append(Self.name(kind) + String(decoding: payload, as: UTF8.self))
                     position += consumed
                 case .ping(let payload, let consumed):
                     found.append("ping " + String(decoding: buffer[payload], as: UTF8.self))
@@ -46,6 +48,14 @@ import Wire
         return found
     }
 
+    private static func name(_ kind: WebSocketDecoder.Kind) -> String {
+        switch kind {
+        case .text: "text "
+        case .binary: "binary "
+        case .compressed(let isText): isText ? "compressed text " : "compressed binary "
+        }
+    }
+
     private func text(_ text: String, isFinal: Bool = true) -> [UInt8] {
         WebSocketClient.frame(0x1, Array(text.utf8), isFinal: isFinal)
     }
@@ -58,7 +68,10 @@ import Wire
             var frame = WebSocketClient.frame(
                 isFirst ? 0x1 : 0x0, [UInt8](repeating: 0x61, count: 5_000), isFinal: false)
             steps.append(
-                frame.withUnsafeMutableBytes { decoder.next(in: $0, from: 0, maximumMessageBytes: limit) })
+                frame.withUnsafeMutableBytes {
+                    decoder.next(
+                        in: $0, from: 0, .init(maximumMessageBytes: limit, allowsCompression: false))
+                })
         }
         #expect(steps.last == .violation(code: 1_009))
     }
@@ -125,6 +138,67 @@ import Wire
             WebSocketClient.frame(0x1, [euro[0]], isFinal: false)
             + WebSocketClient.frame(0x0, Array(euro[1...]))
         #expect(steps(bytes) == ["text €"])
+    }
+
+    @Test("text is refused at its first wrong byte, however much of it is still to come")
+    func failsFast() {
+        // A frame of 100 bytes, of which five have come; the fifth can follow nothing.
+        let whole = WebSocketClient.frame(
+            0x1, Array("aü".utf8) + [0xE2, 0x28] + [UInt8](repeating: 0x61, count: 95))
+        #expect(steps(Array(whole[..<(6 + 4)])) == [])
+        #expect(steps(Array(whole[..<(6 + 5)])) == ["violation 1007"])
+        // A surrogate, an overlong form, a number above U+10FFFF, and a message that stops within a character.
+        for bytes: [UInt8] in [[0xED, 0xA0], [0xE0, 0x80], [0xF4, 0x90], [0xC0, 0xAF], [0xF5]] {
+            let frame = WebSocketClient.frame(0x1, bytes + [UInt8](repeating: 0x61, count: 60))
+            #expect(steps(Array(frame[..<(6 + bytes.count)])) == ["violation 1007"], "\(bytes)")
+        }
+        #expect(
+            steps(WebSocketClient.frame(0x1, [0xE2, 0x82], isFinal: false) + WebSocketClient.frame(0x0, []))
+                == ["violation 1007"])
+    }
+
+    @Test("compressed messages are told apart where they were agreed on, and refused elsewhere")
+    func compressedFrames() {
+        let whole = WebSocketClient.frame(0x1, [1, 2], reserved: 0x40)
+        let pieces =
+            WebSocketClient.frame(0x2, [0xFF], isFinal: false, reserved: 0x40)
+            + WebSocketClient.frame(0x9, []) + WebSocketClient.frame(0x0, [0x41])
+        #expect(steps(whole, allowsCompression: true) == ["compressed text \u{1}\u{2}"])
+        #expect(steps(pieces, allowsCompression: true) == ["ping ", "compressed binary \u{FFFD}A"])
+        #expect(steps(whole) == ["violation 1002"])
+        let continued =
+            WebSocketClient.frame(0x1, [65], isFinal: false)
+            + WebSocketClient.frame(0x0, [65], reserved: 0x40)
+        #expect(steps(continued, allowsCompression: true) == ["violation 1002"])
+        #expect(
+            steps(WebSocketClient.frame(0x9, [], reserved: 0x40), allowsCompression: true)
+                == ["violation 1002"])
+        #expect(
+            steps(WebSocketClient.frame(0x1, [65], reserved: 0x20), allowsCompression: true)
+                == ["violation 1002"])
+    }
+
+    @Test("random conversations read the same however they are cut")
+    func cutsAnywhere() {
+        var generator = SeededGenerator.announced("frame cuts")
+        for _ in 0..<300 {
+            var bytes: [UInt8] = []
+            for _ in 0..<Int.random(in: 1...6, using: &generator) {
+                let characters = (0..<Int.random(in: 0...200, using: &generator)).map { _ in
+                    "aü€😀".randomElement(using: &generator)!
+                }
+                var payload = Array(String(characters).utf8)[...]
+                var isFirst = true
+                repeat {
+                    let part = payload.prefix(Int.random(in: 0...300, using: &generator))
+                    payload = payload.dropFirst(part.count)
+                    bytes += WebSocketClient.frame(isFirst ? 1 : 0, Array(part), isFinal: payload.isEmpty)
+                    isFirst = false
+                } while !payload.isEmpty
+            }
+            let pieces = (0..<200).map { _ in Int.random(in: 0...40, using: &generator) }
+            #expect(steps(bytes, pieces: pieces) == steps(bytes))
+        }
     }
 
     @Test("violations have their close codes")

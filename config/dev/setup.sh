@@ -11,7 +11,8 @@ command -v dpkg-query >/dev/null ||
 # package=why
 needed=(
     "libhiredis-dev=speaks Redis' protocol"
-    "libssl-dev=tokens and password hashes"
+    "libssl-dev=TLS, tokens and password hashes"
+    "zlib1g-dev=compresses WebSocket messages"
     "libpq-dev=talks to PostgreSQL"
     "liburing-dev=the load tester's yardstick"
     "redis-server=the private Redis of make run and make test"

@@ -1,0 +1,126 @@
+// One TLS connection over a non-blocking socket: a handshake, then bytes in and out, each call coming to what the
+// kernel's would. It belongs to one thread; the socket is the owner's to close.
+
+import COpenSSL
+package import Reactor
+
+// SAFETY: `ssl` is made by the initialisers and freed by ``free()``, which the one owner calls last; copies of the
+// value are the owner's own look-ups and none outlives it.
+package struct TLSSession {
+    /// What a handshake came to.
+    package enum Handshake: Equatable, Sendable {
+        case complete
+        case wantsToRead
+        case wantsToWrite
+        /// The peer left, broke the protocol, or is not who it should be.
+        case failed(String)
+    }
+
+    private let ssl: OpaquePointer
+    /// Keeps what OpenSSL's callbacks refer to.
+    private let owner: AnyObject
+
+    /// The server's side of an accepted connection.
+    /// - Returns: `nil` when there is no memory.
+    package init?(_ context: TLSServerContext, descriptor: Int32) {
+        guard let ssl = Self.make(context.initial, descriptor) else { return nil }
+        SSL_set_accept_state(ssl)
+        self.ssl = ssl
+        owner = context
+    }
+
+    /// The client's side of a connection to `host`, whose certificate must name it.
+    package init?(_ context: TLSClientContext, host: String, descriptor: Int32) {
+        guard let ssl = Self.make(context.context, descriptor) else { return nil }
+        SSL_set_connect_state(ssl)
+        if context.verifiesPeer {
+            // An address is compared with the certificate's addresses, a name with its names.
+            let parameters = SSL_get0_param(ssl)
+            if X509_VERIFY_PARAM_set1_ip_asc(parameters, host) != 1 { SSL_set1_host(ssl, host) }
+        }
+        if !host.allSatisfy({ $0.isHexDigit || $0 == "." || $0 == ":" }) {
+            _ = gavelcast_ssl_host_name(ssl, host)
+        }
+        self.ssl = ssl
+        owner = context
+    }
+
+    private static func make(_ context: OpaquePointer, _ descriptor: Int32) -> OpaquePointer? {
+        guard let ssl = SSL_new(context) else { return nil }
+        guard let bio = SocketBIO.make(descriptor) else {
+            SSL_free(ssl)
+            return nil
+        }
+        // One reference serves both directions.
+        SSL_set_bio(ssl, bio, bio)
+        return ssl
+    }
+
+    /// Gives the session's memory back. It must not be used afterwards.
+    package func free() {
+        SSL_free(ssl)
+    }
+
+    // MARK: Handshake
+
+    /// Goes on with the handshake as far as the socket allows.
+    package func handshake() -> Handshake {
+        ERR_clear_error()
+        let result = SSL_do_handshake(ssl)
+        guard result != 1 else { return .complete }
+        switch SSL_get_error(ssl, result) {
+        case SSL_ERROR_WANT_READ: return .wantsToRead
+        case SSL_ERROR_WANT_WRITE: return .wantsToWrite
+        default: return .failed(Self.lastError ?? "the peer left")
+        }
+    }
+
+    /// Whether an earlier session was taken up again.
+    package var isResumed: Bool { SSL_session_reused(ssl) == 1 }
+    /// Such as `TLSv1.3`.
+    package var version: String { String(cString: SSL_get_version(ssl)) }
+
+    // MARK: Bytes
+
+    // SAFETY: in receive and send the buffer is the caller's and is used for the length of the call only. OpenSSL
+    // keeps no pointer to bytes it could not send: it keeps them encrypted.
+    /// Reads what one record brought. `wouldBlock` also means that a record is incomplete.
+    package func receive(into buffer: UnsafeMutableRawBufferPointer) -> Sockets.Outcome {
+        ERR_clear_error()
+        let count = SSL_read(ssl, buffer.baseAddress, Int32(clamping: buffer.count))
+        if count > 0 { return .bytes(Int(count)) }
+        switch SSL_get_error(ssl, count) {
+        case SSL_ERROR_WANT_READ: return .wouldBlock
+        case SSL_ERROR_ZERO_RETURN: return .closed
+        // A peer that asks for new keys and takes no answer (WANT_WRITE) is as good as broken.
+        default: return .failed(EPROTO)
+        }
+    }
+
+    /// Sends `bytes`, at least a record's worth or nothing. After `wouldBlock` the same bytes must be offered again,
+    /// alone or with more behind them, before any others: they are encrypted already.
+    package func send(_ bytes: UnsafeRawBufferPointer) -> Sockets.Outcome {
+        ERR_clear_error()
+        let count = SSL_write(ssl, bytes.baseAddress, Int32(clamping: bytes.count))
+        if count > 0 { return .bytes(Int(count)) }
+        switch SSL_get_error(ssl, count) {
+        case SSL_ERROR_WANT_WRITE, SSL_ERROR_WANT_READ: return .wouldBlock
+        default: return .failed(EPROTO)
+        }
+    }
+
+    /// Tells the peer that nothing more comes (`close_notify`), as far as the socket takes it.
+    package func announceEnd() {
+        ERR_clear_error()
+        guard SSL_in_init(ssl) == 0 else { return }
+        _ = SSL_shutdown(ssl)
+    }
+
+    /// The oldest error of OpenSSL on this thread, in its words.
+    static var lastError: String? {
+        let code = ERR_get_error()
+        guard code != 0 else { return nil }
+        if let reason = ERR_reason_error_string(code) { return String(cString: reason) }
+        return "error \(code)"
+    }
+}
