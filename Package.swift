@@ -5,6 +5,9 @@ import PackageDescription
 // newer compiler is not stopped by a new warning.
 let strict = Context.environment["GAVELCAST_STRICT"] == "1"
 
+// `GAVELCAST_FUZZ=1` (set by `make fuzz`) adds the fuzz targets and watches which code they reach.
+let fuzzes = Context.environment["GAVELCAST_FUZZ"] == "1"
+
 let settings: [SwiftSetting] =
     [
         .swiftLanguageMode(.v6),
@@ -15,6 +18,7 @@ let settings: [SwiftSetting] =
         // so the tests, keep it.
         .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
     ] + (strict ? [.treatAllWarnings(as: .error)] : [])
+    + (fuzzes ? [.unsafeFlags(["-sanitize=fuzzer,address"])] : [])
 
 func module(
     _ name: String, _ dependencies: [Target.Dependency] = [], path: String? = nil, resources: [Resource] = []
@@ -33,6 +37,17 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+
+let fuzzing: [Target] =
+    fuzzes
+    ? [
+        .systemLibrary(name: "CLibFuzzer", path: "fuzz/Sources/CLibFuzzer"),
+        .executableTarget(
+            name: "gavelcast-fuzz",
+            dependencies: ["AuctionEvents", "CLibFuzzer", "Compression", "RedisLink", "Tokens", "Wire"],
+            path: "fuzz/Sources/gavelcast-fuzz", swiftSettings: settings,
+            linkerSettings: [.unsafeFlags(["-sanitize=fuzzer,address"])]),
+    ] : []
 
 let package = Package(
     name: "gavelcast",
@@ -69,7 +84,8 @@ let package = Package(
         module("Reactor", ["CLinux"]),
         module("Compression", ["CZlib"]),
         module("TransportSecurity", ["CLinux", "COpenSSL", "Reactor"]),
-        module("RedisLink", ["CLinux", "CHiredis", "COpenSSL", "Reactor", deque]),
+        module(
+            "RedisLink", ["CLinux", "CHiredis", "COpenSSL", "Reactor", "TransportSecurity", deque]),
         module("Tokens", ["COpenSSL"]),
         module("Telemetry", ["CLinux", logging]),
         module("Settings", [.product(name: "Yams", package: "Yams")]),
@@ -100,9 +116,11 @@ let package = Package(
         program("gavelcast-bidapi", ["BidAPI", "Settings", "Telemetry", logging]),
 
         // The load generator; its blocking client also drives the end-to-end tests.
-        module("LoadClient", ["CLinux"], path: "loadtest/Sources/LoadClient"),
         module(
-            "LocalServers", ["AuctionStore", "CLinux", "Reactor", "RedisLink"],
+            "LoadClient", ["CLinux", "Compression", "Reactor", "TransportSecurity"],
+            path: "loadtest/Sources/LoadClient"),
+        module(
+            "LocalServers", ["AuctionStore", "CLinux", "Reactor", "RedisLink", "TransportSecurity"],
             path: "loadtest/Sources/LocalServers"),
         module(
             "LoadEngine",
@@ -133,6 +151,7 @@ let package = Package(
         tests("WireTests", ["Wire", "LoadClient", "TestSupport"]),
         tests("FanoutTests", ["Fanout", "TestSupport"]),
         tests("BiddingTests", ["Bidding", "AuctionEvents", "TestSupport"]),
+        tests("ReactorTests", ["Reactor"]),
         tests("CompressionTests", ["Compression", "TestSupport"]),
         tests("RedisLinkTests", ["RedisLink", "TestSupport"]),
         tests("TokensTests", ["Tokens"]),
@@ -143,7 +162,7 @@ let package = Package(
             "EndToEndTests",
             [
                 "LoadClient", "LocalServers", "RedisLink", "AuctionStore", "Reactor", "Tokens", "TestSupport",
-                "CLinux",
+                "TransportSecurity", "CLinux",
             ]),
-    ]
+    ] + fuzzing
 )

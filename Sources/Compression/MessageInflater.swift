@@ -64,10 +64,9 @@ package final class MessageInflater {
                 guard stream.pointee.avail_in > 0 else { return nil }
                 inflateReset(stream)
             case Z_OK:
-                guard stream.pointee.avail_in == 0, step.count < outputStep else { continue }
-                return endsBetweenBlocks(stream) ? nil : .malformed
-            // No input is left, and no output came of what there was.
-            case Z_BUF_ERROR: return endsBetweenBlocks(stream) ? nil : .malformed
+                if endsBetweenBlocks(stream) { return nil }
+                // Cut off within a block, unless there is more to come out.
+                guard stream.pointee.avail_in > 0 || step.count == outputStep else { return .malformed }
             default: return .malformed
             }
         }

@@ -21,9 +21,11 @@ package enum ConnectionPhase: UInt8, Sendable {
     case free
     /// The TLS handshake is under way. Can transition to: readingHead, free.
     case securing
-    /// Waiting for (the rest of) a request head. Can transition to: awaitingSnapshot, bundling, echoing, lingering,
-    /// free.
+    /// Waiting for (the rest of) a request head. Can transition to: readingBody, awaitingSnapshot, bundling, echoing,
+    /// lingering, free.
     case readingHead
+    /// A request's body is being read (echo path). Can transition to: readingHead, lingering, free.
+    case readingBody
     /// A watcher that has not had its first message. Can transition to: watching, readingHead (an answered long-poll),
     /// closing, lingering, free.
     case awaitingSnapshot
@@ -66,6 +68,10 @@ package struct ConnectionFlags: OptionSet, Sendable {
     package static let isDeparting = ConnectionFlags(rawValue: 512)
     /// The connection speaks TLS: its bytes go through the loop's table of sessions.
     package static let isSecure = ConnectionFlags(rawValue: 2_048)
+    /// Its address has more connections than it may: what it asks for is refused.
+    package static let isOverAddressLimit = ConnectionFlags(rawValue: 4_096)
+    /// The client's token expires at a time that is set.
+    package static let expires = ConnectionFlags(rawValue: 8_192)
     /// Nothing is read from the connection until it has taken more of its answers.
     package static let isPaused = ConnectionFlags(rawValue: 1_024)
 }

@@ -4,6 +4,7 @@ import Foundation
 package import Reactor
 package import RedisLink
 package import Settings
+import Telemetry
 package import Tokens
 package import TransportSecurity
 
@@ -27,6 +28,22 @@ package struct GatewayConfiguration: Sendable {
     let connectionCeiling: Int
     /// Connections in all; at most ``connectionCeiling``.
     package var maxConnections: Int
+    /// Of one IPv4 address or IPv6 /64; 0 for no limit.
+    package var maxConnectionsPerAddress: Int
+    /// Those whose `X-Forwarded-For` is believed.
+    package var trustedProxies: [AddressBlock]
+    /// Accepted by one loop; 0 for no limit.
+    package var acceptsPerSecond: Int
+    package var handshakeSeconds: Int
+    package var headSeconds: Int
+    package var maxHeadBytes: Int
+    package var maxMessageBytes: Int
+    /// Of one client; 0 for no limit.
+    package var messagesPerSecond: Int
+    /// Auctions on one WebSocket of `/v1/live`.
+    package var maxSubscriptions: Int
+    /// Resident memory above which new watchers are refused, in bytes.
+    package var maxMemoryBytes: Int
     package var maxAuctions: Int
     package var historyEvents: Int
     package var historyBytes: Int
@@ -50,6 +67,9 @@ package struct GatewayConfiguration: Sendable {
     /// What a reload takes over; the other settings need a restart.
     private static let reloadable: Set<String> = [
         "tls-cert", "tls-key", "tls-ticket-key", "origins", "token-keys", "auth-required", "max-connections",
+        "max-connections-per-ip", "trusted-proxies", "accepts-per-second", "handshake-seconds",
+        "head-seconds",
+        "max-head-bytes", "max-message-bytes", "messages-per-second", "max-subscriptions", "max-memory-bytes",
     ]
 
     /// Checks what the table cannot: addresses, files, and the connection limit against the limit on open files.
@@ -89,6 +109,17 @@ package struct GatewayConfiguration: Sendable {
             )
         }
         maxConnections = wanted == 0 ? connectionCeiling : wanted
+        maxConnectionsPerAddress = values.number("max-connections-per-ip")
+        trustedProxies = try Self.trustedProxies(values)
+        acceptsPerSecond = values.number("accepts-per-second")
+        handshakeSeconds = values.number("handshake-seconds")
+        headSeconds = values.number("head-seconds")
+        maxHeadBytes = values.number("max-head-bytes")
+        maxMessageBytes = values.number("max-message-bytes")
+        messagesPerSecond = values.number("messages-per-second")
+        maxSubscriptions = values.number("max-subscriptions")
+        let memory = values.number("max-memory-bytes")
+        maxMemoryBytes = memory == 0 ? ProcessMemory.available() / 4 * 3 : memory
         maxAuctions = values.number("max-auctions")
         historyEvents = values.number("history-events")
         historyBytes = values.number("history-bytes")
@@ -121,7 +152,29 @@ package struct GatewayConfiguration: Sendable {
         result.tokenKeys = new.tokenKeys
         result.requiresToken = new.requiresToken
         result.maxConnections = new.maxConnections
+        // A limit that begins now counts connections from now on.
+        result.maxConnectionsPerAddress = new.maxConnectionsPerAddress
+        result.trustedProxies = new.trustedProxies
+        result.acceptsPerSecond = new.acceptsPerSecond
+        result.handshakeSeconds = new.handshakeSeconds
+        result.headSeconds = new.headSeconds
+        result.maxHeadBytes = new.maxHeadBytes
+        result.maxMessageBytes = new.maxMessageBytes
+        result.messagesPerSecond = new.messagesPerSecond
+        result.maxSubscriptions = new.maxSubscriptions
+        result.maxMemoryBytes = new.maxMemoryBytes
         return (result, new.values.changed(since: values).filter { !Self.reloadable.contains($0) })
+    }
+
+    private static func trustedProxies(_ values: SettingsValues) throws(SettingsError) -> [AddressBlock] {
+        var blocks: [AddressBlock] = []
+        for text in values.list("trusted-proxies") {
+            guard let block = AddressBlock(text: text) else {
+                throw .configuration("trusted-proxies: '\(text)' is no address or block such as 10.0.0.0/8")
+            }
+            blocks.append(block)
+        }
+        return blocks
     }
 
     private static func tls(

@@ -52,6 +52,25 @@ enum GatewayMetrics {
         count("gavelcast_conflated_total", "Bids merged into a newer one.", sum { $0.conflated.current })
         count("gavelcast_slow_closes_total", "Watchers closed as too slow.", sum { $0.slowCloses.current })
         count("gavelcast_over_capacity_total", "Connections refused.", sum { $0.overCapacity.current })
+        count(
+            "gavelcast_over_address_limit_total", "Connections of addresses that have too many.",
+            sum { $0.overAddressLimit.current })
+        count(
+            "gavelcast_over_message_rate_total", "Clients closed because they sent too much.",
+            sum { $0.overMessageRate.current })
+        count(
+            "gavelcast_accept_pauses_total", "Times a loop left new connections waiting.",
+            sum { $0.acceptPauses.current })
+        count("gavelcast_tokens_refused_total", "Tokens refused.", sum { $0.refusedTokens.current })
+        count(
+            "gavelcast_tokens_expired_total", "Watches ended with their token.",
+            sum { $0.expiredTokens.current })
+        count(
+            "gavelcast_tokens_deferred_total", "Requests whose token waited for a later turn.",
+            sum { $0.deferredTokens.current })
+        gauge(
+            "gavelcast_over_memory", "1 while new watchers are refused for want of memory.",
+            shared.isOverMemory.load(ordering: .relaxed) ? 1 : 0)
         addHub(shared.hubCounters, to: &text)
         return text.text
     }

@@ -30,6 +30,36 @@ package enum GatewaySettings {
             Setting(
                 "max-connections", .number(0...Limits.possibleConnections), default: "0",
                 "connections in all; 0 means what the limit on open files allows"),
+            Setting(
+                "max-connections-per-ip", .number(0...Limits.possibleConnections), default: "0",
+                "connections of one IPv4 address or IPv6 /64; 0 for no limit"),
+            Setting(
+                "trusted-proxies", .list,
+                "addresses or blocks such as 10.0.0.0/8 whose X-Forwarded-For is believed"),
+            Setting(
+                "accepts-per-second", .number(0...1_000_000), default: "0",
+                "connections that one loop accepts a second; the rest wait; 0 for no limit"),
+            Setting(
+                "handshake-seconds", .number(1...3_600), default: "10",
+                "time for a TLS handshake"),
+            Setting(
+                "head-seconds", .number(1...3_600), default: "10",
+                "time for a request's head, and between two requests"),
+            Setting("max-head-bytes", .number(512...65_535), default: "8192", "the longest request head"),
+            Setting(
+                "max-message-bytes", .number(125...Limits.clientMessageBytes), default: "4096",
+                "the longest message of a WebSocket client"),
+            Setting(
+                "messages-per-second", .number(0...1_000_000), default: "100",
+                "frames of one WebSocket client, ten seconds' worth at once; above it is closed; 0 for no limit"
+            ),
+            Setting(
+                "max-subscriptions", .number(1...100_000), default: "1000",
+                "auctions on one WebSocket of /v1/live"),
+            Setting(
+                "max-memory-bytes", .number(0...1 << 50), default: "0",
+                "resident memory above which new watchers are refused; 0 means three quarters of what there is"
+            ),
             Setting("max-auctions", .number(1...10_000_000), default: "200000", "auctions watched at once"),
             Setting(
                 "history-events", .number(1...1_000_000), default: "256", "events kept for replay, an auction"

@@ -13,10 +13,6 @@ enum Limits {
     // Connections
     /// The most connections one gateway is built for.
     static let possibleConnections = 10_000_000
-    /// From accept (or the end of the last answer) to a complete request head.
-    static let headTimeoutSeconds = 10
-    /// From accept to the end of the TLS handshake.
-    static let handshakeTimeoutSeconds = 10
     /// Steps of TLS handshakes in one turn of a loop, each up to a millisecond long: the fan-out goes on between them.
     static let handshakesPerTurn = 8
     /// From a watch's acceptance to its first message.
@@ -25,6 +21,18 @@ enum Limits {
     static let closeTimeoutSeconds = 5
     /// Connections over the maximum that are told so; further ones are closed at once.
     static let refusalReserve = 64
+    /// The same for an address that has all its connections.
+    static let refusalsPerAddress = 16
+    /// How long a loop leaves new connections waiting that it may not or cannot accept.
+    static let acceptPauseMilliseconds: Int64 = 50
+    /// Between two logs that descriptors have run out.
+    static let exhaustionLogMilliseconds: Int64 = 60_000
+    /// Between two looks at the process's memory.
+    static let memoryCheckMilliseconds: Int64 = 1_000
+    /// Token signatures checked in one turn of a loop, each up to a tenth of a millisecond long.
+    static let signaturesPerTurn = 32
+    /// Tokens that live longer are not timed: ten years.
+    static let longestExpirySeconds = 315_360_000
     /// Descriptors kept for listeners, Redis, epoll and logs.
     static let descriptorReserve = 64
     /// Connections accepted in one turn of a loop.
@@ -35,8 +43,7 @@ enum Limits {
     static let receiveBytes = 65_536
     /// What a client may send ahead while its long-poll waits.
     static let pipelinedBytes = 8_192
-    /// Auctions on one connection of `/v1/live`: by WebSocket, and by event stream.
-    static let subscriptionsPerConnection = 1_000
+    /// Auctions on one event stream of `/v1/live`.
     static let auctionsPerStream = 20
     /// Subscriptions of all connections of one loop.
     static let subscriptionsPerLoop = 1 << 20
@@ -45,8 +52,15 @@ enum Limits {
     /// Seconds that a long-poll waits: unless it says otherwise, and what it may say.
     static let pollSeconds = 25
     static let pollSecondsRange = 1...60
-    /// The largest message a watcher may send.
-    static let clientMessageBytes = 4_096
+    /// The largest message a watcher may be allowed to send.
+    static let clientMessageBytes = 32_768
+    /// Seconds' worth of messages that a client may send at once.
+    static let messageBurstSeconds = 10
+    /// How often a client of many auctions may name them all at once.
+    static let subscribingRounds = 4
+    /// The largest request body on the echo path, and how long it may take.
+    static let echoBodyBytes = 1 << 20
+    static let bodyTimeoutSeconds = 30
     /// The largest message on an echo path.
     static let echoMessageBytes = 16 << 20
     /// Messages below this gain nothing by compression.
@@ -64,7 +78,7 @@ enum Limits {
     /// While so much of it waits, nothing more is read from such a connection.
     static let bundlePauseBytes = 1 << 18
     /// On an echo path: the largest message and some.
-    static let echoBounds = Backlog.Bounds(lossless: 0, messages: 2 * echoMessageBytes, control: 1_024)
+    static let echoBounds = Backlog.Bounds(lossless: 0, messages: 2 * echoMessageBytes, control: 65_536)
     /// A replay is bounded by the log's length.
     static let replayBounds = Backlog.Bounds(lossless: .max, messages: .max, control: 1_024)
     /// A replay up to this goes out in one piece; beyond it bids merge. Also the most that one long-poll is given.

@@ -42,6 +42,12 @@ final class WorkerCounters: Sendable {
     let conflated = Counter()
     let slowCloses = Counter()
     let overCapacity = Counter()
+    let overAddressLimit = Counter()
+    let overMessageRate = Counter()
+    let acceptPauses = Counter()
+    let refusedTokens = Counter()
+    let expiredTokens = Counter()
+    let deferredTokens = Counter()
 }
 
 /// Written by the hub, read by scrapes.
@@ -79,6 +85,9 @@ final class Shared: Sendable {
     /// Open connections over all workers; each accept and close adds to it.
     let connectionCount = Atomic<Int>(0)
     let liveWorkers: Atomic<Int>
+    let addresses = AddressTable()
+    /// Whether the process has more memory than it should; kept by loop 0.
+    let isOverMemory = Atomic<Bool>(false)
     let isDraining = Atomic<Bool>(false)
 
     init(configuration: GatewayConfiguration) throws(Errno) {

@@ -70,8 +70,27 @@ final class Worker {
     var timers: TimerWheel
     /// When watchers of an auction that is over are told to go.
     var departures: TimerWheel
+    /// When clients' tokens expire.
+    var expiries: TimerWheel
     // SAFETY: allocated in init, freed in deinit; lent to the decoder and the parsers on this thread only.
     let receiveBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Limits.receiveBytes, alignment: 16)
+
+    // Limits
+    /// Whom connections come from, where addresses are limited.
+    var clients: [UInt32: Client] = [:]
+    /// How much those clients talk that have said something.
+    var talkers: [UInt32: RateBucket] = [:]
+    /// Whether what is being read may hold the answer to a ping of ours.
+    var answersPing = false
+    var acceptBucket: RateBucket
+    /// When the listeners are looked at again, if they are not now.
+    var acceptsPausedUntil: Int64?
+    var exhaustionLoggedAt: Int64?
+    var nextMemoryCheckAt: Int64 = 0
+    /// Signatures still to be checked in this turn.
+    var signatureBudget = Limits.signaturesPerTurn
+    /// Request bodies that are being read (on the echo path).
+    var bodies: [UInt32: EchoBody] = [:]
 
     // Compression
     let deflater = MessageDeflater()
@@ -112,6 +131,8 @@ final class Worker {
         slab = ConnectionSlab(
             capacity: configuration.connectionCeiling + Limits.refusalReserve + Limits.subscriptionsPerLoop)
         timers = TimerWheel(now: UInt32(truncatingIfNeeded: nowMilliseconds / Limits.tickMilliseconds))
+        expiries = TimerWheel(now: UInt32(truncatingIfNeeded: nowMilliseconds / Limits.tickMilliseconds))
+        acceptBucket = RateBucket(burst: max(1, configuration.acceptsPerSecond / 10), now: nowMilliseconds)
         departures = TimerWheel(now: UInt32(truncatingIfNeeded: nowMilliseconds / Limits.tickMilliseconds))
         setbacks.reserveCapacity(Limits.walkChunk)
         spareDescriptor = open("/dev/null", O_RDONLY | O_CLOEXEC)
@@ -147,12 +168,15 @@ final class Worker {
         poller.wait(milliseconds: patience) { handleEvent($0) }
         nowMilliseconds = Clock.monotonicMilliseconds()
         handshakeBudget = Limits.handshakesPerTurn
+        signatureBudget = Limits.signaturesPerTurn
         hub?.turn(now: nowMilliseconds, poller: poller)
         readMail()
         closeWindows()
         runWalks()
         fireTimers()
         readKeptInput()
+        resumeAccepting()
+        checkMemory()
         reportViewers()
         continueDrain()
     }
@@ -161,6 +185,9 @@ final class Worker {
     private var patience: Int32 {
         guard walks.isEmpty, keptInput.isEmpty else { return 0 }
         var wait = hub?.isBusy == true ? Limits.busyWaitMilliseconds : Limits.tickMilliseconds
+        if let acceptsPausedUntil {
+            wait = min(wait, max(0, acceptsPausedUntil - Clock.monotonicMilliseconds()))
+        }
         if let (end, _) = windows.first { wait = min(wait, max(0, end - Clock.monotonicMilliseconds())) }
         return Int32(wait)
     }

@@ -49,16 +49,17 @@ extension Worker {
         slab[slot].phase = .bundling
         countWatcher(slot, 1)
         scheduleHeartbeat(slot, isFirst: true)
+        scheduleExpiry(slot, of: access)
     }
 
     /// Subscribes a bundle to an auction; again on the same auction it goes on from the new cursor.
     func subscribe(_ connection: UInt32, _ auctionID: AuctionID, since: UInt64?) {
         if let earlier = bundles[connection]?.subscriptions[auctionID.text] { endSubscription(earlier) }
-        guard let bundle = bundles[connection], bundle.subscriptions.count < Limits.subscriptionsPerConnection
+        guard let bundle = bundles[connection], bundle.subscriptions.count < configuration.maxSubscriptions
         else {
             return refuse(
                 connection, "TOO_MANY_SUBSCRIPTIONS",
-                "at most \(Limits.subscriptionsPerConnection) auctions on one connection", auctionID.text)
+                "at most \(configuration.maxSubscriptions) auctions on one connection", auctionID.text)
         }
         let hasRoom = handle.counters.subscriptions.current < Limits.subscriptionsPerLoop
         guard hasRoom, let slot = slab.insert(subscriptionOf: connection) else {

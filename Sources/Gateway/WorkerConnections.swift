@@ -1,4 +1,4 @@
-// A worker's connections: accepting, reading, closing.
+// A worker's connections: reading and closing.
 
 import Fanout
 import Glibc
@@ -10,66 +10,6 @@ import TransportSecurity
 import Wire
 
 extension Worker {
-    // MARK: Accepting
-
-    func acceptAll(_ listener: Int32?, for kind: ListenerKind) {
-        guard let listener else { return }
-        for _ in 0..<Limits.acceptsPerTurn {
-            do throws(Errno) {
-                guard let descriptor = try Sockets.accept(listener) else { return }
-                guard let slot = admit(descriptor, from: kind) else { continue }
-                // The request is often there already, which saves a turn.
-                readConnection(slot)
-            } catch {
-                return shedOne(listener, error)
-            }
-        }
-    }
-
-    private func admit(_ descriptor: Int32, from kind: ListenerKind) -> UInt32? {
-        handle.counters.accepted.add()
-        let open = shared.connectionCount.add(1, ordering: .relaxed).newValue
-        let isRefused = kind != .admin && open > configuration.maxConnections
-        guard open <= configuration.maxConnections + Limits.refusalReserve,
-            let slot = slab.insert(descriptor: descriptor)
-        else {
-            handle.counters.overCapacity.add()
-            shared.connectionCount.subtract(1, ordering: .relaxed)
-            Sockets.close(descriptor)
-            return nil
-        }
-        if kind == .admin { slab[slot].flags.insert(.isAdmin) }
-        if isRefused { slab[slot].flags.insert(.isRefused) }
-        do throws(Errno) {
-            try poller.add(descriptor, .readable, token: token(slot))
-        } catch {
-            logger.error("a connection could not be watched", metadata: ["error": "\(error)"])
-            shared.connectionCount.subtract(1, ordering: .relaxed)
-            slab.remove(slot)
-            Sockets.close(descriptor)
-            return nil
-        }
-        handle.counters.connections.set(connectionCount)
-        guard kind == .secure else {
-            schedule(slot, seconds: Limits.headTimeoutSeconds)
-            return slot
-        }
-        return beginSecuring(slot) ? slot : nil
-    }
-
-    /// No descriptor was left: uses the spare one to take a connection off the queue and close it, because a listener
-    /// that stays readable would keep the loop turning.
-    private func shedOne(_ listener: Int32, _ error: Errno) {
-        handle.counters.overCapacity.add()
-        guard error.code == EMFILE || error.code == ENFILE else {
-            return logger.error("accept failed", metadata: ["error": "\(error)"])
-        }
-        if spareDescriptor >= 0 { Sockets.close(spareDescriptor) }
-        let descriptor = accept(listener, nil, nil)
-        if descriptor >= 0 { Sockets.close(descriptor) }
-        spareDescriptor = open("/dev/null", O_RDONLY | O_CLOEXEC)
-    }
-
     func token(_ slot: UInt32) -> UInt64 {
         UInt64(slab[slot].generation) << 32 | UInt64(slot)
     }
@@ -90,6 +30,7 @@ extension Worker {
         case .wouldBlock: return
         case .closed, .failed: return closeNow(slot)
         case .bytes(let count):
+            answersPing = slab[slot].flags.contains(.awaitsPong)
             slab[slot].flags.remove(.awaitsPong)
             if slab[slot].phase == .lingering { return }
             take(slot, UnsafeMutableRawBufferPointer(rebasing: receiveBuffer[..<count]))
@@ -132,6 +73,8 @@ extension Worker {
             switch slab[slot].phase {
             case .readingHead:
                 consumed = readHead(slot, UnsafeRawBufferPointer(rebasing: bytes[position...]))
+            case .readingBody:
+                consumed = readBody(slot, UnsafeRawBufferPointer(rebasing: bytes[position...]))
             case .bundling where isCongested(slot): consumed = 0
             case .awaitingSnapshot, .watching, .bundling, .echoing, .closing:
                 switch slab[slot].transport {
@@ -167,8 +110,12 @@ extension Worker {
         leaveAll(slot)
         timers.cancel(slot)
         if slab[slot].flags.contains(.isDeparting) { departures.cancel(slot) }
+        if slab[slot].flags.contains(.expires) { expiries.cancel(slot) }
+        if !clients.isEmpty { forgetClient(slot) }
+        if !talkers.isEmpty { talkers.removeValue(forKey: slot) }
         if slab[slot].flags.contains(.hasInput) { inputs.removeValue(forKey: slot) }
         if slab[slot].transport != .webSocket { openRequests.removeValue(forKey: slot) }
+        if !bodies.isEmpty { bodies.removeValue(forKey: slot) }
         if slab[slot].flags.contains(.hasBacklog) {
             backlogs.removeValue(forKey: slot)
             noteBacklogGone()
@@ -187,7 +134,7 @@ extension Worker {
     func dismiss(_ slot: UInt32, _ code: UInt16, _ message: String, retryMilliseconds: Int? = nil) {
         switch slab[slot].phase {
         case .awaitingSnapshot, .watching, .bundling, .echoing: break
-        case .free, .securing, .readingHead, .closing, .lingering: return
+        case .free, .securing, .readingHead, .readingBody, .closing, .lingering: return
         }
         switch slab[slot].transport {
         case .webSocket:
@@ -204,7 +151,7 @@ extension Worker {
     func beginClose(_ slot: UInt32, _ code: UInt16, reason: String = "") {
         switch slab[slot].phase {
         case .awaitingSnapshot, .watching, .bundling, .echoing: break
-        case .free, .securing, .readingHead, .closing, .lingering: return
+        case .free, .securing, .readingHead, .readingBody, .closing, .lingering: return
         }
         leaveAll(slot)
         slab[slot].phase = .closing
@@ -245,10 +192,10 @@ extension Worker {
     }
 
     /// Closes a WebSocket whose peer broke the protocol: what else it sends is not looked at.
-    func closeViolator(_ slot: UInt32, _ code: UInt16) {
+    func closeViolator(_ slot: UInt32, _ code: UInt16, reason: String = "") {
         handle.counters.protocolErrors.add()
         let generation = slab[slot].generation
-        beginClose(slot, code)
+        beginClose(slot, code, reason: reason)
         guard slab.isCurrent(slot, generation: generation) else { return }
         slab[slot].flags.insert(.discardsInput)
         closeAfterFlush(slot)

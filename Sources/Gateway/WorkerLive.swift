@@ -45,7 +45,8 @@ extension Worker {
         _ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>, id: Substring, _ fields: HTTPFields
     ) throws(LiveRefusal) {
         guard let auctionID = AuctionID(id) else { throw .auctionID }
-        try access(head, bytes).check(auctionID, requiresToken: configuration.requiresToken)
+        let access = try access(head, bytes)
+        try access.check(auctionID, requiresToken: configuration.requiresToken)
         let query = bytes.text(head.query)
         let isStream = !head.wantsWebSocket && head.acceptsEventStream
         let since = try LiveQuery.cursor(
@@ -56,17 +57,18 @@ extension Worker {
             guard head.method == .get else { return describe(slot, head, ServerSentEvent.mediaType, fields) }
             slab[slot].setKeepsAlive(head.keepsAlive)
             openStream(slot, fields: fields)
-            guard !slab[slot].flags.contains(.isRefused) else { return refuseStream(slot) }
+            guard !isTurnedAway(slot) else { return refuseStream(slot) }
         } else {
             let timeout = try LiveQuery.pollSeconds(query)
             guard head.method == .get else { return describe(slot, head, "application/json", fields) }
             slab[slot].setKeepsAlive(head.keepsAlive)
             openPoll(slot, fields: fields, timeout: timeout)
-            guard !slab[slot].flags.contains(.isRefused) else {
+            guard !isTurnedAway(slot) else {
                 return refusePoll(slot, retryMilliseconds: nil)
             }
         }
         let generation = slab[slot].generation
+        if slab[slot].transport != .longPoll { scheduleExpiry(slot, of: access) }
         join(slot, .auction(auctionID.text), since: since)
         if slab.isCurrent(slot, generation: generation) { sendHeldHandshake(slot) }
         heldHandshake = nil
@@ -96,7 +98,7 @@ extension Worker {
         }
         guard head.method == .get else { return describe(slot, head, ServerSentEvent.mediaType, fields) }
         openStream(slot, fields: fields)
-        guard !slab[slot].flags.contains(.isRefused) else { return refuseStream(slot) }
+        guard !isTurnedAway(slot) else { return refuseStream(slot) }
         let generation = slab[slot].generation
         beginBundle(slot, access)
         sendBytes(slot, takeHead(slot))
@@ -108,7 +110,8 @@ extension Worker {
     private func watchUser(
         _ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>, _ fields: HTTPFields
     ) throws(LiveRefusal) {
-        guard case .bearer(let token) = try access(head, bytes) else { throw .token }
+        let access = try access(head, bytes)
+        guard case .bearer(let token) = access else { throw .token }
         guard (1...Limits.userIDBytes).contains(token.subject.utf8.count) else {
             throw LiveRefusal(.forbidden, "FORBIDDEN", "the token names no user")
         }
@@ -118,15 +121,21 @@ extension Worker {
             guard head.acceptsEventStream else { throw .noPoll }
             guard head.method == .get else { return describe(slot, head, ServerSentEvent.mediaType, fields) }
             openStream(slot, fields: fields)
-            guard !slab[slot].flags.contains(.isRefused) else { return refuseStream(slot) }
+            guard !isTurnedAway(slot) else { return refuseStream(slot) }
         }
+        scheduleExpiry(slot, of: access)
         join(slot, .user(token.subject), since: nil)
     }
 
     private func access(_ head: RequestHead, _ bytes: Span<UInt8>) throws(LiveRefusal) -> Access {
-        try Access(
-            authorization: bytes.text(head.authorization), query: bytes.text(head.query),
-            keys: configuration.tokenKeys, now: Int(Clock.wallMilliseconds() / 1_000))
+        do throws(LiveRefusal) {
+            return try Access(
+                authorization: bytes.text(head.authorization), query: bytes.text(head.query),
+                keys: configuration.tokenKeys, now: Int(Clock.wallMilliseconds() / 1_000))
+        } catch {
+            handle.counters.refusedTokens.add()
+            throw error
+        }
     }
 
     /// Answers HEAD as GET would begin.
@@ -144,6 +153,10 @@ extension Worker {
     func upgrade(
         _ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>, isHeld: Bool = false
     ) -> Bool {
+        guard !slab[slot].flags.contains(.isOverAddressLimit) else {
+            if let refusal = refusal(slot) { respond(slot, refusal, keepAlive: false) }
+            return false
+        }
         guard bytes.text(head.webSocketVersion) == "13" else {
             respond(
                 slot,
@@ -167,23 +180,31 @@ extension Worker {
         }
         slab[slot].deflateBits = compression?.serverWindowBits ?? 0
         let answer = WebSocketHandshake.response(acceptKey: key, extensions: compression?.answer)
-        if isHeld, !slab[slot].flags.contains(.isRefused) {
+        if isHeld, !isTurnedAway(slot) {
             heldHandshake = (slot, answer)
         } else {
             sendBytes(slot, answer)
         }
-        guard slab[slot].flags.contains(.isRefused) else { return true }
+        guard isTurnedAway(slot) else { return true }
         handle.counters.overCapacity.add()
         dismiss(
             slot, CloseCode.tryAgainLater, "this gateway is full", retryMilliseconds: retryMilliseconds())
         return false
     }
 
+    /// Whether a connection is over a limit, and is only told so.
+    private func isTurnedAway(_ slot: UInt32) -> Bool {
+        !slab[slot].flags.isDisjoint(with: [.isRefused, .isOverAddressLimit])
+    }
+
     /// The gateway is full. A browser gives up after a 503, so a stream is opened to say when to come back.
     private func refuseStream(_ slot: UInt32) {
-        handle.counters.overCapacity.add()
+        let isFull = slab[slot].flags.contains(.isRefused)
+        if isFull { handle.counters.overCapacity.add() }
         closeStream(
-            slot, CloseCode.tryAgainLater, "this gateway is full", retryMilliseconds: retryMilliseconds())
+            slot, CloseCode.tryAgainLater,
+            isFull ? "this gateway is full" : "your address has too many connections",
+            retryMilliseconds: retryMilliseconds())
     }
 
     private static func sha1(_ input: [UInt8]) -> [UInt8] {

@@ -118,7 +118,8 @@ extension Worker {
         poller.modify(slab[slot].descriptor, [.readable, .writable], token: token(slot))
         switch slab[slot].phase {
         case .watching, .bundling: schedule(slot, seconds: configuration.slowDeadlineSeconds)
-        case .free, .securing, .readingHead, .awaitingSnapshot, .echoing, .closing, .lingering: break
+        case .free, .securing, .readingHead, .readingBody, .awaitingSnapshot, .echoing, .closing, .lingering:
+            break
         }
     }
 
@@ -156,7 +157,7 @@ extension Worker {
             case .watching where slab[slot].transport == .longPoll: break
             case .watching, .bundling: scheduleHeartbeat(slot)
             case .echoing: scheduleEchoHeartbeat(slot)
-            case .free, .securing, .readingHead, .awaitingSnapshot, .closing, .lingering: break
+            case .free, .securing, .readingHead, .readingBody, .awaitingSnapshot, .closing, .lingering: break
             }
         }
     }

@@ -10,33 +10,49 @@ extension Worker {
     func readHead(_ slot: UInt32, _ bytes: UnsafeRawBufferPointer) -> Int {
         // SAFETY: the span is used within this call, while the caller keeps `bytes`.
         let span = bytes.bindMemory(to: UInt8.self).span
-        switch RequestHead.parse(span) {
+        switch RequestHead.parse(span, maximumBytes: configuration.maxHeadBytes) {
         case .incomplete: return 0
         case .refused(let fault):
             handle.counters.refusedHeads.add()
-            respond(slot, Self.response(to: fault), keepAlive: false)
+            respond(slot, response(to: fault), keepAlive: false)
             return bytes.count
         case .complete(let head, let consumed):
-            handle.counters.requests.add()
             let path = span.text(head.path)
+            guard mayCheckToken(slot, head, span) else { return 0 }
+            handle.counters.requests.add()
             if slab[slot].flags.contains(.isAdmin) {
                 answerAdmin(slot, head, span, path: path)
-            } else if !configuration.echoPath.isEmpty, path == configuration.echoPath, head.wantsWebSocket {
-                if upgrade(slot, head, span) { scheduleEchoHeartbeat(slot) }
             } else {
-                answer(slot, head, span, path: path)
+                recogniseClient(slot, head, span)
+                let isEcho = !configuration.echoPath.isEmpty && path == configuration.echoPath
+                if isEcho { echo(slot, head, span) } else { answer(slot, head, span, path: path) }
             }
             return consumed
         }
     }
 
-    private static func response(to fault: RequestHead.Fault) -> HTTPResponse {
+    /// Whether a request's token may be checked in this turn. A crowd's signatures would hold up the fan-out: beyond the
+    /// turn's budget the request is kept and read again in the next.
+    private func mayCheckToken(_ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>) -> Bool {
+        let hasToken =
+            !head.authorization.isEmpty || !head.query.isEmpty && bytes.text(head.query).contains("token=")
+        guard hasToken, configuration.tokenKeys != nil else { return true }
+        guard signatureBudget > 0 else {
+            handle.counters.deferredTokens.add()
+            keptInput.append(token(slot))
+            return false
+        }
+        signatureBudget -= 1
+        return true
+    }
+
+    private func response(to fault: RequestHead.Fault) -> HTTPResponse {
         switch fault {
         case .malformed: .error(.badRequest, "BAD_REQUEST", "the request's head is malformed")
         case .tooLarge:
             .error(
                 .headTooLarge, "HEAD_TOO_LARGE",
-                "the request's head is over \(RequestHead.maximumBytes) bytes or \(RequestHead.maximumFields) fields"
+                "the request's head is over \(configuration.maxHeadBytes) bytes or \(RequestHead.maximumFields) fields"
             )
         case .targetTooLong:
             .error(
@@ -83,18 +99,16 @@ extension Worker {
     func respond(_ slot: UInt32, _ response: HTTPResponse, keepAlive: Bool, withBody: Bool = true) {
         var response = response
         var keepAlive = keepAlive
-        if slab[slot].flags.contains(.isRefused) {
-            handle.counters.overCapacity.add()
-            response = .error(
-                .serviceUnavailable, "OVER_CAPACITY", "this gateway is full; come back later",
-                fields: [("Retry-After", "\(max(1, configuration.drainSeconds / 2))")])
+        if let refusal = refusal(slot) {
+            if refusal.status == .serviceUnavailable { handle.counters.overCapacity.add() }
+            response = refusal
             keepAlive = false
         }
         // A client that sends requests and reads no answers gets this one more.
         if slab[slot].flags.contains(.hasBacklog) { keepAlive = false }
         sendBytes(slot, response.encoded(keepAlive: keepAlive, withBody: withBody))
         if keepAlive {
-            schedule(slot, seconds: Limits.headTimeoutSeconds)
+            schedule(slot, seconds: configuration.headSeconds)
         } else {
             closeAfterFlush(slot)
         }

@@ -46,7 +46,7 @@ extension Worker {
     /// Makes an accepted connection one that speaks TLS; closes it and returns false when it cannot.
     func beginSecuring(_ slot: UInt32) -> Bool {
         slab[slot].phase = .securing
-        schedule(slot, seconds: Limits.handshakeTimeoutSeconds)
+        schedule(slot, seconds: configuration.handshakeSeconds)
         guard let context = configuration.tls,
             let session = TLSSession(context, descriptor: slab[slot].descriptor)
         else {
@@ -74,7 +74,7 @@ extension Worker {
             handle.counters.handshakes.add()
             if session.isResumed { handle.counters.handshakesResumed.add() }
             slab[slot].phase = .readingHead
-            schedule(slot, seconds: Limits.headTimeoutSeconds)
+            schedule(slot, seconds: configuration.headSeconds)
             poller.modify(slab[slot].descriptor, .readable, token: token(slot))
             readConnection(slot)
         }

@@ -4,6 +4,7 @@
 import Fanout
 import Reactor
 import Telemetry
+import Tokens
 import Wire
 
 extension Worker {
@@ -39,6 +40,7 @@ extension Worker {
     func fireTimers() {
         while let slot = timers.popExpired(now: nowTick) { fire(slot) }
         while let slot = departures.popExpired(now: nowTick) { depart(slot) }
+        while let slot = expiries.popExpired(now: nowTick) { expire(slot) }
     }
 
     private func fire(_ slot: UInt32) {
@@ -47,7 +49,7 @@ extension Worker {
         case .securing:
             handle.counters.timeouts.add()
             closeNow(slot)
-        case .readingHead: headTimedOut(slot)
+        case .readingHead, .readingBody: headTimedOut(slot)
         case .awaitingSnapshot where slab[slot].transport == .longPoll: pollTimedOut(slot)
         case .watching where slab[slot].transport == .longPoll: pollTimedOut(slot)
         case .awaitingSnapshot:
@@ -64,9 +66,11 @@ extension Worker {
     private func headTimedOut(_ slot: UInt32) {
         handle.counters.timeouts.add()
         // Between two requests of a kept-alive connection there is nobody to tell.
-        guard slab[slot].flags.contains(.hasInput) else { return closeNow(slot) }
+        guard slab[slot].flags.contains(.hasInput) || slab[slot].phase == .readingBody else {
+            return closeNow(slot)
+        }
         respond(
-            slot, .error(.requestTimeout, "REQUEST_TIMEOUT", "the request's head did not arrive in time"),
+            slot, .error(.requestTimeout, "REQUEST_TIMEOUT", "the request did not arrive in time"),
             keepAlive: false)
     }
 
@@ -127,6 +131,22 @@ extension Worker {
         dismiss(slot, CloseCode.normal, "the auction is over")
     }
 
+    // MARK: Tokens
+
+    /// Sets the time at which a watcher's token stops being good. A long-poll ends by itself before that matters.
+    func scheduleExpiry(_ slot: UInt32, of access: Access) {
+        guard case .bearer(let token) = access else { return }
+        let seconds = token.expiresAt + AccessToken.leewaySeconds - Int(Clock.wallMilliseconds() / 1_000)
+        slab[slot].flags.insert(.expires)
+        expiries.schedule(slot, at: tick(afterSeconds: min(max(0, seconds), Limits.longestExpirySeconds)))
+    }
+
+    private func expire(_ slot: UInt32) {
+        slab[slot].flags.remove(.expires)
+        handle.counters.expiredTokens.add()
+        dismiss(slot, CloseCode.policyViolation, "the token has expired")
+    }
+
     // MARK: Drain
 
     func beginDrain() {
@@ -156,7 +176,7 @@ extension Worker {
             let slot = UInt32(truncatingIfNeeded: token)
             guard slab.isCurrent(slot, generation: UInt32(truncatingIfNeeded: token >> 32)) else { continue }
             switch slab[slot].phase {
-            case .securing, .readingHead: closeNow(slot)
+            case .securing, .readingHead, .readingBody: closeNow(slot)
             case .awaitingSnapshot, .watching, .bundling, .echoing:
                 dismiss(
                     slot, CloseCode.goingAway, "this gateway is leaving",
@@ -174,7 +194,8 @@ extension Worker {
                 guard auctionID == nil || topic == auctionID.map(Topic.auction) else { continue }
                 dismiss(connection(of: slot), CloseCode.serviceRestart, "reconnect")
             case .bundling where auctionID == nil: dismiss(slot, CloseCode.serviceRestart, "reconnect")
-            case .free, .securing, .readingHead, .bundling, .echoing, .closing, .lingering: continue
+            case .free, .securing, .readingHead, .readingBody, .bundling, .echoing, .closing, .lingering:
+                continue
             }
         }
     }

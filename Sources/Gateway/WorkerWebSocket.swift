@@ -14,10 +14,17 @@ extension Worker {
     ) -> Int {
         let isEcho = slab[slot].phase == .echoing
         let rules = WebSocketDecoder.Rules(
-            maximumMessageBytes: isEcho ? Limits.echoMessageBytes : Limits.clientMessageBytes,
+            maximumMessageBytes: isEcho ? Limits.echoMessageBytes : configuration.maxMessageBytes,
             allowsCompression: slab[slot].deflateBits != 0)
         // SAFETY: the payload ranges of the steps lie in `bytes`, which the caller keeps for the length of this call.
-        switch input.decoder.next(in: bytes, from: start, rules) {
+        let step = input.decoder.next(in: bytes, from: start, rules)
+        if case .pong = step, answersPing {
+            answersPing = false
+        } else if step != .incomplete, !mayTalk(slot) {
+            closeViolator(slot, CloseCode.policyViolation, reason: "too many messages")
+            return bytes.count - start
+        }
+        switch step {
         case .incomplete: return 0
         case .part(let consumed), .pong(let consumed): return consumed
         case .message(let kind, let payload, let consumed):
@@ -67,7 +74,7 @@ extension Worker {
                 return beginClose(slot, CloseCode.unsupportedData, reason: "only text is understood")
             }
             answerMessage(slot, payload)
-        case .free, .securing, .readingHead, .closing, .lingering: break
+        case .free, .securing, .readingHead, .readingBody, .closing, .lingering: break
         }
     }
 

@@ -74,6 +74,17 @@ package enum Sockets {
         }
     }
 
+    // SAFETY: the kernel writes at most the storage's size, within the call.
+    /// Whom a connection comes from; `nil` when it is gone already.
+    package static func peer(of descriptor: Int32) -> ClientAddress? {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let found = withUnsafeMutablePointer(to: &storage) { storage in
+            storage.withMemoryRebound(to: sockaddr.self, capacity: 1) { getpeername(descriptor, $0, &length) }
+        }
+        return found == 0 ? ClientAddress(storage) : nil
+    }
+
     /// Breaks the connection when what was sent is not acknowledged for so long (TCP_USER_TIMEOUT).
     package static func setUserTimeout(_ descriptor: Int32, seconds: Int) {
         setOption(descriptor, Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, Int32(clamping: seconds * 1_000))

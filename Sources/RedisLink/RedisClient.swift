@@ -4,6 +4,7 @@
 import CLinux
 import Glibc
 import Reactor
+import TransportSecurity
 
 package final class RedisClient {
     package struct Failure: Error, CustomStringConvertible {
@@ -14,6 +15,7 @@ package final class RedisClient {
     private let descriptor: Int32
     private let codec = RedisCodec()
     private let timeoutMilliseconds: Int32
+    private var session: TLSSession?
 
     /// Connects and greets.
     /// - Parameter timeoutMilliseconds: for connecting, and then for each call.
@@ -29,13 +31,30 @@ package final class RedisClient {
         guard code == 0 else {
             throw Failure(description: "\(Errno(code: code, call: "connect to \(url.address)"))")
         }
+        if let tls = url.tls { try secure(tls, url) }
         for reply in try pipeline(url.greeting.map { $0.map { Array($0.utf8) } }) {
             if case .error(let text) = reply { throw Failure(description: text) }
         }
     }
 
     deinit {
+        session?.free()
         close(descriptor)
+    }
+
+    private func secure(_ tls: TLSClientContext, _ url: RedisURL) throws(Failure) {
+        guard let session = TLSSession(tls, host: url.host, descriptor: descriptor) else {
+            throw Failure(description: "TLS: no memory")
+        }
+        self.session = session
+        while true {
+            switch session.handshake() {
+            case .complete: return
+            case .wantsToRead: try wait(POLLIN)
+            case .wantsToWrite: try wait(POLLOUT)
+            case .failed(let reason): throw Failure(description: "TLS with \(url.address): \(reason)")
+            }
+        }
     }
 
     package func call(_ arguments: String...) throws(Failure) -> RedisReply {
@@ -54,7 +73,8 @@ package final class RedisClient {
         while written < output.count {
             // SAFETY: the pointers into `output` and `buffer` are used within their closures.
             let outcome = output.withUnsafeBytes {
-                Sockets.send(descriptor, UnsafeRawBufferPointer(rebasing: $0[written...]))
+                let rest = UnsafeRawBufferPointer(rebasing: $0[written...])
+                return session?.send(rest) ?? Sockets.send(descriptor, rest)
             }
             switch outcome {
             case .bytes(let count): written += count
@@ -74,11 +94,14 @@ package final class RedisClient {
             while true {
                 var result: RedisReply?
                 if try codec.next({ result = RedisReply($0) }), let result { return result }
-                try wait(POLLIN)
-                switch buffer.withUnsafeMutableBytes({ Sockets.receive(descriptor, into: $0) }) {
+                let outcome = buffer.withUnsafeMutableBytes {
+                    session?.receive(into: $0) ?? Sockets.receive(descriptor, into: $0)
+                }
+                switch outcome {
                 case .bytes(let count):
                     try buffer.withUnsafeBytes { try codec.feed(.init(rebasing: $0[..<count])) }
-                case .wouldBlock: continue
+                // Before a wait it is looked what is there: a TLS record may hold several replies.
+                case .wouldBlock: try wait(POLLIN)
                 case .closed, .failed: throw Failure(description: "connection to Redis is broken")
                 }
             }

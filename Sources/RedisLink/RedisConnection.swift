@@ -3,6 +3,7 @@
 
 import CHiredis
 import Reactor
+import TransportSecurity
 
 final class RedisConnection {
     enum Failure: Error, CustomStringConvertible {
@@ -26,11 +27,16 @@ final class RedisConnection {
     private var output: [UInt8] = []
     private var written = 0
     private var waitsForWritable = true
+    private let url: RedisURL
+    private var hasSocket = false
+    /// With TLS, from the moment the socket is connected.
+    private var session: TLSSession?
     private(set) var isConnected = false
 
-    init(address: SocketAddress, token: UInt64, poller: borrowing Poller) throws(Failure) {
+    init(url: RedisURL, token: UInt64, poller: borrowing Poller) throws(Failure) {
+        self.url = url
         do throws(Errno) {
-            descriptor = try Sockets.connect(to: address)
+            descriptor = try Sockets.connect(to: url.address)
             try poller.add(descriptor, [.readable, .writable], token: token)
         } catch {
             throw .refused(error)
@@ -41,6 +47,8 @@ final class RedisConnection {
     /// Closes the socket; the object must not be used afterwards.
     func close(poller: borrowing Poller) {
         poller.remove(descriptor)
+        session?.free()
+        session = nil
         Sockets.close(descriptor)
     }
 
@@ -52,19 +60,36 @@ final class RedisConnection {
         RedisCodec.append(arguments, to: &output)
     }
 
-    /// Notes that connecting has ended; throws when it failed.
-    func finishConnecting() throws(Failure) {
-        let code = Sockets.pendingError(descriptor)
-        guard code == 0 else { throw .refused(Errno(code: code, call: "connect")) }
-        isConnected = true
+    /// Goes on with connecting, TLS handshake included, at an event of the socket; throws when it failed.
+    func continueConnecting(_ event: Poller.Event, poller: borrowing Poller) throws(Failure) {
+        if !hasSocket {
+            guard event.isWritable || event.isBroken else { return }
+            let code = Sockets.pendingError(descriptor)
+            guard code == 0 else { throw .refused(Errno(code: code, call: "connect")) }
+            hasSocket = true
+            if let tls = url.tls {
+                session = TLSSession(tls, host: url.host, descriptor: descriptor)
+                guard session != nil else { throw .broken("TLS: no memory") }
+            }
+        }
+        switch session?.handshake() ?? .complete {
+        case .complete: isConnected = true
+        case .wantsToRead: wait(forWritable: false, poller)
+        case .wantsToWrite: wait(forWritable: true, poller)
+        case .failed(let reason): throw .broken("TLS with \(url.address): \(reason)")
+        }
     }
 
-    // SAFETY: `buffer` is lent by the loop for the length of the call.
+    private func transmit(_ bytes: UnsafeRawBufferPointer) -> Sockets.Outcome {
+        session?.send(bytes) ?? Sockets.send(descriptor, bytes)
+    }
+
+    // SAFETY: `buffer` is lent by the loop, and `bytes` above by the output, for the length of the call.
     /// Reads what is there, at most `buffer.count` bytes a call, and gives each complete reply to `body`.
     func receive(
         into buffer: UnsafeMutableRawBufferPointer, _ body: (UnsafePointer<redisReply>) -> Void
     ) throws(Failure) {
-        switch Sockets.receive(descriptor, into: buffer) {
+        switch session?.receive(into: buffer) ?? Sockets.receive(descriptor, into: buffer) {
         case .wouldBlock: return
         case .closed: throw .broken("connection closed by Redis")
         case .failed(let code): throw .refused(Errno(code: code, call: "receive"))
@@ -83,7 +108,7 @@ final class RedisConnection {
         guard isConnected else { return }
         while written < output.count {
             let outcome = output.withUnsafeBytes {
-                Sockets.send(descriptor, UnsafeRawBufferPointer(rebasing: $0[written...]))
+                transmit(UnsafeRawBufferPointer(rebasing: $0[written...]))
             }
             switch outcome {
             case .bytes(let count): written += count

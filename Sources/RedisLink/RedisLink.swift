@@ -123,8 +123,9 @@ package final class RedisLink {
         let isSubscriber = event.token == identity.subscriberToken
         let connection = isSubscriber ? connections.subscriber : connections.command
         do throws(RedisConnection.Failure) {
-            if !connection.isConnected, event.isWritable || event.isBroken {
-                try connection.finishConnecting()
+            if !connection.isConnected {
+                try connection.continueConnecting(event, poller: poller)
+                guard connection.isConnected else { return }
                 greet(connections, now: now)
             }
             if event.isReadable || event.isBroken {
@@ -176,10 +177,10 @@ package final class RedisLink {
     private func connect(now: Int64, poller: borrowing Poller) {
         do throws(RedisConnection.Failure) {
             let subscriber = try RedisConnection(
-                address: url.address, token: identity.subscriberToken, poller: poller)
+                url: url, token: identity.subscriberToken, poller: poller)
             do throws(RedisConnection.Failure) {
                 let command = try RedisConnection(
-                    address: url.address, token: identity.commandToken, poller: poller)
+                    url: url, token: identity.commandToken, poller: poller)
                 state = .connecting(
                     Connections(subscriber: subscriber, command: command),
                     deadline: now + Self.connectTimeoutMilliseconds)

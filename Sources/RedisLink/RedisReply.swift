@@ -1,6 +1,6 @@
 // A reply of Redis as a Swift value.
 
-import CHiredis
+package import CHiredis
 
 package indirect enum RedisReply: Sendable, Equatable {
     case bytes([UInt8])
@@ -21,7 +21,7 @@ package indirect enum RedisReply: Sendable, Equatable {
     }
 
     // SAFETY: `reply` is a complete reply object of hiredis that lives until the caller frees it; all is copied.
-    init(_ reply: UnsafePointer<redisReply>) {
+    package init(_ reply: UnsafePointer<redisReply>) {
         let value = reply.pointee
         switch value.type {
         case REDIS_REPLY_STRING: self = .bytes(Self.copy(value))

@@ -1,13 +1,17 @@
-// The setting `redis-url`: `redis://[[user]:password@]host[:port][/database]`.
+// The setting `redis-url`: `redis://[[user]:password@]host[:port][/database]`, or the same with `rediss://` for TLS,
+// where `?ca=FILE` names a PEM file of authorities to trust in place of the system's.
 
 package import Reactor
+import TransportSecurity
 
-package struct RedisURL: Sendable, Equatable {
+package struct RedisURL: Sendable {
     package let host: String
     package let port: UInt16
     package let user: String?
     package let password: String?
     package let database: Int
+    /// Whom to trust, with TLS; `nil` without.
+    let tls: TLSClientContext?
 
     package struct Invalid: Error, CustomStringConvertible {
         package let description: String
@@ -19,10 +23,19 @@ package struct RedisURL: Sendable, Equatable {
             throw Invalid(description: "is no redis:// address")
         }
         let scheme = text[..<separator.lowerBound]
-        guard scheme == "redis" else {
-            throw Invalid(description: "has scheme '\(scheme)'; only redis:// is supported")
+        guard scheme == "redis" || scheme == "rediss" else {
+            throw Invalid(description: "has scheme '\(scheme)'; redis:// and rediss:// are supported")
         }
         var rest = text[separator.upperBound...]
+        var authorities: String?
+        if let question = rest.lastIndex(of: "?") {
+            let parameter = rest[rest.index(after: question)...]
+            guard scheme == "rediss", parameter.hasPrefix("ca="), parameter.count > 3 else {
+                throw Invalid(description: "has a parameter that is not ca=FILE, of rediss:// alone")
+            }
+            authorities = String(parameter.dropFirst(3))
+            rest = rest[..<question]
+        }
         var user: String?
         var password: String?
         if let at = rest.lastIndex(of: "@") {
@@ -51,6 +64,11 @@ package struct RedisURL: Sendable, Equatable {
         self.user = user
         self.password = password
         self.database = database
+        do throws(TLSError) {
+            tls = scheme == "rediss" ? try TLSClientContext(authorities: authorities) : nil
+        } catch {
+            throw Invalid(description: error.description)
+        }
     }
 
     package var address: SocketAddress { SocketAddress(host: host, port: port) }

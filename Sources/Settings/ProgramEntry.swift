@@ -16,7 +16,9 @@ package enum ProgramEntry {
         _ schema: SettingsSchema, arguments: [String] = Array(CommandLine.arguments.dropFirst()),
         _ check: (SettingsValues) throws(SettingsError) -> Configuration
     ) -> Configuration {
-        let reader = SettingsReader(schema: schema) { String(decoding: try Data(contentsOf: URL(fileURLWithPath: $0)), as: UTF8.self) }
+        let reader = SettingsReader(schema: schema) {
+            String(decoding: try Data(contentsOf: URL(fileURLWithPath: $0)), as: UTF8.self)
+        }
         do throws(SettingsError) {
             let invocation = try reader.read(
                 arguments: arguments, environment: ProcessInfo.processInfo.environment)
@@ -37,7 +39,9 @@ package enum ProgramEntry {
     /// Reads the settings of the running process again.
     /// - Throws: what is wrong with them.
     package static func reread(_ schema: SettingsSchema) throws(SettingsError) -> SettingsValues {
-        let reader = SettingsReader(schema: schema) { String(decoding: try Data(contentsOf: URL(fileURLWithPath: $0)), as: UTF8.self) }
+        let reader = SettingsReader(schema: schema) {
+            String(decoding: try Data(contentsOf: URL(fileURLWithPath: $0)), as: UTF8.self)
+        }
         let invocation = try reader.read(
             arguments: Array(CommandLine.arguments.dropFirst()),
             environment: ProcessInfo.processInfo.environment)

@@ -5,13 +5,28 @@ import Glibc
 package enum ProcessMemory {
     /// Resident memory in bytes (`/proc/self/statm`); 0 when it cannot be read.
     package static func residentBytes() -> Int {
-        let descriptor = open("/proc/self/statm", O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return 0 }
+        guard let text = firstBytes(of: "/proc/self/statm") else { return 0 }
+        let fields = text.split(separator: " ")
+        return fields.count > 1 ? (Int(fields[1]) ?? 0) * sysconf(Int32(_SC_PAGESIZE)) : 0
+    }
+
+    /// The bytes of memory that this process may use: its control group's limit, or else the machine's memory.
+    package static func available() -> Int {
+        let pages = sysconf(Int32(_SC_PHYS_PAGES))
+        let machine = pages * sysconf(Int32(_SC_PAGESIZE))
+        // Version 2 of control groups; where there is no limit the file says "max".
+        guard let text = firstBytes(of: "/sys/fs/cgroup/memory.max"),
+            let limit = Int(text.prefix { $0 != "\n" })
+        else { return machine }
+        return min(machine, limit)
+    }
+
+    private static func firstBytes(of path: String) -> String? {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }
         var buffer = [UInt8](repeating: 0, count: 128)
         let count = read(descriptor, &buffer, buffer.count)
-        guard count > 0 else { return 0 }
-        let fields = String(decoding: buffer[..<count], as: UTF8.self).split(separator: " ")
-        return fields.count > 1 ? (Int(fields[1]) ?? 0) * sysconf(Int32(_SC_PAGESIZE)) : 0
+        return count > 0 ? String(decoding: buffer[..<count], as: UTF8.self) : nil
     }
 }

@@ -117,8 +117,9 @@ package struct AccessToken: Sendable, Equatable {
     package static func verify(
         _ text: String, with keys: TokenKeys, now: Int
     ) throws(Fault) -> AccessToken {
+        guard text.utf8.count <= maximumBytes else { throw .malformed }
         let parts = text.split(separator: ".", omittingEmptySubsequences: false)
-        guard text.utf8.count <= maximumBytes, parts.count == 3, let headerBytes = Base64URL.decode(parts[0]),
+        guard parts.count == 3, let headerBytes = Base64URL.decode(parts[0]),
             let claimBytes = Base64URL.decode(parts[1]), let signature = Base64URL.decode(parts[2]),
             let header = try? JSONDecoder().decode(Header.self, from: Data(headerBytes))
         else { throw .malformed }

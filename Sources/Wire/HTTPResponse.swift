@@ -52,6 +52,9 @@ package struct HTTPResponse: Sendable {
         self.body = body
     }
 
+    /// Tells a client that waits for it to send its body (RFC 9110, 15.2.1).
+    package static let goOn = Array("HTTP/1.1 100 Continue\r\n\r\n".utf8)
+
     /// The contract's error object.
     package static func error(
         _ status: HTTPStatus, _ code: String, _ message: String, fields: HTTPFields = []

@@ -18,11 +18,6 @@ extension Span<UInt8> {
         return true
     }
 
-    func hasPrefix(_ text: StaticString, in range: Range<Int>) -> Bool {
-        guard range.count >= text.utf8CodeUnitCount else { return false }
-        return hasText(text, at: range.lowerBound, end: range.lowerBound + text.utf8CodeUnitCount)
-    }
-
     /// Whether `range` is `lowercase` without regard to ASCII case.
     package func equalsIgnoringCase(_ lowercase: StaticString, _ range: Range<Int>) -> Bool {
         guard range.count == lowercase.utf8CodeUnitCount else { return false }

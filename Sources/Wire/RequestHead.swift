@@ -28,7 +28,7 @@ package struct RequestHead: Sendable {
     package enum Fault: Error, Equatable, Sendable {
         /// 400
         case malformed
-        /// 431: more than ``RequestHead/maximumBytes`` or ``RequestHead/maximumFields``.
+        /// 431: more bytes than allowed, or more than ``RequestHead/maximumFields``.
         case tooLarge
         /// 414: a request target of more than ``RequestHead/maximumTargetBytes``.
         case targetTooLong
@@ -41,6 +41,7 @@ package struct RequestHead: Sendable {
         case refused(Fault)
     }
 
+    /// Unless the caller says otherwise.
     package static let maximumBytes = 8_192
     package static let maximumTargetBytes = 4_096
     package static let maximumFields = 64
@@ -59,7 +60,12 @@ package struct RequestHead: Sendable {
     /// The first of the fields that offer extensions.
     package var webSocketExtensions = HeadRange.none
     package var contentLength: UInt64 = 0
-    package var hasTransferEncoding = false
+    /// Whether the body comes in chunks, which is the one transfer coding that is understood.
+    package var isChunked = false
+    /// Whether the client waits for a word before it sends the body.
+    package var expectsContinue = false
+    /// The last of the fields in which proxies tell whom they speak for.
+    package var forwardedFor = HeadRange.none
     package var upgradesToWebSocket = false
     /// Whether the client names server-sent events as a representation it takes.
     package var acceptsEventStream = false
@@ -69,7 +75,7 @@ package struct RequestHead: Sendable {
 
     /// Whether the client asks for a WebSocket (RFC 6455, 4.2.1, apart from key and version).
     package var wantsWebSocket: Bool { upgradesToWebSocket && connectionUpgrade && !isHTTP10 }
-    package var hasBody: Bool { contentLength > 0 || hasTransferEncoding }
+    package var hasBody: Bool { contentLength > 0 || isChunked }
     package var keepsAlive: Bool { isHTTP10 ? connectionKeepAlive && !connectionClose : !connectionClose }
 
     private var hasHost = false
@@ -78,14 +84,16 @@ package struct RequestHead: Sendable {
     private init() {}
 
     /// Parses the head at the beginning of `bytes`.
-    package static func parse(_ bytes: Span<UInt8>) -> Outcome {
-        guard let end = endOfHead(bytes) else {
-            if bytes.count >= maximumBytes { return .refused(.tooLarge) }
-            // Nothing that begins with a byte no method has can become a head: answer at once (TLS on a plain port).
-            if bytes.count > 0, !isToken(bytes[0]) { return .refused(.malformed) }
-            return .incomplete
+    /// - Parameter maximumBytes: the longest head, at most 65,535.
+    package static func parse(_ bytes: Span<UInt8>, maximumBytes: Int = maximumBytes) -> Outcome {
+        // Nothing that begins with a byte no method has can become a head: answer at once (TLS on a plain port).
+        if bytes.count > 0, !isToken(bytes[0]) { return .refused(.malformed) }
+        let end: Int
+        switch endOfHead(bytes, maximumBytes: maximumBytes) {
+        case .found(let index): end = index
+        case .damaged: return .refused(.malformed)
+        case .missing: return bytes.count >= maximumBytes ? .refused(.tooLarge) : .incomplete
         }
-        guard end <= maximumBytes else { return .refused(.tooLarge) }
         var head = RequestHead()
         do throws(Fault) {
             try head.parseLines(bytes, end: end - 2)
@@ -95,18 +103,30 @@ package struct RequestHead: Sendable {
         return .complete(head, consumed: end)
     }
 
-    private static func endOfHead(_ bytes: Span<UInt8>) -> Int? {
-        let limit = min(bytes.count, maximumBytes + 4)
-        var index = 3
-        while index < limit {
-            if bytes[index] == 0x0A, bytes[index - 1] == 0x0D, bytes[index - 2] == 0x0A,
-                bytes[index - 3] == 0x0D
-            {
-                return index + 1
+    private enum End {
+        case found(Int)
+        case missing
+        /// A control byte that no head has, or a line end that is not CR LF: what follows could be read in two ways, and
+        /// the end might never come.
+        case damaged
+    }
+
+    private static func endOfHead(_ bytes: Span<UInt8>, maximumBytes: Int) -> End {
+        let limit = min(bytes.count, maximumBytes)
+        for index in 0..<limit {
+            let byte = bytes[index]
+            guard byte < 0x20 || byte == 0x7F, byte != 0x09 else { continue }
+            let followsReturn = index > 0 && bytes[index - 1] == 0x0D
+            switch byte {
+            case 0x0D:
+                if followsReturn || index + 1 < bytes.count && bytes[index + 1] != 0x0A { return .damaged }
+            case 0x0A:
+                guard followsReturn else { return .damaged }
+                if index >= 3, bytes[index - 2] == 0x0A { return .found(index + 1) }
+            default: return .damaged
             }
-            index += 1
         }
-        return nil
+        return .missing
     }
 
     private mutating func parseLines(_ bytes: Span<UInt8>, end: Int) throws(Fault) {
@@ -129,7 +149,11 @@ package struct RequestHead: Sendable {
             lineStart = lineEnd + 2
         }
         guard isHTTP10 || hasHost else { throw .malformed }
-        guard !(hasContentLength && hasTransferEncoding) else { throw .malformed }
+        guard isChunked else { return }
+        // Two framings in one request are how requests are smuggled (RFC 9112, 6.3); a server of HTTP/1.0 knows no
+        // chunks; and a body of these methods means nothing.
+        let forbidsBody = method == .get || method == .head || method == .options
+        guard !hasContentLength, !isHTTP10, !forbidsBody else { throw .malformed }
     }
 
     private mutating func parseRequestLine(_ bytes: Span<UInt8>, _ line: Range<Int>) throws(Fault) {
@@ -157,20 +181,17 @@ package struct RequestHead: Sendable {
     }
 
     private mutating func parseTarget(_ bytes: Span<UInt8>, _ target: Range<Int>) throws(Fault) {
-        var start = target.lowerBound
-        if bytes[start] != UInt8(ascii: "/") {
-            // The absolute form (RFC 9112, 3.2.2) is what proxies send; the authority is skipped. `*` goes with OPTIONS.
-            if method == .options, target.count == 1, bytes[start] == UInt8(ascii: "*") {
-                path = HeadRange(target)
-                return
-            }
-            guard bytes.hasPrefix("http://", in: target) || bytes.hasPrefix("https://", in: target) else {
+        let start = target.lowerBound
+        guard bytes[start] == UInt8(ascii: "/") else {
+            // `*` goes with OPTIONS. The absolute form, which names a second host, is for proxies, and this is none.
+            guard method == .options, target.count == 1, bytes[start] == UInt8(ascii: "*") else {
                 throw .malformed
             }
-            start += bytes.hasPrefix("http://", in: target) ? 7 : 8
-            while start < target.upperBound, bytes[start] != UInt8(ascii: "/") { start += 1 }
-            guard start < target.upperBound else { throw .malformed }
+            path = HeadRange(target)
+            return
         }
+        // A fragment is the client's own business and is never sent.
+        for index in target where bytes[index] == UInt8(ascii: "#") { throw .malformed }
         var end = start
         while end < target.upperBound, bytes[end] != UInt8(ascii: "?") { end += 1 }
         path = HeadRange(start..<end)
@@ -198,8 +219,11 @@ package struct RequestHead: Sendable {
         switch name.count {
         case 4 where bytes.equalsIgnoringCase("host", name):
             guard !hasHost else { throw .malformed }
+            for index in value where !Self.isHostByte(bytes[index]) { throw .malformed }
             hasHost = true
             host = HeadRange(value)
+        case 6 where bytes.equalsIgnoringCase("expect", name):
+            if bytes.equalsIgnoringCase("100-continue", value) { expectsContinue = true }
         case 6 where bytes.equalsIgnoringCase("origin", name): try once(&origin, value)
         case 6 where bytes.equalsIgnoringCase("accept", name):
             if bytes.acceptsMediaType("text/event-stream", value) { acceptsEventStream = true }
@@ -212,7 +236,10 @@ package struct RequestHead: Sendable {
         case 13 where bytes.equalsIgnoringCase("authorization", name): try once(&authorization, value)
         case 13 where bytes.equalsIgnoringCase("last-event-id", name): try once(&lastEventID, value)
         case 14 where bytes.equalsIgnoringCase("content-length", name): try keepContentLength(value, bytes)
-        case 17 where bytes.equalsIgnoringCase("transfer-encoding", name): hasTransferEncoding = true
+        case 15 where bytes.equalsIgnoringCase("x-forwarded-for", name): forwardedFor = HeadRange(value)
+        case 17 where bytes.equalsIgnoringCase("transfer-encoding", name):
+            guard !isChunked, bytes.equalsIgnoringCase("chunked", value) else { throw .malformed }
+            isChunked = true
         case 17 where bytes.equalsIgnoringCase("sec-websocket-key", name): try once(&webSocketKey, value)
         case 21 where bytes.equalsIgnoringCase("sec-websocket-version", name):
             try once(&webSocketVersion, value)
@@ -244,6 +271,16 @@ package struct RequestHead: Sendable {
         if bytes.hasText("OPTIONS", at: range.lowerBound, end: range.upperBound) { return .options }
         if bytes.hasText("POST", at: range.lowerBound, end: range.upperBound) { return .post }
         return .other
+    }
+
+    /// What a host and port consist of (RFC 3986, 3.2.2); nothing that begins another part of an address.
+    private static func isHostByte(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "/"), UInt8(ascii: "@"), UInt8(ascii: "?"), UInt8(ascii: "#"), UInt8(ascii: "\\"):
+            false
+        case ...0x20, 0x7F...: false
+        default: true
+        }
     }
 
     private static func isBlank(_ byte: UInt8) -> Bool { byte == 0x20 || byte == 0x09 }

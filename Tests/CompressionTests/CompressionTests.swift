@@ -41,6 +41,23 @@ import Testing
         }
     }
 
+    @Test("messages of a whole number of buffers come back, and messages that were cut do not")
+    func edges() {
+        let inflater = MessageInflater()
+        let deflater = MessageDeflater()
+        for size in [16_384, 32_768, 65_536, 131_072] {
+            for message in [
+                [UInt8](repeating: 7, count: size), (0..<size).map { UInt8(truncatingIfNeeded: $0 &* $0) },
+            ] {
+                let compressed = deflater.compress(message)
+                #expect(inflater.expand(compressed, maximumBytes: size) == .message(message), "\(size)")
+                let cut = compressed.prefix(compressed.count / 2)
+                #expect(inflater.expand(cut, maximumBytes: 2 * size) != .message(message))
+            }
+        }
+        #expect(inflater.expand([0xF2, 0x48], maximumBytes: 5) == .malformed)
+    }
+
     @Test("each message stands alone")
     func freshContext() {
         let deflater = MessageDeflater()

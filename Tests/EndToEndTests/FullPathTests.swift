@@ -14,7 +14,7 @@ extension EndToEndTests {
             let gateway = try GatewayProcess(redis: [redis.url])
             let auctionID = try api.user("seller").createAuction(
                 #"{"title":"Full path","starting_price":10,"bid_increment":0.01,"duration_seconds":3600}"#)
-            let port = gateway.port
+            let ports = gateway.ports
             let apiPort = api.port
             let ready = Locked(0)
 
@@ -26,7 +26,7 @@ extension EndToEndTests {
                 Thread {
                     defer { watchers.leave() }
                     do {
-                        let watcher = try Watcher(port: port, auctionID: auctionID)
+                        let watcher = try Watcher(ports, auctionID: auctionID)
                         _ = try watcher.next()
                         ready.with { $0 += 1 }
                         try watcher.until { ($0.json["current_price"] as? Double ?? 0) >= 1_000_000 }

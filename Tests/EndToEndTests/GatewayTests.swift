@@ -75,8 +75,8 @@ extension EndToEndTests {
             let redis = try RedisServer()
             let gateway = try GatewayProcess(redis: [redis.url])
             try store(redis, upTo: 7)
-            let port = gateway.port
-            let firsts = try together(50) { _ in try Watcher(port: port, auctionID: "a1").next().text }
+            let ports = gateway.ports
+            let firsts = try together(50) { _ in try Watcher(ports, auctionID: "a1").next().text }
             for text in firsts {
                 #expect(
                     text.hasPrefix(
@@ -153,8 +153,8 @@ extension EndToEndTests {
         func behind() throws {
             let redis = try RedisServer()
             let gateway = try GatewayProcess(redis: [redis.url], arguments: ["--workers", "1"])
-            let port = gateway.port
-            let watchers = try (0..<1_500).map { _ in try Watcher(port: port, auctionID: "a1") }
+            let ports = gateway.ports
+            let watchers = try (0..<1_500).map { _ in try Watcher(ports, auctionID: "a1") }
             for watcher in watchers { _ = try watcher.next() }
             // All at once, and so large that a walk carries two of them: more than is sent within 50 ms.
             let filler = String(repeating: "x", count: 8_000)
@@ -183,7 +183,7 @@ extension EndToEndTests {
         func window(_ endsByLossless: Bool) throws {
             let redis = try RedisServer()
             let gateway = try GatewayProcess(redis: [redis.url], arguments: ["--conflate-ms", "1000"])
-            let watchers = try WatchTransport.allCases.filter { $0 != .longPoll }.map {
+            let watchers = try WatchTransport.allCases.filter { $0.form != .longPoll }.map {
                 try gateway.watch("a1", over: $0)
             }
             for watcher in watchers { _ = try watcher.next() }
@@ -217,7 +217,7 @@ extension EndToEndTests {
             #expect(try early.next().sequence == 1)
             for sequence in 2...3 { try redis.publish("a1", event(sequence)) }
             let watchers = try WatchTransport.allCases.map { try gateway.watch("a1", over: $0, since: 3) }
-            for watcher in watchers where watcher.transport != .longPoll {
+            for watcher in watchers where watcher.transport.form != .longPoll {
                 #expect(try watcher.next().type == "RESUMED")
             }
             for sequence in 4...5 { try redis.publish("a1", event(sequence)) }
@@ -225,7 +225,7 @@ extension EndToEndTests {
             #expect(merged.json["from_seq"] as? Int == 2 && merged.sequence == 5)
             for watcher in watchers {
                 let rest = try watcher.next()
-                if watcher.transport != .longPoll { #expect(rest.json["from_seq"] as? Int == 4) }
+                if watcher.transport.form != .longPoll { #expect(rest.json["from_seq"] as? Int == 4) }
                 while watcher.cursor != 5 { _ = try watcher.next() }
                 try watcher.checkPromises(since: 3)
             }
@@ -338,11 +338,11 @@ extension EndToEndTests {
         func leavesNothing() throws {
             let redis = try RedisServer()
             let gateway = try GatewayProcess(redis: [redis.url])
-            let port = gateway.port
+            let ports = gateway.ports
             func churn() throws {
                 _ = try together(8) { thread in
                     for round in 0..<200 {
-                        let watcher = try Watcher(port: port, auctionID: "a\((thread + round) % 5)")
+                        let watcher = try Watcher(ports, auctionID: "a\((thread + round) % 5)")
                         if round % 2 == 0 { _ = try watcher.next() }
                         watcher.socket.close()
                     }

@@ -12,7 +12,7 @@ import Testing
     func ending() throws {
         let redis = try RedisServer()
         let gateway = try GatewayProcess(redis: [redis.url], arguments: ["--heartbeat-seconds", "300"])
-        let watchers = try WatchTransport.allCases.filter { $0 != .longPoll }.map {
+        let watchers = try WatchTransport.allCases.filter { $0.form != .longPoll }.map {
             try gateway.watch("a1", over: $0)
         }
         for watcher in watchers { _ = try watcher.next() }
@@ -41,7 +41,7 @@ import Testing
 
         var codes: [WatchTransport: Int] = [:]
         for watcher in watchers {
-            switch watcher.transport {
+            switch watcher.transport.form {
             case .webSocket: codes[.webSocket] = try Self.closeCode(watcher.socket)
             case .eventStream: codes[.eventStream] = try watcher.next(within: 90).json["code"] as? Int
             case .longPoll, .manyOverWebSocket, .manyOverEventStream: break
@@ -126,7 +126,7 @@ import Testing
         let redis = try RedisServer()
         redis.kill()
         let gateway = try GatewayProcess(redis: [redis.url], waitsUntilReady: false)
-        let watchers = try WatchTransport.allCases.filter { $0 != .longPoll }.map {
+        let watchers = try WatchTransport.allCases.filter { $0.form != .longPoll }.map {
             try gateway.watch("a1", over: $0)
         }
         let resuming = try HTTPClient(port: gateway.port).request(
@@ -136,7 +136,7 @@ import Testing
             "GET", "/v1/auctions/a1/live")
         #expect(poll.status == 503 && poll.fields["retry-after"] != nil)
         for watcher in watchers {
-            switch watcher.transport {
+            switch watcher.transport.form {
             case .webSocket: #expect(try Self.closeCode(watcher.socket) == 1_013)
             case .eventStream, .manyOverEventStream:
                 let close = try watcher.next(within: 30)

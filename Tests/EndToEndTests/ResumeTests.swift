@@ -104,11 +104,11 @@ extension EndToEndTests {
         @Test("1,000 that resume at once cost Redis one read, and all go on")
         func crowd() throws {
             try publish(1...40)
-            let port = gateway.port
+            let ports = gateway.ports
             let before = try gateway.metric("gavelcast_log_reads_total")
             let sockets = try together(8) { thread in
                 try (0..<125).map { index in
-                    let watcher = try Watcher(port: port, auctionID: "a1", since: (thread * 125 + index) % 40)
+                    let watcher = try Watcher(ports, auctionID: "a1", since: (thread * 125 + index) % 40)
                     try watcher.until { $0.sequence == 40 && $0.type != "RESUMED" }
                     try watcher.checkPromises()
                     return watcher.messages.count

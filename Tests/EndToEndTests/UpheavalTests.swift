@@ -40,7 +40,7 @@ import Testing
         let redis = try RedisServer()
         let gateway = try GatewayProcess(redis: [redis.url], arguments: ["--send-buffer-bytes", "8192"])
         try Upheaval(
-            faults: faults, seed: generator.seed, redisURL: redis.url, gatewayPort: gateway.port
+            faults: faults, seed: generator.seed, redisURL: redis.url, ports: gateway.ports
         ).run(rounds: rounds, redis, gateway)
         // What was to happen did happen.
         for fault in faults {
@@ -64,7 +64,7 @@ private final class Upheaval: Sendable {
     let faults: [UpheavalTests.Fault]
     let seed: UInt64
     let redisURL: String
-    let gatewayPort: Int
+    let ports: GatewayPorts
     private let disorder = Locked(Disorder())
     private let isOver = Locked(false)
     /// Set when publishing has ended: what is true of each auction.
@@ -72,11 +72,11 @@ private final class Upheaval: Sendable {
     private let problems = Locked<[String]>([])
     private let pause = DispatchSemaphore(value: 0)
 
-    init(faults: [UpheavalTests.Fault], seed: UInt64, redisURL: String, gatewayPort: Int) {
+    init(faults: [UpheavalTests.Fault], seed: UInt64, redisURL: String, ports: GatewayPorts) {
         self.faults = faults
         self.seed = seed
         self.redisURL = redisURL
-        self.gatewayPort = gatewayPort
+        self.ports = ports
     }
 
     func run(rounds: Int, _ redis: RedisServer, _ gateway: GatewayProcess) throws {
@@ -212,7 +212,7 @@ private final class Upheaval: Sendable {
     ) throws {
         let since = log.hasBegun ? log.state.sequence : nil
         let watcher = try Watcher(
-            port: gatewayPort, auctionID: auction, over: transport, since: since, receiveBufferBytes: 4_096)
+            ports, auctionID: auction, over: transport, since: since, receiveBufferBytes: 4_096)
         defer { watcher.close() }
         log.begin(watcher)
         let isRestless = faults.contains(.restlessWatchers)
@@ -243,7 +243,7 @@ private struct WatchLog {
     mutating func begin(_ watcher: Watcher) {
         isFirst = true
         gaveCursor = hasBegun
-        greets = watcher.transport != .longPoll
+        greets = watcher.transport.form != .longPoll
     }
 
     mutating func take(_ message: Received) throws {

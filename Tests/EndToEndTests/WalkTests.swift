@@ -14,8 +14,8 @@ extension EndToEndTests {
         func fairness() throws {
             let redis = try RedisServer()
             let gateway = try GatewayProcess(redis: [redis.url], arguments: ["--workers", "1"])
-            let port = gateway.port
-            let watchers = try (0..<1_500).map { _ in try Watcher(port: port, auctionID: "a1") }
+            let ports = gateway.ports
+            let watchers = try (0..<1_500).map { _ in try Watcher(ports, auctionID: "a1") }
             for watcher in watchers { _ = try watcher.next() }
             let quiet = try gateway.watch("a2")
             _ = try quiet.next()
@@ -66,7 +66,7 @@ extension EndToEndTests {
                 let seen = watcher.messages.filter { $0.type != "SNAPSHOT" }
                 #expect(seen.map(\.sequence) == Array(1...12))
                 // A poll's events are parsed out of its answer.
-                #expect(watcher.transport == .longPoll || seen.map(\.text) == events)
+                #expect(watcher.transport.form == .longPoll || seen.map(\.text) == events)
             }
         }
     }

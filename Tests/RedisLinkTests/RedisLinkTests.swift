@@ -17,7 +17,9 @@ import Testing
         "what is no address is refused without showing the password",
         arguments: [
             "", "localhost", "http://localhost", "redis://", "redis://h:0x", "redis://h:70000", "redis://h/x",
-            "rediss://:secret@h", "redis://secret@h:1",
+            "redis+tls://:secret@h", "redis://secret@h:1", "rediss://:secret@h?ca=/nowhere",
+            "redis://h?ca=/nowhere",
+            "rediss://h?x=1",
         ])
     func refusesURLs(text: String) {
         do throws(RedisURL.Invalid) {

@@ -32,7 +32,9 @@ import Testing
         "Reactor": ["CLinux", "Glibc", "Synchronization"],
         "Compression": ["CZlib"],
         "TransportSecurity": ["CLinux", "COpenSSL", "Glibc", "Reactor"],
-        "RedisLink": ["CLinux", "Glibc", "CHiredis", "COpenSSL", "Reactor", "DequeModule"],
+        "RedisLink": [
+            "CLinux", "Glibc", "CHiredis", "COpenSSL", "Reactor", "TransportSecurity", "DequeModule",
+        ],
         "Tokens": ["COpenSSL", "Foundation"], "Telemetry": ["CLinux", "Glibc", "Logging", "Synchronization"],
         "Settings": ["Foundation", "Yams"],
         "AuctionStore": ["AuctionEvents", "Bidding", "CLibPQ", "Dispatch", "Foundation", "Synchronization"],

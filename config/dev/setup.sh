@@ -17,6 +17,7 @@ needed=(
     "liburing-dev=the load tester's yardstick"
     "redis-server=the private Redis of make run and make test"
     "postgresql=the private PostgreSQL of make run and make test"
+    "openssl=makes the certificates of tests and load runs"
     "procps=finds the processes that make stop ends"
 )
 missing=()

@@ -4,22 +4,45 @@ import Foundation
 import LoadClient
 import LocalServers
 import Testing
+import TransportSecurity
+
+/// What the gateways of the tests show on their secure ports.
+enum TestCertificate {
+    private static let made = Locked<(LocalCertificate, TLSClientContext)?>(nil)
+
+    static func shared() throws -> (certificate: LocalCertificate, client: TLSClientContext) {
+        try made.with { made in
+            if let made { return made }
+            let certificate = try LocalCertificate()
+            let both = (certificate, try certificate.client())
+            made = both
+            return both
+        }
+    }
+}
 
 final class GatewayProcess {
     let port: Int
+    let securePort: Int
+    let ports: GatewayPorts
     let adminPort: Int
     let process: ChildProcess
 
     /// - Parameter waitsUntilReady: false when Redis is down on purpose.
     init(redis: [String], arguments: [String] = [], waitsUntilReady: Bool = true) throws {
         port = try Ports.free()
+        securePort = try Ports.free()
         adminPort = try Ports.free()
+        let (certificate, client) = try TestCertificate.shared()
+        ports = GatewayPorts(plain: port, secure: securePort, tls: client)
         process = try ChildProcess(
             "gateway",
             [
                 Programs.path("gavelcast-gateway"), "--listen", "127.0.0.1:\(port)", "--admin-listen",
-                "127.0.0.1:\(adminPort)", "--drain-seconds", "1",
+                "127.0.0.1:\(adminPort)", "--drain-seconds", "1", "--tls-listen", "127.0.0.1:\(securePort)",
             ]
+                + (arguments.contains("--tls-cert")
+                    ? [] : ["--tls-cert", certificate.certificate, "--tls-key", certificate.key])
                 // Numbers of viewers would come between the messages that a test counts.
                 + (arguments.contains("--viewers-seconds") ? [] : ["--viewers-seconds", "0"])
                 + redis.flatMap { ["--redis-url", $0] } + arguments)
@@ -47,7 +70,7 @@ final class GatewayProcess {
         receiveBufferBytes: Int? = nil
     ) throws -> Watcher {
         try Watcher(
-            port: port, auctionID: auctionID, over: transport, since: since,
+            ports, auctionID: auctionID, over: transport, since: since,
             receiveBufferBytes: receiveBufferBytes)
     }
 }

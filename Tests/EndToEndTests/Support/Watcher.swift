@@ -4,6 +4,7 @@ import Foundation
 import LoadClient
 import LocalServers
 import Testing
+import TransportSecurity
 
 /// One message of the gateway, parsed.
 struct Received {
@@ -21,10 +22,39 @@ struct Received {
     var state: [String: Any]? { json["state"] as? [String: Any] }
 }
 
+/// The ports of a gateway, and whom to trust on the second.
+struct GatewayPorts: Sendable {
+    let plain: Int
+    let secure: Int
+    let tls: TLSClientContext
+}
+
 enum WatchTransport: CaseIterable, Sendable {
     case webSocket, eventStream, longPoll
     /// One auction of a connection that can carry many.
     case manyOverWebSocket, manyOverEventStream
+    case deflatedWebSocket
+    /// With compressed messages, too.
+    case secureWebSocket
+    case secureEventStream, secureLongPoll
+
+    /// How it is spoken to, TLS and compression aside.
+    enum Form: Sendable {
+        case webSocket, eventStream, longPoll, manyOverWebSocket, manyOverEventStream
+    }
+
+    var form: Form {
+        switch self {
+        case .webSocket, .deflatedWebSocket, .secureWebSocket: .webSocket
+        case .eventStream, .secureEventStream: .eventStream
+        case .longPoll, .secureLongPoll: .longPoll
+        case .manyOverWebSocket: .manyOverWebSocket
+        case .manyOverEventStream: .manyOverEventStream
+        }
+    }
+
+    var deflates: Bool { self == .deflatedWebSocket || self == .secureWebSocket }
+    var isSecure: Bool { self == .secureWebSocket || self == .secureEventStream || self == .secureLongPoll }
 }
 
 final class Watcher {
@@ -48,7 +78,8 @@ final class Watcher {
     private(set) var isEnded = false
 
     init(
-        port: Int, auctionID: String, over transport: WatchTransport = .webSocket, since: Int? = nil,
+        _ ports: GatewayPorts, auctionID: String, over transport: WatchTransport = .webSocket,
+        since: Int? = nil,
         receiveBufferBytes: Int? = nil
     ) throws {
         self.auctionID = auctionID
@@ -56,10 +87,14 @@ final class Watcher {
         cursor = since
         let query = since.map { "?since=\($0)" } ?? ""
         let path = "/v1/auctions/\(auctionID)/live"
-        switch transport {
+        let port = transport.isSecure ? ports.secure : ports.plain
+        let tls = transport.isSecure ? ports.tls : nil
+        switch transport.form {
         case .webSocket:
+            let fields = transport.deflates ? ["Sec-WebSocket-Extensions": "permessage-deflate"] : [:]
             let socket = try WebSocketClient(
-                port: port, path: path + query, receiveBufferBytes: receiveBufferBytes)
+                port: port, path: path + query, tls: tls, fields: fields,
+                receiveBufferBytes: receiveBufferBytes)
             try #require(socket.handshake.status == 101)
             link = .webSocket(socket)
         case .manyOverWebSocket:
@@ -72,7 +107,7 @@ final class Watcher {
         case .eventStream:
             // The parameter is weaker than the header, and wrong on purpose where there is one.
             let stream = try EventStreamClient(
-                port: port, path: path + (since == nil ? "" : "?since=0"),
+                port: port, path: path + (since == nil ? "" : "?since=0"), tls: tls,
                 fields: since.map { ["Last-Event-ID": "\($0)"] } ?? [:],
                 receiveBufferBytes: receiveBufferBytes)
             try #require(stream.reply.status == 200, "\(stream.reply.status)")
@@ -84,7 +119,7 @@ final class Watcher {
                 receiveBufferBytes: receiveBufferBytes)
             try #require(stream.reply.status == 200, "\(stream.reply.status)")
             link = .eventStream(stream)
-        case .longPoll: link = .longPoll(HTTPClient(port: port, timeoutMilliseconds: 65_000))
+        case .longPoll: link = .longPoll(HTTPClient(port: port, tls: tls, timeoutMilliseconds: 65_000))
         }
     }
 
@@ -150,7 +185,7 @@ final class Watcher {
         if let id = event.id { streamID = id }
         let own = message.type == "RESUMED" ? message.json["since"] : message.json["seq"]
         guard let own = own as? Int else { return #expect(event.id == nil, "\(event.data) moves no cursor") }
-        #expect(streamID == (transport == .eventStream ? "\(own)" : "\(auctionID):\(own)"))
+        #expect(streamID == (transport.form == .eventStream ? "\(own)" : "\(auctionID):\(own)"))
     }
 
     private func nextPolled(_ client: HTTPClient, within seconds: Double) throws -> Received? {

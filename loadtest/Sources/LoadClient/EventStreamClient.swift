@@ -1,6 +1,7 @@
 // A blocking client of server-sent events that shows every event with its id, and the comments and retries in between.
 
 import Foundation
+package import TransportSecurity
 
 package final class EventStreamClient {
     package struct Event: Equatable, Sendable {
@@ -19,9 +20,10 @@ package final class EventStreamClient {
     private var received: [UInt8]
 
     package init(
-        port: Int, path: String, fields: [String: String] = [:], receiveBufferBytes: Int? = nil
+        port: Int, path: String, tls: TLSClientContext? = nil, fields: [String: String] = [:],
+        receiveBufferBytes: Int? = nil
     ) throws(SocketFailure) {
-        socket = try BlockingSocket(port: port, receiveBufferBytes: receiveBufferBytes)
+        socket = try BlockingSocket(port: port, tls: tls, receiveBufferBytes: receiveBufferBytes)
         var all = ["Host": "127.0.0.1:\(port)", "Accept": "text/event-stream"]
         all.merge(fields) { $1 }
         let head = "GET \(path) HTTP/1.1\r\n" + all.map { "\($0): \($1)\r\n" }.joined() + "\r\n"

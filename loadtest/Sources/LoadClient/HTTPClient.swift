@@ -1,6 +1,7 @@
 // A small HTTP/1.1 client over one kept-alive connection: enough for JSON calls and for looking at answers closely.
 
 import Foundation
+package import TransportSecurity
 
 package struct HTTPReply: Sendable {
     package let status: Int
@@ -18,11 +19,13 @@ package struct HTTPReply: Sendable {
 
 package final class HTTPClient {
     private let port: Int
+    private let tls: TLSClientContext?
     private let timeoutMilliseconds: Int
     private var socket: BlockingSocket?
 
-    package init(port: Int, timeoutMilliseconds: Int = 10_000) {
+    package init(port: Int, tls: TLSClientContext? = nil, timeoutMilliseconds: Int = 10_000) {
         self.port = port
+        self.tls = tls
         self.timeoutMilliseconds = timeoutMilliseconds
     }
 
@@ -51,7 +54,7 @@ package final class HTTPClient {
                 guard method == "GET" else { throw error }
             }
         }
-        let socket = try BlockingSocket(port: port)
+        let socket = try BlockingSocket(port: port, tls: tls)
         self.socket = socket
         try socket.send(bytes)
         return try reply(socket, isHead: method == "HEAD")

@@ -1,7 +1,9 @@
 // A blocking WebSocket client that shows everything it receives, control frames included, and can send frames that no
 // well-behaved client would.
 
+import Compression
 import Foundation
+package import TransportSecurity
 
 package final class WebSocketClient {
     package enum Message: Equatable, Sendable {
@@ -18,14 +20,17 @@ package final class WebSocketClient {
     package let handshake: HTTPReply
     private let socket: BlockingSocket
     private var received: [UInt8]
+    private let inflater = MessageInflater()
+    /// How many came compressed.
+    package private(set) var compressedMessages = 0
 
     /// Connects and sends the handshake; `handshake.status` tells whether it was accepted.
     /// - Parameter firstFrames: bytes sent in the same write as the handshake.
     package init(
-        port: Int, path: String, fields: [String: String] = [:], firstFrames: [UInt8] = [],
-        receiveBufferBytes: Int? = nil
+        port: Int, path: String, tls: TLSClientContext? = nil, fields: [String: String] = [:],
+        firstFrames: [UInt8] = [], receiveBufferBytes: Int? = nil
     ) throws(SocketFailure) {
-        socket = try BlockingSocket(port: port, receiveBufferBytes: receiveBufferBytes)
+        socket = try BlockingSocket(port: port, tls: tls, receiveBufferBytes: receiveBufferBytes)
         var all = [
             "Host": "127.0.0.1:\(port)", "Upgrade": "websocket", "Connection": "Upgrade",
             "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version": "13",
@@ -64,7 +69,14 @@ package final class WebSocketClient {
         }
         guard received.count >= header + count else { return nil }
         let opcode = received[0] & 0x0F
-        let payload = Array(received[header..<header + count])
+        var payload = Array(received[header..<header + count])
+        if received[0] & 0x40 != 0 {
+            compressedMessages += 1
+            guard case .message(let message) = inflater.expand(payload, maximumBytes: 1 << 25) else {
+                return .binary(payload)
+            }
+            payload = message
+        }
         received.removeFirst(header + count)
         switch opcode {
         case 0x1: return .text(String(decoding: payload, as: UTF8.self))
@@ -105,6 +117,11 @@ package final class WebSocketClient {
         guard isMasked else { return frame + payload }
         let key = (0..<4).map { _ in UInt8.random(in: 0...255) }
         return frame + key + payload.enumerated().map { $1 ^ key[$0 % 4] }
+    }
+
+    /// A message's compressed form (RFC 7692).
+    package static func deflate(_ message: [UInt8]) -> [UInt8] {
+        MessageDeflater(windowBits: 15).compress(message)
     }
 
     package static func closeFrame(_ code: UInt16) -> [UInt8] {

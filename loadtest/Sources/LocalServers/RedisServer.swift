@@ -5,14 +5,25 @@ package import RedisLink
 
 package final class RedisServer {
     package let port: Int
+    /// For TLS; `nil` without a certificate.
+    package let securePort: Int?
+    private let certificate: LocalCertificate?
     private var process: ChildProcess?
 
-    package init() throws {
+    /// - Parameter certificate: for a further port with TLS.
+    package init(certificate: LocalCertificate? = nil) throws {
         port = try Ports.free()
+        self.certificate = certificate
+        securePort = certificate == nil ? nil : try Ports.free()
         try start()
     }
 
     package var url: String { "redis://127.0.0.1:\(port)" }
+    /// The address with TLS, on a server that has a certificate.
+    package var secureURL: String {
+        guard let securePort, let certificate else { preconditionFailure("this Redis speaks no TLS") }
+        return "rediss://127.0.0.1:\(securePort)?ca=\(certificate.certificate)"
+    }
 
     package func client() throws -> RedisClient {
         try RedisClient(url: RedisURL(text: url))
@@ -25,8 +36,16 @@ package final class RedisServer {
                 "redis-server", "--port", "\(port)", "--bind", "127.0.0.1", "--save", "", "--appendonly",
                 "no", "--dir",
                 Guardian.shared.folder,
-            ])
+            ] + secureArguments)
         try eventually("Redis answers") { (try? self.client().call("PING")) == .status("PONG") }
+    }
+
+    private var secureArguments: [String] {
+        guard let securePort, let certificate else { return [] }
+        return [
+            "--tls-port", "\(securePort)", "--tls-cert-file", certificate.certificate, "--tls-key-file",
+            certificate.key, "--tls-auth-clients", "no", "--tls-ca-cert-file", certificate.certificate,
+        ]
     }
 
     /// Ends it as a power cut would; its data are gone.
