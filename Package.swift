@@ -18,7 +18,7 @@ let settings: [SwiftSetting] =
         // so the tests, keep it.
         .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
     ] + (strict ? [.treatAllWarnings(as: .error)] : [])
-    + (fuzzes ? [.unsafeFlags(["-sanitize=fuzzer,address"])] : [])
+    + (fuzzes ? [.unsafeFlags(["-sanitize=fuzzer"])] : [])
 
 func module(
     _ name: String, _ dependencies: [Target.Dependency] = [], path: String? = nil, resources: [Resource] = []
@@ -45,8 +45,8 @@ let fuzzing: [Target] =
         .executableTarget(
             name: "gavelcast-fuzz",
             dependencies: ["AuctionEvents", "CLibFuzzer", "Compression", "RedisLink", "Tokens", "Wire"],
-            path: "fuzz/Sources/gavelcast-fuzz", swiftSettings: settings,
-            linkerSettings: [.unsafeFlags(["-sanitize=fuzzer,address"])]),
+            path: "fuzz/Sources/gavelcast-fuzz", swiftSettings: [.swiftLanguageMode(.v6)],
+            linkerSettings: [.unsafeFlags(["-sanitize=fuzzer", "-use-ld=lld"])]),
     ] : []
 
 let package = Package(

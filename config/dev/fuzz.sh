@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || targets=(head body frames inflate extensions event token redis)
 say "Building the fuzz targets"
-GAVELCAST_FUZZ=1 swift build --scratch-path .build/fuzz --product gavelcast-fuzz
+GAVELCAST_FUZZ=1 swift build --sanitize address --scratch-path .build/fuzz --product gavelcast-fuzz
 for target in "${targets[@]}"; do
     say "$target, ${SECONDS_EACH:-600} s"
     kept=.build/fuzz-corpus/$target

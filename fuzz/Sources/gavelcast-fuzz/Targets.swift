@@ -7,6 +7,14 @@ import RedisLink
 import Tokens
 import Wire
 
+// SAFETY: libFuzzer keeps the bytes for the length of the call; they are copied. Its own main, which is in the library
+// but is not used, names this function.
+@_cdecl("LLVMFuzzerTestOneInput")
+func fuzzOneInput(_ bytes: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
+    FuzzTargets.run(Array(UnsafeBufferPointer(start: bytes, count: count)))
+    return 0
+}
+
 enum FuzzTargets {
     private typealias Target = @Sendable ([UInt8]) -> Void
     private static let targets: [String: Target] = [
