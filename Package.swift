@@ -126,7 +126,7 @@ let package = Package(
             "LoadEngine",
             [
                 "AuctionEvents", "CLinux", "Fanout", "Reactor", "RedisLink", "CLibURing", "COpenSSL",
-                "CHiredis", "Wire", deque,
+                "CHiredis", "Compression", "TransportSecurity", "Wire", deque,
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
             path: "loadtest/Sources/LoadEngine"),

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 
 scenarios=("$@")
 [ ${#scenarios[@]} -gt 0 ] || scenarios=(one-hot-auction many-auctions connect-storm idle-memory idle-memory-sse
-    resume-storm slow-consumers overload redis-outage rolling-restart)
+    resume-storm slow-consumers overload redis-outage rolling-restart tls)
 config/dev/setup.sh
 for product in gavelcast-gateway gavelcast-loadtest; do
     say "Building $product (release)"

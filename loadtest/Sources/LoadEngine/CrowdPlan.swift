@@ -2,6 +2,7 @@
 
 package import Histogram
 package import Synchronization
+package import TransportSecurity
 
 package enum CrowdTransport: String, CaseIterable, Sendable {
     case webSocket = "websocket"
@@ -17,6 +18,10 @@ package struct CrowdPlan: Sendable {
     package var watchers: Int
     /// Watcher n uses transport n modulo their count.
     package var transports: [CrowdTransport] = [.webSocket]
+    /// Whom to trust, for connections with TLS; `nil` for plain ones.
+    package var tls: TLSClientContext?
+    /// Whether WebSockets offer permessage-deflate.
+    package var deflates = false
     /// Of a thousand watchers, how many read 4 KiB ten times a second, and how many nothing at all.
     package var slowPerMille = 0
     package var stalledPerMille = 0

@@ -32,12 +32,14 @@ struct ReplyHead {
 /// A frame of the server's: unmasked and never fragmented.
 struct ServerFrame {
     let opcode: UInt8
+    let isCompressed: Bool
     let payload: Range<Int>
 
     /// `nil` while it is incomplete.
     init?(_ bytes: UnsafeRawBufferPointer, at start: Int) {
         guard bytes.count - start >= 2 else { return nil }
         opcode = bytes[start] & 0x0F
+        isCompressed = bytes[start] & 0x40 != 0
         var count = Int(bytes[start + 1] & 0x7F)
         var header = 2
         if count >= 126 {

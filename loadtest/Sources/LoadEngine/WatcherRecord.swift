@@ -5,6 +5,8 @@ struct WatcherRecord {
         /// Not begun, or over.
         case absent
         case connecting
+        /// In the TLS handshake.
+        case securing
         case awaitingHead
         case open
         /// Lost; waiting for its time to come back.

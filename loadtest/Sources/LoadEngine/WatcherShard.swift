@@ -3,9 +3,11 @@
 // of waiting: a client that waits in epoll costs the server a wake-up of the client's processor in every send.
 
 import CLinux
+import Compression
 import Fanout
 import Glibc
 import Reactor
+import TransportSecurity
 
 enum ShardCommand: Sendable {
     /// Have so many watchers in all.
@@ -45,6 +47,9 @@ final class WatcherShard {
     let poller: Poller
     var records: [WatcherRecord] = []
     var partials: [UInt32: [UInt8]] = [:]
+    /// The TLS sessions of a crowd that has them.
+    private var sessions: [UInt32: TLSSession] = [:]
+    let inflater = MessageInflater()
     var timers: TimerWheel
     private var slow: [UInt32] = []
     private var nextSlowRead: Int64 = 0
@@ -109,6 +114,7 @@ final class WatcherShard {
             for slot in records.indices where records[slot].descriptor >= 0 {
                 // A reset leaves no port in TIME_WAIT, of which a million would be many.
                 Loopback.resetOnClose(records[slot].descriptor)
+                endSession(UInt32(slot))
                 Sockets.close(records[slot].descriptor)
             }
             isStopping = true
@@ -199,8 +205,9 @@ final class WatcherShard {
 
     /// Sends the request; false while the connection does not stand.
     private func sendRequest(_ slot: UInt32) -> Bool {
+        guard isSecured(slot) else { return false }
         let request = requestHead(slot)
-        switch request.withUnsafeBytes({ Sockets.send(records[Int(slot)].descriptor, $0) }) {
+        switch request.withUnsafeBytes({ transmit(slot, $0) }) {
         case .bytes(request.count):
             records[Int(slot)].phase = .awaitingHead
             // A poll that goes on from its cursor is answered when something comes.
@@ -215,14 +222,57 @@ final class WatcherShard {
         }
     }
 
+    // MARK: Bytes
+
+    /// Goes on with the TLS handshake; false while it is not complete.
+    private func isSecured(_ slot: UInt32) -> Bool {
+        guard let context = plan.crowd.tls else { return true }
+        let session: TLSSession
+        if let existing = sessions[slot] {
+            session = existing
+        } else {
+            guard
+                let new = TLSSession(context, host: "127.0.0.1", descriptor: records[Int(slot)].descriptor)
+            else { preconditionFailure("no memory for a TLS session") }
+            sessions[slot] = new
+            session = new
+        }
+        switch session.handshake() {
+        case .complete: return true
+        case .wantsToRead:
+            records[Int(slot)].phase = .securing
+            return false
+        case .wantsToWrite: return false
+        case .failed:
+            lose(slot, ending: 0)
+            return false
+        }
+    }
+
+    // SAFETY: both use the bytes for the length of the call only.
+    func transmit(_ slot: UInt32, _ bytes: UnsafeRawBufferPointer) -> Sockets.Outcome {
+        sessions[slot]?.send(bytes) ?? Sockets.send(records[Int(slot)].descriptor, bytes)
+    }
+
+    private func receive(_ slot: UInt32, into buffer: UnsafeMutableRawBufferPointer) -> Sockets.Outcome {
+        sessions[slot]?.receive(into: buffer) ?? Sockets.receive(records[Int(slot)].descriptor, into: buffer)
+    }
+
+    func endSession(_ slot: UInt32) {
+        guard plan.crowd.tls != nil else { return }
+        sessions.removeValue(forKey: slot)?.free()
+    }
+
     // MARK: Events
 
     private func handle(_ event: Poller.Event) {
         let slot = UInt32(truncatingIfNeeded: event.token)
         let epoch = UInt32(truncatingIfNeeded: event.token >> 32)
         guard records[Int(slot)].epoch == epoch, records[Int(slot)].descriptor >= 0 else { return }
-        if records[Int(slot)].phase == .connecting, event.isWritable || event.isBroken {
+        switch records[Int(slot)].phase {
+        case .connecting where event.isWritable || event.isBroken, .securing:
             guard sendRequest(slot) else { return }
+        default: break
         }
         guard event.isReadable || event.isBroken, isReadAtOnce(slot) else { return }
         read(slot, epoch: epoch, hasHungUp: event.hasHungUp || event.isBroken)
@@ -236,9 +286,11 @@ final class WatcherShard {
     /// Reads until nothing is there, which edge-triggered polling asks for.
     private func read(_ slot: UInt32, epoch: UInt32, hasHungUp: Bool) {
         while records[Int(slot)].epoch == epoch, records[Int(slot)].descriptor >= 0 {
-            switch Sockets.receive(records[Int(slot)].descriptor, into: buffer) {
+            switch receive(slot, into: buffer) {
             case .bytes(let count):
                 take(slot, UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+                // Over TLS a receive ends with a record.
+                guard plan.crowd.tls == nil else { continue }
                 if count < buffer.count, !hasHungUp || !isReadAtOnce(slot) { return }
             case .wouldBlock: return
             case .closed, .failed: return lose(slot, ending: 0)
@@ -251,7 +303,7 @@ final class WatcherShard {
         nextSlowRead = nowMilliseconds + Self.slowPauseMilliseconds
         for slot in slow where records[Int(slot)].descriptor >= 0 && records[Int(slot)].account.isKnown {
             let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<Self.slowReadBytes])
-            switch Sockets.receive(records[Int(slot)].descriptor, into: part) {
+            switch receive(slot, into: part) {
             case .bytes(let count): take(slot, UnsafeRawBufferPointer(rebasing: part[..<count]))
             case .wouldBlock: break
             case .closed, .failed: lose(slot, ending: 0)

@@ -1,6 +1,7 @@
 // What a shard's watchers make of received bytes, and how their connections end.
 
 import CLinux
+import Compression
 import Fanout
 import Glibc
 import Histogram
@@ -15,7 +16,8 @@ extension WatcherShard {
         let fields =
             switch record.transport {
             case .webSocket:
-                "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                (plan.crowd.deflates ? "Sec-WebSocket-Extensions: permessage-deflate\r\n" : "")
+                    + "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
                     + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
             case .eventStream: "Accept: text/event-stream\r\n"
             case .longPoll: ""
@@ -52,7 +54,7 @@ extension WatcherShard {
             case .open where records[Int(slot)].transport == .webSocket:
                 next = readFrame(slot, bytes, at: position)
             case .open: next = readBlock(slot, bytes, at: position)
-            case .absent, .connecting, .waiting: return bytes.count
+            case .absent, .connecting, .securing, .waiting: return bytes.count
             }
             guard let next else { break }
             position = next
@@ -91,7 +93,7 @@ extension WatcherShard {
         guard !records[Int(slot)].isOver else { return lose(slot, ending: 200) }
         countPoll(slot)
         let request = requestHead(slot)
-        let sent = request.withUnsafeBytes { Sockets.send(records[Int(slot)].descriptor, $0) }
+        let sent = request.withUnsafeBytes { transmit(slot, $0) }
         if sent != .bytes(request.count) { lose(slot, ending: 0) }
     }
 
@@ -99,6 +101,7 @@ extension WatcherShard {
         guard let frame = ServerFrame(bytes, at: start) else { return nil }
         let payload = UnsafeRawBufferPointer(rebasing: bytes[frame.payload])
         switch frame.opcode {
+        case 0x1 where frame.isCompressed: noteCompressed(slot, payload)
         case 0x1: note(slot, payload)
         case 0x8:
             let code = payload.count >= 2 ? Int(payload[0]) << 8 | Int(payload[1]) : 0
@@ -109,6 +112,13 @@ extension WatcherShard {
         default: break
         }
         return frame.payload.upperBound
+    }
+
+    private func noteCompressed(_ slot: UInt32, _ payload: UnsafeRawBufferPointer) {
+        switch inflater.expand(payload, maximumBytes: Self.receiveBytes) {
+        case .message(let message): message.withUnsafeBytes { note(slot, $0) }
+        case .tooLarge, .malformed: blame(slot, .contentDiffers, 0)
+        }
     }
 
     private func readBlock(_ slot: UInt32, _ bytes: UnsafeRawBufferPointer, at start: Int) -> Int? {
@@ -129,7 +139,7 @@ extension WatcherShard {
     }
 
     private func say(_ slot: UInt32, _ bytes: [UInt8]) {
-        _ = bytes.withUnsafeBytes { Sockets.send(records[Int(slot)].descriptor, $0) }
+        _ = bytes.withUnsafeBytes { transmit(slot, $0) }
     }
 
     // MARK: Accounts
@@ -204,7 +214,7 @@ extension WatcherShard {
     func lose(_ slot: UInt32, ending: Int, retryMilliseconds: Int? = nil) {
         let index = Int(slot)
         switch records[index].phase {
-        case .connecting: inFlight -= 1
+        case .connecting, .securing: inFlight -= 1
         case .awaitingHead where !(records[index].transport == .longPoll && records[index].isCounted):
             inFlight -= 1
         case .awaitingHead, .open, .absent, .waiting: break
@@ -214,6 +224,7 @@ extension WatcherShard {
         report.endings[ending, default: 0] += 1
         if records[index].hasPartial { partials.removeValue(forKey: slot) }
         records[index].hasPartial = false
+        endSession(slot)
         Sockets.close(records[index].descriptor)
         records[index].descriptor = -1
         records[index].epoch &+= 1

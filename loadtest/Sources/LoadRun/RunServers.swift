@@ -10,14 +10,15 @@ final class GatewayChild {
     let adminPort: Int
     let process: ChildProcess
 
-    init(port: Int, redis: String, servers: Scenario.Servers) throws {
+    /// - Parameter secure: the arguments for TLS, if there is any.
+    init(port: Int, redis: String, servers: Scenario.Servers, secure: [String]) throws {
         adminPort = try Ports.free()
         process = try ChildProcess(
             "gateway",
             RunServers.pinned(servers.core) + [
                 Programs.path("gavelcast-gateway"), "--listen", "127.0.0.1:\(port)", "--admin-listen",
                 "127.0.0.1:\(adminPort)", "--redis-url", redis, "--reuse-port",
-            ] + servers.settings.flatMap { ["--\($0.name)", $0.value] })
+            ] + secure + servers.settings.flatMap { ["--\($0.name)", $0.value] })
     }
 
     func waitUntilReady() throws {
@@ -44,17 +45,23 @@ final class RunServers {
     private let plan: Scenario.Servers
     let redis: RedisServer
     let port: Int
+    let securePort: Int
     let floorPort: Int
+    /// What the gateways show, where a group comes over TLS.
+    let certificate: LocalCertificate?
     private(set) var gateways: [GatewayChild] = []
     private(set) var floor: ChildProcess?
 
-    init(_ plan: Scenario.Servers) throws {
+    /// - Parameter needsTLS: whether watchers come over TLS.
+    init(_ plan: Scenario.Servers, needsTLS: Bool) throws {
         self.plan = plan
+        certificate = needsTLS ? try LocalCertificate() : nil
+        securePort = try Ports.free()
         redis = try RedisServer()
         port = try Ports.free()
         floorPort = try Ports.free()
         for _ in 0..<plan.gateways {
-            gateways.append(try GatewayChild(port: port, redis: redis.url, servers: plan))
+            gateways.append(try child())
         }
         for gateway in gateways { try gateway.waitUntilReady() }
         if plan.hasFloor {
@@ -67,6 +74,17 @@ final class RunServers {
                 ])
             try eventually("the floor listens") { (try? BlockingSocket(port: floorPort)) != nil }
         }
+    }
+
+    private func child() throws -> GatewayChild {
+        var secure: [String] = []
+        if let certificate {
+            secure = [
+                "--tls-listen", "127.0.0.1:\(securePort)", "--tls-cert", certificate.certificate, "--tls-key",
+                certificate.key,
+            ]
+        }
+        return try GatewayChild(port: port, redis: redis.url, servers: plan, secure: secure)
     }
 
     /// A program's arguments that keep it on a processor.
@@ -85,7 +103,7 @@ final class RunServers {
 
     /// Starts the successor of one gateway, and has the old one drain. Returns the old one.
     func replace(_ index: Int) throws -> GatewayChild {
-        let new = try GatewayChild(port: port, redis: redis.url, servers: plan)
+        let new = try child()
         try new.waitUntilReady()
         let old = gateways[index]
         gateways[index] = new

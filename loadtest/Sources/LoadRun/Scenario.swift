@@ -25,6 +25,8 @@ package struct Scenario: Sendable {
         var transports: [CrowdTransport] = [.webSocket]
         var slowPerMille = 0
         var stalledPerMille = 0
+        var tls = false
+        var deflates = false
         var connectRate = 8_000
         var fillerBytes = 0
         var losslessEvery = 50

@@ -125,6 +125,8 @@ extension Scenario {
         group.auctions = try keys.number("auctions", 1...200_000) ?? group.auctions
         group.slowPerMille = try keys.number("slow-per-mille", 0...1_000) ?? 0
         group.stalledPerMille = try keys.number("stalled-per-mille", 0...1_000) ?? 0
+        group.tls = try keys.text("tls") == "true"
+        group.deflates = try keys.text("deflate") == "true"
         group.connectRate = try keys.number("connect-rate", 1...1_000_000) ?? group.connectRate
         group.fillerBytes = try keys.number("filler-bytes", 0...8_192) ?? 0
         group.losslessEvery = try keys.number("lossless-every", 0...1_000_000) ?? group.losslessEvery
@@ -138,6 +140,9 @@ extension Scenario {
             transports.append(transport)
         }
         if !transports.isEmpty { group.transports = transports }
+        guard !(group.tls && group.isFloor) else {
+            throw ScenarioError(description: "\(keys.path("tls")): the floor speaks no TLS")
+        }
         try keys.finish()
         return group
     }

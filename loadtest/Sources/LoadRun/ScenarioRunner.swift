@@ -47,7 +47,7 @@ package final class ScenarioRunner {
         self.say = say
         try Self.checkMachine(scenario)
         if let core = scenario.clientCore { Processor.pin(to: core) }
-        servers = try RunServers(scenario.servers)
+        servers = try RunServers(scenario.servers, needsTLS: scenario.groups.contains(where: \.tls))
         report.scenario = scenario.name
         report.summary = scenario.summary
         report.startedAt = Date.now.formatted(.iso8601)
@@ -58,8 +58,10 @@ package final class ScenarioRunner {
                 group.isFloor ? "floor-\(group.name)-\($0)" : "\(group.name)-\($0)"
             }
             var plan = CrowdPlan(
-                port: group.isFloor ? servers.floorPort : servers.port, auctions: auctions,
-                watchers: group.watchers)
+                port: group.isFloor ? servers.floorPort : group.tls ? servers.securePort : servers.port,
+                auctions: auctions, watchers: group.watchers)
+            if group.tls { plan.tls = try servers.certificate?.client() }
+            plan.deflates = group.deflates
             plan.transports = group.transports
             plan.slowPerMille = group.slowPerMille
             plan.stalledPerMille = group.stalledPerMille

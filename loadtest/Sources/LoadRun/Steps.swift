@@ -133,6 +133,7 @@ extension ScenarioRunner {
     private struct Half {
         var cpuMicroseconds = 0.0
         var lastWatcherMilliseconds = 0.0
+        var bytes = 0.0
     }
 
     /// Publishes on each group in turn, as often as there are pairs, and compares the first group with the second.
@@ -151,11 +152,13 @@ extension ScenarioRunner {
                 try wait("publishing", seconds: 120) { answer.poll() != nil }
                 try settle(party)
                 let after = servers.reading(floor: party.group.isFloor)
-                let deliveries = takeTotal(party).deliveries
+                let total = takeTotal(party)
+                let deliveries = total.deliveries
                 guard pair > 0 else { continue }
                 var half = Half()
                 half.cpuMicroseconds =
                     Double(after.cpuNanoseconds - before.cpuNanoseconds) / 1_000 / Double(max(1, deliveries))
+                half.bytes = Double(total.receivedBytes) / Double(max(1, deliveries))
                 let times = lastWatcherTimes(party, after: first[0])
                 if !times.isEmpty { half.lastWatcherMilliseconds = times[times.count / 2] }
                 halves[index].append(half)
@@ -166,6 +169,7 @@ extension ScenarioRunner {
         for (index, party) in parties.enumerated() {
             let title = "\(name)/\(party.group.name)"
             report.add("\(title) CPU per delivery", Self.median(halves[index].map(\.cpuMicroseconds)), "µs")
+            report.add("\(title) bytes per delivery", Self.median(halves[index].map(\.bytes)), "B")
             // A tick is 10 ms.
             report.add(
                 "\(title) user CPU per delivery",
