@@ -34,7 +34,7 @@ soak: setup
 figures: setup
 	swift build -c release --product gavelcast-gateway
 	swift build --build-tests
-	GAVELCAST_FIGURES=1 GAVELCAST_PROGRAMS=$(CURDIR)/.build/release swift test --skip-build --filter FigureTests
+	GAVELCAST_FIGURES=1 GAVELCAST_PROGRAMS=$(CURDIR)/.build/release swift test --skip-build --filter 'FigureTests|Attacks'
 
 bench:
 	@config/dev/bench.sh

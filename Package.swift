@@ -161,8 +161,9 @@ let package = Package(
         tests(
             "EndToEndTests",
             [
-                "LoadClient", "LocalServers", "RedisLink", "AuctionStore", "Reactor", "Tokens", "TestSupport",
-                "TransportSecurity", "CLinux",
+                "LoadClient", "LoadEngine", "LoadRun", "LocalServers", "RedisLink", "AuctionStore", "Reactor",
+                "Tokens", "TestSupport",
+                "TransportSecurity", "CLinux", .product(name: "Histogram", package: "hdrhistogram-swift"),
             ]),
     ] + fuzzing
 )

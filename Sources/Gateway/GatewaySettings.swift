@@ -50,7 +50,7 @@ package enum GatewaySettings {
                 "max-message-bytes", .number(125...Limits.clientMessageBytes), default: "4096",
                 "the longest message of a WebSocket client"),
             Setting(
-                "messages-per-second", .number(0...1_000_000), default: "100",
+                "messages-per-second", .number(0...1_000_000), default: "20",
                 "frames of one WebSocket client, ten seconds' worth at once; above it is closed; 0 for no limit"
             ),
             Setting(

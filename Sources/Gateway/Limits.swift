@@ -39,6 +39,10 @@ enum Limits {
     static let acceptsPerTurn = 64
 
     // Input
+    /// Heads, frames and the like that are interpreted in one turn, and of them those of one connection: who sends much
+    /// waits for the fan-out, and not the other way round.
+    static let stepsPerTurn = 1_024
+    static let stepsPerRead = 64
     /// One receive; also the largest amount read from one connection in a turn.
     static let receiveBytes = 65_536
     /// What a client may send ahead while its long-poll waits.
@@ -138,7 +142,7 @@ enum Limits {
 
     /// Traps when the bounds contradict each other.
     static func check() {
-        precondition(walkChunk <= sendsPerTurn)
+        precondition(walkChunk <= sendsPerTurn && stepsPerRead <= stepsPerTurn)
         precondition(watcherBounds.lossless >= 2 * EventEnvelope.maximumBytes, "events must fit a backlog")
         precondition(
             stateBytes + 1_024 <= watcherBounds.messages / 2, "a snapshot and answers must fit a backlog")

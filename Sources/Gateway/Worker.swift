@@ -87,6 +87,8 @@ final class Worker {
     var acceptsPausedUntil: Int64?
     var exhaustionLoggedAt: Int64?
     var nextMemoryCheckAt: Int64 = 0
+    /// Heads, frames and the like still to be interpreted in this turn.
+    var stepBudget = Limits.stepsPerTurn
     /// Signatures still to be checked in this turn.
     var signatureBudget = Limits.signaturesPerTurn
     /// Request bodies that are being read (on the echo path).
@@ -169,6 +171,7 @@ final class Worker {
         nowMilliseconds = Clock.monotonicMilliseconds()
         handshakeBudget = Limits.handshakesPerTurn
         signatureBudget = Limits.signaturesPerTurn
+        stepBudget = Limits.stepsPerTurn
         hub?.turn(now: nowMilliseconds, poller: poller)
         readMail()
         closeWindows()

@@ -26,6 +26,8 @@ extension Worker {
 
     func readConnection(_ slot: UInt32) {
         guard slab[slot].phase != .securing else { return continueSecuring(slot) }
+        // The poller tells again of what is left in the socket.
+        guard stepBudget > 0, !slab[slot].flags.contains(.isDeferred) else { return }
         switch receive(slot) {
         case .wouldBlock: return
         case .closed, .failed: return closeNow(slot)
@@ -53,8 +55,30 @@ extension Worker {
         joined.withUnsafeMutableBytes { process(slot, $0, &input) }
     }
 
+    /// Goes on with what came while an earlier request waited for its answer, or earlier answers for the client to read, or
+    /// was more than a turn allows. Half of a turn's steps are left for what comes new.
+    func readKeptInput() {
+        guard !keptInput.isEmpty else { return }
+        var tokens: [UInt64] = []
+        swap(&tokens, &keptInput)
+        for (index, token) in tokens.enumerated() {
+            guard stepBudget > Limits.stepsPerTurn / 2 else {
+                keptInput.insert(contentsOf: tokens[index...], at: 0)
+                return
+            }
+            let slot = UInt32(truncatingIfNeeded: token)
+            guard slab.isCurrent(slot, generation: UInt32(truncatingIfNeeded: token >> 32)) else { continue }
+            let mayGoOn =
+                slab[slot].phase == .readingHead || slab[slot].phase == .readingBody
+                || slab[slot].transport == .webSocket
+            // What waits for an answer waits longer, but the socket must be heard.
+            if mayGoOn { processKept(slot) } else { slab[slot].flags.remove(.isDeferred) }
+        }
+    }
+
     /// Goes on with what was kept because it could not be interpreted yet.
-    func processKept(_ slot: UInt32) {
+    private func processKept(_ slot: UInt32) {
+        slab[slot].flags.remove(.isDeferred)
         guard slab[slot].flags.contains(.hasInput), var input = inputs.removeValue(forKey: slot) else {
             return
         }
@@ -68,7 +92,15 @@ extension Worker {
     private func process(_ slot: UInt32, _ bytes: UnsafeMutableRawBufferPointer, _ input: inout Input) {
         let generation = slab[slot].generation
         var position = 0
+        var steps = 0
         while position < bytes.count, slab.isCurrent(slot, generation: generation) {
+            guard steps < Limits.stepsPerRead, stepBudget > 0 else {
+                slab[slot].flags.insert(.isDeferred)
+                keptInput.append(token(slot))
+                break
+            }
+            steps += 1
+            stepBudget -= 1
             let consumed: Int
             switch slab[slot].phase {
             case .readingHead:

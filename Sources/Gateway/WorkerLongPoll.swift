@@ -104,18 +104,4 @@ extension Worker {
         else { return }
         keptInput.append(token(slot))
     }
-
-    /// Reads what came while an earlier request waited for its answer, or earlier answers for the client to read.
-    func readKeptInput() {
-        guard !keptInput.isEmpty else { return }
-        var tokens: [UInt64] = []
-        swap(&tokens, &keptInput)
-        for token in tokens {
-            let slot = UInt32(truncatingIfNeeded: token)
-            guard slab.isCurrent(slot, generation: UInt32(truncatingIfNeeded: token >> 32)),
-                slab[slot].phase == .readingHead || slab[slot].transport == .webSocket
-            else { continue }
-            processKept(slot)
-        }
-    }
 }
