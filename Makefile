@@ -9,7 +9,7 @@
 # make lint   format and warnings as errors
 # make stop   ends a run; make clean also removes what was built and the demo's data
 
-.PHONY: help run test soak figures bench bench-million fuzz sanitize lint format stop clean setup
+.PHONY: help run test soak figures bench bench-million fuzz sanitize lint format stop clean setup setup-tests
 .DEFAULT_GOAL := help
 
 help:
@@ -18,10 +18,13 @@ help:
 setup:
 	@config/dev/setup.sh
 
+setup-tests:
+	@config/dev/setup.sh tests
+
 run:
 	@config/dev/run.sh
 
-test: setup
+test: setup-tests
 	GAVELCAST_STRICT=1 swift build --build-tests
 	GAVELCAST_STRICT=1 swift test --skip-build
 
@@ -45,7 +48,7 @@ bench-million:
 fuzz: setup
 	@config/dev/fuzz.sh
 
-sanitize: setup
+sanitize: setup-tests
 	@config/dev/sanitize.sh
 
 lint: setup

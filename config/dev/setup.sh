@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the system packages that building and running need, on Debian and Ubuntu. Does nothing when all are there.
+# Installs the system packages that building and running need, on Debian and Ubuntu; with the argument "tests" also
+# those of the tests. Does nothing when all are there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . config/dev/common.sh
@@ -20,6 +21,14 @@ needed=(
     "openssl=makes the certificates of tests and load runs"
     "procps=finds the processes that make stop ends"
 )
+if [ "${1:-}" = tests ]; then
+    needed+=(
+        "chromium=a browser that watches"
+        "curl=a client that watches"
+        "python3-websockets=a client that watches"
+        "python3-aiohttp=a client that watches"
+    )
+fi
 missing=()
 for entry in "${needed[@]}"; do
     package=${entry%%=*}
