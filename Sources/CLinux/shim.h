@@ -4,6 +4,7 @@
 #define GAVELCAST_CLINUX_H
 
 #include <errno.h>
+#include <malloc.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>

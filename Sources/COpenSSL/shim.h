@@ -28,6 +28,7 @@ static const char *const gavelcast_key_type = "EC";
 
 // TLS
 static inline long gavelcast_ssl_mode(SSL_CTX *context, long mode) { return SSL_CTX_set_mode(context, mode); }
+static inline long gavelcast_ssl_clear_mode(SSL_CTX *context, long mode) { return SSL_CTX_clear_mode(context, mode); }
 // These flags are expressions that are not imported.
 static inline uint64_t gavelcast_ssl_server_options(SSL_CTX *context) {
     return SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |

@@ -10,7 +10,7 @@ import Wire
 
 extension Worker {
     func answerAdmin(_ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>, path: String) {
-        guard head.origin.isEmpty else {
+        guard !head.hasOrigin else {
             return respond(
                 slot, .error(.forbidden, "FORBIDDEN", "the admin listener is not for browsers"), head)
         }

@@ -34,7 +34,13 @@ enum Limits {
     /// Tokens that live longer are not timed: ten years.
     static let longestExpirySeconds = 315_360_000
     /// Descriptors kept for listeners, Redis, epoll and logs.
-    static let descriptorReserve = 64
+    static let descriptorReserve = 64 + adminConnections
+    /// Connections to the admin listener.
+    static let adminConnections = 64
+    /// Receives of a TLS connection in a row that bring nothing: records without content, or very small pieces.
+    static let emptyReceives = 1_000
+    /// Where so many sessions have gone, their memory goes back to the system.
+    static let sessionsWorthTrimming = 1_024
     /// Connections accepted in one turn of a loop.
     static let acceptsPerTurn = 64
 

@@ -56,7 +56,9 @@ final class Worker {
     var inputs: [UInt32: Input] = [:]
     var backlogs: [UInt32: Backlog] = [:]
     /// The TLS sessions of the connections that have one.
-    var sessions: [UInt32: TLSSession] = [:]
+    var sessions: [UInt32: SecureConnection] = [:]
+    /// The most sessions since memory was given back.
+    var sessionsPeak = 0
     /// Steps of handshakes still to be made in this turn.
     var handshakeBudget = Limits.handshakesPerTurn
     /// Live requests whose answer's head is not out.
@@ -76,6 +78,7 @@ final class Worker {
     let receiveBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Limits.receiveBytes, alignment: 16)
 
     // Limits
+    var adminConnections = 0
     /// Whom connections come from, where addresses are limited.
     var clients: [UInt32: Client] = [:]
     /// How much those clients talk that have said something.
@@ -131,7 +134,8 @@ final class Worker {
         configuration = shared.configuration
         poller = try Poller()
         slab = ConnectionSlab(
-            capacity: configuration.connectionCeiling + Limits.refusalReserve + Limits.subscriptionsPerLoop)
+            capacity: configuration.connectionCeiling + Limits.refusalReserve + Limits.adminConnections
+                + Limits.subscriptionsPerLoop)
         timers = TimerWheel(now: UInt32(truncatingIfNeeded: nowMilliseconds / Limits.tickMilliseconds))
         expiries = TimerWheel(now: UInt32(truncatingIfNeeded: nowMilliseconds / Limits.tickMilliseconds))
         acceptBucket = RateBucket(burst: max(1, configuration.acceptsPerSecond / 10), now: nowMilliseconds)

@@ -66,12 +66,12 @@ extension Worker {
 
     private func admit(_ descriptor: Int32, from kind: ListenerKind) -> UInt32? {
         handle.counters.accepted.add()
-        let open = shared.connectionCount.add(1, ordering: .relaxed).newValue
-        guard open <= configuration.maxConnections + Limits.refusalReserve,
-            let slot = slab.insert(descriptor: descriptor)
-        else {
+        let open = countConnection(kind, 1)
+        let limit =
+            kind == .admin ? Limits.adminConnections : configuration.maxConnections + Limits.refusalReserve
+        guard open <= limit, let slot = slab.insert(descriptor: descriptor) else {
             handle.counters.overCapacity.add()
-            shared.connectionCount.subtract(1, ordering: .relaxed)
+            countConnection(kind, -1)
             Sockets.close(descriptor)
             return nil
         }
@@ -84,7 +84,7 @@ extension Worker {
             try poller.add(descriptor, .readable, token: token(slot))
         } catch {
             logger.error("a connection could not be watched", metadata: ["error": "\(error)"])
-            shared.connectionCount.subtract(1, ordering: .relaxed)
+            countConnection(kind, -1)
             slab.remove(slot)
             Sockets.close(descriptor)
             return nil
@@ -101,6 +101,17 @@ extension Worker {
         return beginSecuring(slot) ? slot : nil
     }
 
+    /// Counts a connection that came (1) or went (−1). Those of the admin listener have a count and a bound of their own:
+    /// a gateway that is full must still say that it is well. Returns how many there are.
+    @discardableResult
+    func countConnection(_ kind: ListenerKind, _ change: Int) -> Int {
+        if kind == .admin {
+            adminConnections += change
+            return adminConnections
+        }
+        return shared.connectionCount.add(change, ordering: .relaxed).newValue
+    }
+
     // MARK: Addresses
 
     /// Notes whom a new connection comes from. False when that address has far too many: it is not even told so.
@@ -115,7 +126,9 @@ extension Worker {
 
     /// Counts a connection for an address; it is refused when that has too many. False as in ``meetClient(_:)``.
     private func count(_ slot: UInt32, for address: ClientAddress) -> Bool {
-        guard clients[slot]?.counted != address else { return true }
+        guard clients[slot]?.counted != address, configuration.maxConnectionsPerAddress > 0 else {
+            return true
+        }
         if let earlier = clients[slot]?.counted { shared.addresses.remove(earlier) }
         clients[slot]?.counted = address
         slab[slot].flags.remove(.isOverAddressLimit)
@@ -131,10 +144,14 @@ extension Worker {
         guard let client = clients[slot],
             configuration.trustedProxies.contains(where: { $0.contains(client.peer) })
         else { return }
-        let found = ForwardedClient.find(
-            bytes.text(head.forwardedFor), peer: client.peer, trusted: configuration.trustedProxies)
-        // A proxy's own requests, such as its health checks, are not limited.
-        guard found != client.peer else { return }
+        // Several lines are one list.
+        var field = ""
+        for line in head.forwardedFor { field += bytes.text(line) + "," }
+        // A proxy's own requests, such as its health checks, name nobody and are not limited.
+        guard
+            let found = ForwardedClient.find(
+                field, peer: client.peer, trusted: configuration.trustedProxies)
+        else { return }
         _ = count(slot, for: found.network)
     }
 

@@ -111,8 +111,10 @@ extension Worker {
             case .awaitingSnapshot, .watching, .bundling, .echoing, .closing:
                 switch slab[slot].transport {
                 case .webSocket: consumed = readFrame(slot, bytes, from: position, &input)
-                // Nothing can follow the request of an answer without end.
-                case .eventStream: return
+                // Nothing can follow the request of an answer without end; but the answer may still become one with.
+                case .eventStream:
+                    guard openRequests[slot] != nil else { return }
+                    consumed = 0
                 // The next request waits until this one is answered.
                 case .longPoll, .http, .subscription: consumed = 0
                 }
@@ -124,7 +126,8 @@ extension Worker {
         guard slab.isCurrent(slot, generation: generation), slab[slot].phase != .lingering else { return }
         if position < bytes.count { input.bytes = Array(bytes[position...]) }
         guard !input.isEmpty else { return }
-        guard slab[slot].transport != .longPoll || input.bytes.count <= Limits.pipelinedBytes else {
+        let waitsForAnswer = slab[slot].transport == .longPoll || slab[slot].transport == .eventStream
+        guard !waitsForAnswer || input.bytes.count <= Limits.pipelinedBytes else {
             handle.counters.refusedHeads.add()
             return closeNow(slot)
         }
@@ -152,11 +155,11 @@ extension Worker {
             backlogs.removeValue(forKey: slot)
             noteBacklogGone()
         }
-        if slab[slot].flags.contains(.isSecure) { sessions.removeValue(forKey: slot)?.free() }
+        if slab[slot].flags.contains(.isSecure) { endSession(slot) }
         // Closing takes the descriptor out of the poller: nobody else holds it.
         Sockets.close(slab[slot].descriptor)
+        countConnection(slab[slot].flags.contains(.isAdmin) ? .admin : .plain, -1)
         slab.remove(slot)
-        shared.connectionCount.subtract(1, ordering: .relaxed)
         handle.counters.connections.set(connectionCount)
     }
 
@@ -198,6 +201,8 @@ extension Worker {
 
     /// Answers the peer's close frame and ends the connection.
     func answerClose(_ slot: UInt32, _ code: UInt16?) {
+        // The peer has said so before, and what was to be said is on its way.
+        guard !slab[slot].flags.contains(.closesAfterFlush) else { return }
         let generation = slab[slot].generation
         if slab[slot].phase != .closing {
             leaveAll(slot)
@@ -219,7 +224,7 @@ extension Worker {
             slab[slot].flags.insert(.closesAfterFlush)
             return
         }
-        if slab[slot].flags.contains(.isSecure) { sessions[slot]?.announceEnd() }
+        if slab[slot].flags.contains(.isSecure) { sessions[slot]?.session.announceEnd() }
         if isSettled { closeNow(slot) } else { Sockets.shutdownWriting(slab[slot].descriptor) }
     }
 

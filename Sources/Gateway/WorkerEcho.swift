@@ -8,12 +8,17 @@ import Wire
 struct EchoBody {
     var body: RequestBody
     let keepsAlive: Bool
+    let isForHead: Bool
 }
 
 extension Worker {
     /// Answers a request to the echo path.
     func echo(_ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>) {
         if head.wantsWebSocket {
+            guard !head.hasBody else {
+                return respond(
+                    slot, .error(.badRequest, "BAD_REQUEST", "a handshake has no body"), keepAlive: false)
+            }
             if upgrade(slot, head, bytes) { scheduleEchoHeartbeat(slot) }
             return
         }
@@ -23,10 +28,11 @@ extension Worker {
         if head.hasBody, head.expectsContinue { sendBytes(slot, HTTPResponse.goOn) }
         slab[slot].phase = .readingBody
         schedule(slot, seconds: Limits.bodyTimeoutSeconds)
-        bodies[slot] = EchoBody(body: body, keepsAlive: head.keepsAlive && drainStartedAt == nil)
+        bodies[slot] = EchoBody(
+            body: body, keepsAlive: head.keepsAlive && drainStartedAt == nil, isForHead: head.method == .head)
         // There may be none, and then no further byte comes to end it.
         guard !head.hasBody else { return }
-        finishEcho(slot, withBody: head.method != .head)
+        finishEcho(slot)
     }
 
     /// Takes in more of a request's body; returns how many bytes belong to it.
@@ -47,12 +53,12 @@ extension Worker {
         return bytes.count
     }
 
-    private func finishEcho(_ slot: UInt32, withBody: Bool = true) {
+    private func finishEcho(_ slot: UInt32) {
         guard let echo = bodies.removeValue(forKey: slot) else { return }
         slab[slot].phase = .readingHead
         let response = HTTPResponse(
             .ok, fields: [("Content-Type", "application/octet-stream")], body: echo.body.bytes)
-        respond(slot, response, keepAlive: echo.keepsAlive, withBody: withBody)
+        respond(slot, response, keepAlive: echo.keepsAlive, withBody: !echo.isForHead)
     }
 
     private func refuseBody(_ slot: UInt32) {

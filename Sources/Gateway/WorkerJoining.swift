@@ -154,8 +154,10 @@ extension Worker {
         let head = takeHead(slot)
         let bytes = events.reduce(first.frame.count) { $0 + $1.frame.count }
         if slab[connection].flags.contains(.hasBacklog) {
-            let generation = slab[connection].generation
-            for event in [first] + events where slab.isCurrent(connection, generation: generation) {
+            // A watcher that is too slow for it is gone before the last of them, and its subscription's slot with it.
+            let generation = slab[slot].generation
+            if !head.isEmpty { sendBytes(connection, head) }
+            for event in [first] + events where slab.isCurrent(slot, generation: generation) {
                 send(event, to: slot)
             }
         } else if bytes <= Limits.replayBytes {

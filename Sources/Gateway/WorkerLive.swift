@@ -214,16 +214,16 @@ extension Worker {
     }
 
     private func isAllowedOrigin(_ head: RequestHead, _ bytes: Span<UInt8>) -> Bool {
-        guard !head.origin.isEmpty, !configuration.origins.contains("*") else { return true }
+        guard head.hasOrigin, !configuration.origins.contains("*") else { return true }
         let origin = bytes.text(head.origin)
         if configuration.origins.contains(origin) { return true }
-        guard let separator = origin.firstRange(of: "://") else { return false }
-        return !head.host.isEmpty && origin[separator.upperBound...] == bytes.text(head.host)
+        let host = bytes.text(head.host)
+        return !host.isEmpty && (origin == "http://" + host || origin == "https://" + host)
     }
 
     /// What the answers of live addresses tell a browser whose page is of another origin.
     private func crossOriginFields(_ head: RequestHead, _ bytes: Span<UInt8>) -> HTTPFields {
-        guard !head.origin.isEmpty else { return [] }
+        guard head.hasOrigin else { return [] }
         return [
             ("Access-Control-Allow-Origin", bytes.text(head.origin)), ("Vary", "Origin"),
             ("Access-Control-Expose-Headers", "Retry-After"),

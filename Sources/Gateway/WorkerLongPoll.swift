@@ -92,6 +92,10 @@ extension Worker {
     /// Answers a live request that was kept waiting, and goes on with what the client sent meanwhile.
     func answerRequest(_ slot: UInt32, _ response: HTTPResponse) {
         leaveChannel(slot)
+        if slab[slot].flags.contains(.expires) {
+            slab[slot].flags.remove(.expires)
+            expiries.cancel(slot)
+        }
         var response = response
         response.fields +=
             [("Cache-Control", "no-store")] + (openRequests.removeValue(forKey: slot)?.fields ?? [])

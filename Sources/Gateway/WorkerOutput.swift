@@ -9,7 +9,16 @@ import Wire
 extension Worker {
     /// The connection a watcher is reached over: its own, or the one it is a subscription of.
     func connection(of slot: UInt32) -> UInt32 {
-        slab[slot].owner == ConnectionSlab.none ? slot : slab[slot].owner
+        precondition(slab[slot].phase != .free, "slot \(slot) is nobody's")
+        return slab[slot].owner == ConnectionSlab.none ? slot : slab[slot].owner
+    }
+
+    /// Whether events may still be sent over a connection: once its end has begun, nothing may follow that.
+    private func takesEvents(_ connection: UInt32) -> Bool {
+        switch slab[connection].phase {
+        case .awaitingSnapshot, .watching, .bundling, .echoing: true
+        case .free, .securing, .readingHead, .readingBody, .closing, .lingering: false
+        }
     }
 
     // MARK: Events
@@ -18,6 +27,7 @@ extension Worker {
     func send(_ event: EncodedEvent, from first: UInt64? = nil, to slot: UInt32) {
         let first = first ?? event.sequence
         let connection = connection(of: slot)
+        guard takesEvents(connection) else { return }
         if slab[connection].flags.contains(.hasBacklog) {
             queueEvent(slot, event, from: first)
         } else {
@@ -43,8 +53,8 @@ extension Worker {
 
     /// Queues an event, which stands for those from `first` on, for a watcher whose socket is full.
     func queueEvent(_ slot: UInt32, _ event: EncodedEvent, from first: UInt64) {
-        guard event.treatment != .droppable else { return }
         let connection = connection(of: slot)
+        guard event.treatment != .droppable, takesEvents(connection) else { return }
         if !slab[connection].flags.contains(.hasBacklog) {
             backlogs[connection] = makeBacklog(connection)
             noteBacklog(connection)
@@ -165,7 +175,7 @@ extension Worker {
     /// Whether so many answers wait for a client that its further requests must wait too.
     func isCongested(_ slot: UInt32) -> Bool {
         slab[slot].flags.contains(.hasBacklog)
-            && backlogs[slot]?.messageBytes ?? 0 > Limits.bundlePauseBytes
+            && backlogs[slot].map { $0.messageBytes + $0.losslessBytes } ?? 0 > Limits.bundlePauseBytes
     }
 
     /// Goes on reading from a connection that was paused, when enough is out.

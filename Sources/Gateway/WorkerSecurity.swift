@@ -2,9 +2,11 @@
 // it is shows nowhere else.
 
 import Fanout
+import Glibc
 import Reactor
 import Telemetry
 import TransportSecurity
+import Wire
 
 /// What is accepted where.
 enum ListenerKind {
@@ -20,6 +22,13 @@ struct PublicListeners: Sendable {
     let secure: Int32?
 }
 
+/// A connection's TLS session, and how its peer uses it.
+struct SecureConnection {
+    let session: TLSSession
+    /// Receives in a row that brought nothing.
+    var emptyReceives = 0
+}
+
 extension Worker {
     // MARK: Bytes
 
@@ -29,7 +38,7 @@ extension Worker {
         guard slab[slot].flags.contains(.isSecure) else {
             return Sockets.send(slab[slot].descriptor, bytes)
         }
-        return sessions[slot]?.send(bytes) ?? .closed
+        return sessions[slot]?.session.send(bytes) ?? .closed
     }
 
     /// Receives into the loop's buffer. A TLS record always fits it, so that nothing received stays in a session where
@@ -38,7 +47,18 @@ extension Worker {
         guard slab[slot].flags.contains(.isSecure) else {
             return Sockets.receive(slab[slot].descriptor, into: receiveBuffer)
         }
-        return sessions[slot]?.receive(into: receiveBuffer) ?? .closed
+        guard let secure = sessions[slot] else { return .closed }
+        let outcome = secure.session.receive(into: receiveBuffer)
+        if outcome == .wouldBlock {
+            sessions[slot]?.emptyReceives += 1
+            guard secure.emptyReceives < Limits.emptyReceives else {
+                handle.counters.protocolErrors.add()
+                return .failed(EPROTO)
+            }
+        } else if secure.emptyReceives > 0 {
+            sessions[slot]?.emptyReceives = 0
+        }
+        return outcome
     }
 
     // MARK: Handshakes
@@ -54,21 +74,38 @@ extension Worker {
             return false
         }
         slab[slot].flags.insert(.isSecure)
-        sessions[slot] = session
+        sessions[slot] = SecureConnection(session: session)
+        sessionsPeak = max(sessionsPeak, sessions.count)
         return true
+    }
+
+    /// Frees a connection's session. After a storm the memory of many goes back to the system, which the allocator would
+    /// keep.
+    func endSession(_ slot: UInt32) {
+        sessions.removeValue(forKey: slot)?.session.free()
+        guard sessionsPeak >= Limits.sessionsWorthTrimming, sessions.count < sessionsPeak / 4 else { return }
+        sessionsPeak = sessions.count
+        ProcessMemory.trim()
+    }
+
+    /// Answers a request that came without TLS, so that its sender learns what is wrong.
+    private func sayThatThisIsTLS(_ slot: UInt32) {
+        let answer = HTTPResponse.error(.badRequest, "TLS_REQUIRED", "this port speaks TLS: use https or wss")
+        _ = answer.encoded(keepAlive: false).withUnsafeBytes { Sockets.send(slab[slot].descriptor, $0) }
     }
 
     /// Goes on with a handshake. When the turn's budget is spent the connection stays readable, and has its step in a
     /// later turn.
     func continueSecuring(_ slot: UInt32) {
-        guard handshakeBudget > 0, let session = sessions[slot] else { return }
+        guard handshakeBudget > 0, let session = sessions[slot]?.session else { return }
         handshakeBudget -= 1
         switch session.handshake() {
         case .wantsToRead: poller.modify(slab[slot].descriptor, .readable, token: token(slot))
         case .wantsToWrite:
             poller.modify(slab[slot].descriptor, [.readable, .writable], token: token(slot))
-        case .failed:
+        case .failed(let reason):
             handle.counters.handshakesFailed.add()
+            if reason == TLSSession.plainRequest { sayThatThisIsTLS(slot) }
             closeNow(slot)
         case .complete:
             handle.counters.handshakes.add()

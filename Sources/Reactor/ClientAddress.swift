@@ -105,18 +105,19 @@ package struct AddressBlock: Sendable {
 /// Whom a request comes from, when proxies stand between.
 package enum ForwardedClient {
     /// The rightmost address of `X-Forwarded-For` that is no trusted proxy's: what stands left of it anybody may have
-    /// written. Without one it is the peer.
+    /// written. `nil` when the field says nothing; an entry that is no address counts for the proxy that wrote it.
     /// - Parameters:
     ///   - field: the field's value, such as `203.0.113.7, 10.0.0.2`.
     ///   - peer: who the connection comes from; the field counts only when that is a trusted proxy.
     package static func find(
         _ field: String, peer: ClientAddress, trusted: [AddressBlock]
-    ) -> ClientAddress {
+    ) -> ClientAddress? {
         let isTrusted = { (address: ClientAddress) in trusted.contains { $0.contains(address) } }
         guard isTrusted(peer) else { return peer }
-        var client = peer
+        var client: ClientAddress?
         for part in field.split(separator: ",").reversed() {
-            guard let address = address(part) else { break }
+            guard part.contains(where: { $0 != " " && $0 != "\t" }) else { continue }
+            guard let address = address(part) else { return client ?? peer }
             client = address
             guard isTrusted(address) else { break }
         }

@@ -1,5 +1,6 @@
 // What the kernel says of this process.
 
+import CLinux
 import Glibc
 
 package enum ProcessMemory {
@@ -19,6 +20,11 @@ package enum ProcessMemory {
             let limit = Int(text.prefix { $0 != "\n" })
         else { return machine }
         return min(machine, limit)
+    }
+
+    /// Gives free memory that the allocator keeps back to the system.
+    package static func trim() {
+        malloc_trim(0)
     }
 
     private static func firstBytes(of path: String) -> String? {

@@ -11,6 +11,8 @@ package struct AccessToken: Sendable, Equatable {
     private static let maximumTime = 253_402_300_799.0
     /// Longer tokens are refused unread.
     package static let maximumBytes = 4_096
+    /// In its encoded form; it names an algorithm and a key.
+    private static let maximumHeaderBytes = 512
 
     /// Which private auctions its bearer may watch.
     package enum Auctions: Sendable, Equatable {
@@ -45,6 +47,7 @@ package struct AccessToken: Sendable, Equatable {
     private struct Header: Codable {
         let alg: String
         let kid: String?
+        var crit: [String]?
     }
 
     private struct Claims: Codable {
@@ -119,14 +122,18 @@ package struct AccessToken: Sendable, Equatable {
     ) throws(Fault) -> AccessToken {
         guard text.utf8.count <= maximumBytes else { throw .malformed }
         let parts = text.split(separator: ".", omittingEmptySubsequences: false)
-        guard parts.count == 3, let headerBytes = Base64URL.decode(parts[0]),
-            let claimBytes = Base64URL.decode(parts[1]), let signature = Base64URL.decode(parts[2]),
-            let header = try? JSONDecoder().decode(Header.self, from: Data(headerBytes))
+        // Claims are looked at when their signature is good, and not before.
+        guard parts.count == 3, parts[0].utf8.count <= maximumHeaderBytes,
+            let headerBytes = Base64URL.decode(parts[0]),
+            let header = try? JSONDecoder().decode(Header.self, from: Data(headerBytes)),
+            // An extension that must be understood (RFC 7515, 4.1.11); none is.
+            header.crit == nil
         else { throw .malformed }
+        guard let key = keys.key(header.kid, algorithm: header.alg) else { throw .wrongSignature }
+        guard let signature = Base64URL.decode(parts[2]) else { throw .malformed }
         let input = Array("\(parts[0]).\(parts[1])".utf8)
-        guard let key = keys.key(header.kid, algorithm: header.alg), key.verifies(signature, of: input) else {
-            throw .wrongSignature
-        }
+        guard key.verifies(signature, of: input) else { throw .wrongSignature }
+        guard let claimBytes = Base64URL.decode(parts[1]) else { throw .malformed }
         guard let claims = try? JSONDecoder().decode(Claims.self, from: Data(claimBytes)) else {
             throw .malformed
         }

@@ -152,6 +152,9 @@ enum TLSMode {
             context,
             Int(SSL_MODE_RELEASE_BUFFERS) | Int(SSL_MODE_ENABLE_PARTIAL_WRITE)
                 | Int(SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER))
+        // A read ends with each record, also with one that brings nothing: a peer that sends new keys without end would
+        // hold the thread in one call.
+        _ = gavelcast_ssl_clear_mode(context, Int(SSL_MODE_AUTO_RETRY))
         _ = gavelcast_ssl_versions(context, TLS1_2_VERSION, TLS1_3_VERSION)
     }
 }

@@ -16,6 +16,9 @@ package struct TLSSession {
         case failed(String)
     }
 
+    /// Why a handshake failed whose first bytes were a plain request (OpenSSL's words).
+    package static let plainRequest = "http request"
+
     private let ssl: OpaquePointer
     /// Keeps what OpenSSL's callbacks refer to.
     private let owner: AnyObject
@@ -84,7 +87,8 @@ package struct TLSSession {
 
     // SAFETY: in receive and send the buffer is the caller's and is used for the length of the call only. OpenSSL
     // keeps no pointer to bytes it could not send: it keeps them encrypted.
-    /// Reads what one record brought. `wouldBlock` also means that a record is incomplete.
+    /// Reads what one record brought. `wouldBlock` also means that a record is incomplete, or brought nothing; there may
+    /// be further ones in the socket.
     package func receive(into buffer: UnsafeMutableRawBufferPointer) -> Sockets.Outcome {
         ERR_clear_error()
         let count = SSL_read(ssl, buffer.baseAddress, Int32(clamping: buffer.count))

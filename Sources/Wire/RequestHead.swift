@@ -64,8 +64,10 @@ package struct RequestHead: Sendable {
     package var isChunked = false
     /// Whether the client waits for a word before it sends the body.
     package var expectsContinue = false
-    /// The last of the fields in which proxies tell whom they speak for.
-    package var forwardedFor = HeadRange.none
+    /// The fields in which proxies tell whom they speak for: one list, in the order of the lines.
+    package var forwardedFor: [HeadRange] = []
+    /// Whether the request says where its page is from, be it nothing.
+    package var hasOrigin = false
     package var upgradesToWebSocket = false
     /// Whether the client names server-sent events as a representation it takes.
     package var acceptsEventStream = false
@@ -149,6 +151,8 @@ package struct RequestHead: Sendable {
             lineStart = lineEnd + 2
         }
         guard isHTTP10 || hasHost else { throw .malformed }
+        // Such a client does not know what the word means (RFC 9110, 10.1.1).
+        if isHTTP10 { expectsContinue = false }
         guard isChunked else { return }
         // Two framings in one request are how requests are smuggled (RFC 9112, 6.3); a server of HTTP/1.0 knows no
         // chunks; and a body of these methods means nothing.
@@ -224,7 +228,10 @@ package struct RequestHead: Sendable {
             host = HeadRange(value)
         case 6 where bytes.equalsIgnoringCase("expect", name):
             if bytes.equalsIgnoringCase("100-continue", value) { expectsContinue = true }
-        case 6 where bytes.equalsIgnoringCase("origin", name): try once(&origin, value)
+        case 6 where bytes.equalsIgnoringCase("origin", name):
+            guard !hasOrigin else { throw .malformed }
+            hasOrigin = true
+            origin = HeadRange(value)
         case 6 where bytes.equalsIgnoringCase("accept", name):
             if bytes.acceptsMediaType("text/event-stream", value) { acceptsEventStream = true }
         case 7 where bytes.equalsIgnoringCase("upgrade", name):
@@ -236,7 +243,7 @@ package struct RequestHead: Sendable {
         case 13 where bytes.equalsIgnoringCase("authorization", name): try once(&authorization, value)
         case 13 where bytes.equalsIgnoringCase("last-event-id", name): try once(&lastEventID, value)
         case 14 where bytes.equalsIgnoringCase("content-length", name): try keepContentLength(value, bytes)
-        case 15 where bytes.equalsIgnoringCase("x-forwarded-for", name): forwardedFor = HeadRange(value)
+        case 15 where bytes.equalsIgnoringCase("x-forwarded-for", name): forwardedFor.append(HeadRange(value))
         case 17 where bytes.equalsIgnoringCase("transfer-encoding", name):
             guard !isChunked, bytes.equalsIgnoringCase("chunked", value) else { throw .malformed }
             isChunked = true

@@ -43,17 +43,20 @@ import Testing
         ]
         let cases: [(field: String, peer: String, client: String)] = [
             ("1.1.1.1", "10.0.0.1", "1.1.1.1"), ("1.1.1.1", "9.9.9.9", "9.9.9.9"),
-            ("", "10.0.0.1", "10.0.0.1"),
+            ("", "9.9.9.9", "9.9.9.9"),
             // What the client itself claimed stands on the left.
             ("6.6.6.6, 1.1.1.1", "10.0.0.1", "1.1.1.1"),
             ("6.6.6.6, 1.1.1.1, 10.0.0.2", "10.0.0.1", "1.1.1.1"),
             ("10.0.0.3, 10.0.0.2", "10.0.0.1", "10.0.0.3"), ("1.1.1.1:4711", "10.0.0.1", "1.1.1.1"),
             ("[2001:db8::1]:80", "fd00::1", "2001:db8::1"), ("2001:db8::1", "10.0.0.1", "2001:db8::1"),
-            ("1.1.1.1, garbage", "10.0.0.1", "10.0.0.1"), ("1.1.1.1, , 10.0.0.2", "10.0.0.1", "10.0.0.2"),
+            ("1.1.1.1, garbage", "10.0.0.1", "10.0.0.1"), ("1.1.1.1, , 10.0.0.2", "10.0.0.1", "1.1.1.1"),
         ]
         for (field, peer, client) in cases {
             let found = ForwardedClient.find(field, peer: try address(peer), trusted: trusted)
             #expect(try found == address(client), "'\(field)' by \(peer)")
+        }
+        for field in ["", " , "] {
+            #expect(ForwardedClient.find(field, peer: try address("10.0.0.1"), trusted: trusted) == nil)
         }
     }
 }
