@@ -113,6 +113,15 @@ package struct TLSSession {
         }
     }
 
+    /// Sends new keys (KeyUpdate, RFC 8446, 4.6.3); only with TLS 1.3.
+    package func renewKeys() -> Sockets.Outcome {
+        ERR_clear_error()
+        guard SSL_key_update(ssl, SSL_KEY_UPDATE_NOT_REQUESTED) == 1 else { return .failed(EPROTO) }
+        let result = SSL_do_handshake(ssl)
+        if result == 1 { return .bytes(0) }
+        return SSL_get_error(ssl, result) == SSL_ERROR_WANT_WRITE ? .wouldBlock : .failed(EPROTO)
+    }
+
     /// Tells the peer that nothing more comes (`close_notify`), as far as the socket takes it.
     package func announceEnd() {
         ERR_clear_error()

@@ -86,6 +86,13 @@ extension EndToEndTests {
             let (same, _) = try status("2001:db8::2", port: gateway.port)
             let statuses: [Int] = [first, again, other, network, same]
             #expect(statuses.map(String.init) == ["101", "429", "101", "101", "429"])
+            // Several lines are one list, as proxies write it that add a line of their own.
+            let lines = try BlockingSocket(port: gateway.port)
+            try lines.send(
+                Array(
+                    ("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.1\r\n"
+                        + "X-Forwarded-For: 10.0.0.2\r\nX-Forwarded-For: \r\n\r\n").utf8))
+            #expect(try HTTPClient.readReply(lines).reply.status == 429)
             let distrusting = try GatewayProcess(
                 redis: [redis.url], arguments: ["--max-connections-per-ip", "1"])
             let (mine, four) = try status("203.0.113.1", port: distrusting.port)

@@ -113,6 +113,15 @@ package final class BlockingSocket {
         }
     }
 
+    /// Sends new TLS keys.
+    package func renewKeys() throws(SocketFailure) {
+        switch session?.renewKeys() {
+        case .wouldBlock: try wait(POLLOUT)
+        case .bytes: break
+        case .closed, .failed, nil: throw SocketFailure(description: "the connection is broken")
+        }
+    }
+
     /// Waits up to `milliseconds` for bytes; `nil` when none came, an empty array when the peer closed.
     package func receive(milliseconds: Int) throws(SocketFailure) -> [UInt8]? {
         let deadline = Clock.monotonicMilliseconds() + Int64(milliseconds)
