@@ -111,6 +111,26 @@ import Tokens
             .map(Array.init)
     }
 
+    @Test("a token with an extension that must be understood is refused, and so is one that is long")
+    func criticalExtensions() throws {
+        let key = try TokenKey(keyID: "k", secret: [UInt8](repeating: 3, count: 32))
+        let claims = Data(#"{"sub":"u","exp":2000}"#.utf8).base64EncodedString().replacing("=", with: "")
+        func verify(_ header: String) throws -> AccessToken {
+            let head = Data(header.utf8).base64EncodedString().replacing("=", with: "")
+            let signature = Data(key.sign(Array("\(head).\(claims)".utf8))).base64EncodedString()
+                .replacing("+", with: "-").replacing("/", with: "_").replacing("=", with: "")
+            return try AccessToken.verify("\(head).\(claims).\(signature)", with: TokenKeys([key]), now: 1)
+        }
+        #expect(try verify(#"{"alg":"HS256","kid":"k"}"#).subject == "u")
+        #expect(throws: AccessToken.Fault.malformed) {
+            try verify(#"{"alg":"HS256","kid":"k","crit":["b64"]}"#)
+        }
+        let filler = String(repeating: "x", count: 600)
+        #expect(throws: AccessToken.Fault.malformed) {
+            try verify(#"{"alg":"HS256","kid":"k","x":"\#(filler)"}"#)
+        }
+    }
+
     @Test("a token's algorithm is its key's: another one in the header is refused, and so is none")
     func confusion() throws {
         let keys = try keys(Self.jwks)
