@@ -114,7 +114,7 @@ extension EndToEndTests {
                 #expect(reply.status == 400 && reply.text.contains(name), "\(member): \(reply.text)")
             }
 
-            let soon = Date.now.addingTimeInterval(2).formatted(.iso8601)
+            let soon = Date.now.addingTimeInterval(4).formatted(.iso8601)
             let id = try seller.createAuction(
                 #"{"title":"Later","starting_price":10,"starts_at":"\#(soon)","duration_seconds":60}"#)
             let watcher = try gateway.watch(id)
