@@ -194,9 +194,10 @@ package struct ConnectionSlab: ~Copyable {
             precondition(Int(slot) < highWater)
             return records[Int(slot)]
         }
-        nonmutating _modify {
+        _modify {
             precondition(Int(slot) < highWater)
-            yield &records[Int(slot)]
+            let record = records + Int(slot)
+            yield &record.pointee
         }
     }
 }
