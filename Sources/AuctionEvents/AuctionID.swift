@@ -25,9 +25,10 @@ package struct AuctionID: Hashable, Sendable, CustomStringConvertible {
     package static func random(
         prefix: String, using generator: inout some RandomNumberGenerator
     ) -> AuctionID {
-        let alphabet = Array("0123456789abcdefghjkmnpqrstvwxyz")
-        let tail = (0..<16).map { _ in alphabet[Int.random(in: 0..<32, using: &generator)] }
-        guard let id = AuctionID(prefix + String(tail)) else {
+        let alphabet = Array("0123456789abcdefghjkmnpqrstvwxyz".utf8)
+        var tail: [UInt8] = []
+        for _ in 0..<16 { tail.append(alphabet[Int.random(in: 0..<32, using: &generator)]) }
+        guard let id = AuctionID(prefix + String(decoding: tail, as: UTF8.self)) else {
             preconditionFailure("prefix \(prefix) is no id")
         }
         return id

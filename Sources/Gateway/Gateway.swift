@@ -10,11 +10,11 @@ import Synchronization
 
 package enum Gateway {
     /// Runs until a signal has drained it.
-    /// - Parameter reread: reads the settings anew, for SIGHUP; throws what is wrong with them.
+    /// - Parameter reread: reads the settings anew, for SIGHUP, or tells what is wrong with them.
     /// - Throws: when a port cannot be opened.
     package static func run(
         _ configuration: GatewayConfiguration, logger: Logger,
-        reread: (GatewayConfiguration) throws(SettingsError) -> GatewayConfiguration
+        reread: (GatewayConfiguration) -> Result<GatewayConfiguration, SettingsError>
     ) throws(Errno) {
         Limits.check()
         let signals = blockSignals()
@@ -96,7 +96,7 @@ package enum Gateway {
     /// orchestrator sends it after asking for a drain.
     private static func waitForSignals(
         _ signals: sigset_t, _ shared: Shared, _ logger: Logger,
-        reread: (GatewayConfiguration) throws(SettingsError) -> GatewayConfiguration
+        reread: (GatewayConfiguration) -> Result<GatewayConfiguration, SettingsError>
     ) {
         var signals = signals
         var configuration = shared.configuration
@@ -119,10 +119,10 @@ package enum Gateway {
     /// Takes over what may change while the gateway runs. Settings that are wrong change nothing.
     private static func reload(
         _ configuration: inout GatewayConfiguration, _ shared: Shared, _ logger: Logger,
-        reread: (GatewayConfiguration) throws(SettingsError) -> GatewayConfiguration
+        reread: (GatewayConfiguration) -> Result<GatewayConfiguration, SettingsError>
     ) {
         do throws(SettingsError) {
-            let new = try reread(configuration)
+            let new = try reread(configuration).get()
             let (reloaded, ignored) = configuration.reloaded(from: new)
             configuration = reloaded
             for worker in shared.workers {

@@ -19,10 +19,12 @@ let (configuration, logger) = ProgramEntry.configure(GatewaySettings.schema) { v
 }
 
 do throws(Errno) {
-    try Gateway.run(configuration, logger: logger) { previous throws(SettingsError) in
-        try GatewayConfiguration(
-            try ProgramEntry.reread(GatewaySettings.schema), openFileLimit: openFileLimit, cores: cores,
-            previous: previous)
+    try Gateway.run(configuration, logger: logger) { previous in
+        Result { () throws(SettingsError) in
+            try GatewayConfiguration(
+                try ProgramEntry.reread(GatewaySettings.schema), openFileLimit: openFileLimit, cores: cores,
+                previous: previous)
+        }
     }
 } catch {
     ProgramEntry.fail("gavelcast-gateway", "\(error); is another program using the address?", status: 71)

@@ -10,6 +10,6 @@ sanitizers=("$@")
 for sanitizer in "${sanitizers[@]}"; do
     say "Tests with the $sanitizer sanitizer"
     # Leaks are not looked for: services are ended by signals on purpose. The growth test looks for them.
-    GAVELCAST_SANITIZER=$sanitizer ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS="halt_on_error=1 second_deadlock_stack=1" \
+    GAVELCAST_SANITIZER=$sanitizer ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS="halt_on_error=1 suppressions=$PWD/config/dev/tsan.supp" \
         swift test --scratch-path ".build/$sanitizer" --sanitize "$sanitizer"
 done
