@@ -9,12 +9,38 @@ package struct RedisCodec: ~Copyable {
 
     /// More unparsed input than this is an error: no reply we ask for is so large.
     private static let maximumInputBytes = 64 << 20
+    /// More elements than this in one array are an error: hiredis makes room for as many as a header announces, before
+    /// the first of them has come.
+    private static let maximumElements: Int32 = 1 << 17
+
+    /// hiredis' own functions that make reply objects, but for one.
+    private struct Functions {
+        let table: UnsafeMutablePointer<redisReplyObjectFunctions>
+        let createArray: (@convention(c) (UnsafePointer<redisReadTask>?, Int32) -> UnsafeMutableRawPointer?)?
+    }
+
+    // SAFETY: made once, never changed and never freed; readers on any thread refer to it.
+    private nonisolated(unsafe) static let functions: Functions = {
+        guard let reader = redisReaderCreate(), let defaults = reader.pointee.fn else {
+            preconditionFailure("out of memory")
+        }
+        defer { redisReaderFree(reader) }
+        let table = UnsafeMutablePointer<redisReplyObjectFunctions>.allocate(capacity: 1)
+        table.initialize(to: defaults.pointee)
+        table.pointee.createArray = { task, count in
+            guard count <= RedisCodec.maximumElements else { return nil }
+            return RedisCodec.functions.createArray?(task, count)
+        }
+        return Functions(table: table, createArray: defaults.pointee.createArray)
+    }()
 
     // SAFETY: created in init, freed in deinit, used by the one thread that owns the codec.
     private let reader: UnsafeMutablePointer<redisReader>
 
     package init() {
-        guard let reader = redisReaderCreate() else { preconditionFailure("out of memory") }
+        guard let reader = redisReaderCreateWithFunctions(Self.functions.table) else {
+            preconditionFailure("out of memory")
+        }
         self.reader = reader
     }
 

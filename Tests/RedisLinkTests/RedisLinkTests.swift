@@ -30,6 +30,20 @@ import Testing
         }
     }
 
+    @Test("a reply that announces more than is ever asked for is an error, and takes no memory")
+    func hugeArrays() throws {
+        for header in ["*444444442\r\n*1\r\n", "*131073\r\n", "*2147483647\r\n"] {
+            let codec = RedisCodec()
+            try Array(header.utf8).withUnsafeBytes { try codec.feed($0) }
+            #expect(throws: RedisCodec.ProtocolError.self) { _ = try codec.next { _ in } }
+        }
+        let codec = RedisCodec()
+        try Array("*2\r\n:1\r\n$2\r\nhi\r\n".utf8).withUnsafeBytes { try codec.feed($0) }
+        var reply: RedisReply?
+        #expect(try codec.next { reply = RedisReply($0) })
+        #expect(reply == .array([.integer(1), .bytes(Array("hi".utf8))]))
+    }
+
     @Test(
         "auctions are placed by rendezvous weight as the contract computes it",
         arguments: [
