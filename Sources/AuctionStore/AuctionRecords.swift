@@ -26,6 +26,7 @@ package struct AuctionDraft: Sendable {
     package let imageURLs: [String]
     package let startingPrice: Money
     package let reservePrice: Money?
+    package let buyNowPrice: Money?
     package let increments: IncrementTable
     /// `nil`: now.
     package let startsAt: Timestamp?
@@ -40,8 +41,8 @@ package struct AuctionDraft: Sendable {
     package init(
         id: AuctionID, sellerID: String, title: String, description: String, category: String,
         currency: String,
-        imageURLs: [String], startingPrice: Money, reservePrice: Money?, increments: IncrementTable,
-        startsAt: Timestamp?, end: End
+        imageURLs: [String], startingPrice: Money, reservePrice: Money?, buyNowPrice: Money?,
+        increments: IncrementTable, startsAt: Timestamp?, end: End
     ) {
         self.id = id
         self.sellerID = sellerID
@@ -52,6 +53,7 @@ package struct AuctionDraft: Sendable {
         self.imageURLs = imageURLs
         self.startingPrice = startingPrice
         self.reservePrice = reservePrice
+        self.buyNowPrice = buyNowPrice
         self.increments = increments
         self.startsAt = startsAt
         self.end = end
@@ -84,7 +86,8 @@ package enum AuctionRecords {
 
     private static let auctionColumns = """
         a.auction_id, a.seller_id, a.title, a.currency, a.starting_price, a.reserve_price, a.increments, a.status,
-        \(PostgresText.milliseconds("a.ends_at")), a.leader_id, a.current_price, a.bid_count, a.seq
+        \(PostgresText.milliseconds("a.ends_at")), a.leader_id, a.current_price, a.bid_count, a.seq, a.buy_now_price,
+        a.leader_max
         """
 
     // MARK: Reading
@@ -138,11 +141,11 @@ package enum AuctionRecords {
         _ rows: Rows, _ row: Int, topBids: [String: [TopBid]]
     ) -> AuctionRecord {
         AuctionRecord(
-            auction: auction(rows, row, leaderName: rows[row, 13], topBids: topBids[rows.text(row, 0)] ?? []),
-            seller: rows.text(row, 14), description: rows.text(row, 15), category: rows.text(row, 16),
-            imageURLs: strings(inJSONArray: rows.text(row, 17)),
-            startsAt: Timestamp(milliseconds: rows.integer(row, 18)),
-            readAt: Timestamp(milliseconds: rows.integer(row, 19)))
+            auction: auction(rows, row, leaderName: rows[row, 15], topBids: topBids[rows.text(row, 0)] ?? []),
+            seller: rows.text(row, 16), description: rows.text(row, 17), category: rows.text(row, 18),
+            imageURLs: strings(inJSONArray: rows.text(row, 19)),
+            startsAt: Timestamp(milliseconds: rows.integer(row, 20)),
+            readAt: Timestamp(milliseconds: rows.integer(row, 21)))
     }
 
     // MARK: The locked row
@@ -157,7 +160,7 @@ package enum AuctionRecords {
     }
 
     static func auction(_ rows: Rows, _ row: Int, topBids: [TopBid]) -> Auction {
-        auction(rows, row, leaderName: rows[row, 13], topBids: topBids)
+        auction(rows, row, leaderName: rows[row, 15], topBids: topBids)
     }
 
     private static func auction(_ rows: Rows, _ row: Int, leaderName: String?, topBids: [TopBid]) -> Auction {
@@ -171,10 +174,15 @@ package enum AuctionRecords {
         return Auction(
             id: id, sellerID: rows.text(row, 1), title: rows.text(row, 2), currency: rows.text(row, 3),
             startingPrice: Money(cents: rows.integer(row, 4)),
-            reservePrice: rows[row, 5].flatMap { Int64($0) }.map { Money(cents: $0) }, increments: increments,
+            reservePrice: money(rows[row, 5]), buyNowPrice: money(rows[row, 13]), increments: increments,
             status: status, endsAt: Timestamp(milliseconds: rows.integer(row, 8)), leader: leader,
-            bidCount: Int(rows.integer(row, 11)), sequence: SequenceNumber(rows.integer(row, 12)),
+            leaderMaximum: money(rows[row, 14]), bidCount: Int(rows.integer(row, 11)),
+            sequence: SequenceNumber(rows.integer(row, 12)),
             topBids: topBids)
+    }
+
+    private static func money(_ text: String?) -> Money? {
+        text.flatMap { Int64($0) }.map { Money(cents: $0) }
     }
 
     /// The highest bids of each auction: amounts rise strictly, so the last by sequence are the highest.
@@ -230,7 +238,7 @@ package enum AuctionRecords {
         let auction = Auction(
             id: draft.id, sellerID: draft.sellerID, title: draft.title, currency: draft.currency,
             startingPrice: draft.startingPrice, reservePrice: draft.reservePrice,
-            increments: draft.increments,
+            buyNowPrice: draft.buyNowPrice, increments: draft.increments,
             status: startsAt > now ? .scheduled : .active, endsAt: endsAt)
         try connection.transaction { () throws(DatabaseError) in
             _ = try connection.pipeline([
@@ -250,9 +258,9 @@ package enum AuctionRecords {
         Statement(
             """
             INSERT INTO auctions (auction_id, seller_id, title, description, category, currency, image_urls,
-                starting_price, reserve_price, increments, starts_at, ends_at, status, current_price, state)
+                starting_price, reserve_price, increments, starts_at, ends_at, status, current_price, state, buy_now_price)
             VALUES ($1, $2, $3, $4, $5, $6, $7::text[], $8::bigint, $9::bigint, $10, \(PostgresText.time("$11")),
-                \(PostgresText.time("$12")), $13, $8::bigint, $14)
+                \(PostgresText.time("$12")), $13, $8::bigint, $14, $15::bigint)
             """,
             [
                 draft.id.text, draft.sellerID, draft.title, draft.description, draft.category, draft.currency,
@@ -260,6 +268,7 @@ package enum AuctionRecords {
                 draft.reservePrice.map { "\($0.cents)" }, draft.increments.stored, "\(startsAt.milliseconds)",
                 "\(auction.endsAt.milliseconds)", auction.status.rawValue,
                 String(decoding: auction.state.encoded(sequence: 0), as: UTF8.self),
+                draft.buyNowPrice.map { "\($0.cents)" },
             ])
     }
 
@@ -282,10 +291,10 @@ package enum AuctionRecords {
                 """
                 UPDATE auctions a SET status = c.status, ends_at = \(PostgresText.time("c.ends_at")),
                     leader_id = c.leader_id, current_price = c.current_price, bid_count = c.bid_count, seq = c.seq,
-                    state = c.state
+                    state = c.state, leader_max = c.leader_max
                 FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::integer[],
-                    $7::bigint[], $8::text[])
-                    AS c (auction_id, status, ends_at, leader_id, current_price, bid_count, seq, state)
+                    $7::bigint[], $8::text[], $9::bigint[])
+                    AS c (auction_id, status, ends_at, leader_id, current_price, bid_count, seq, state, leader_max)
                 WHERE a.auction_id = c.auction_id
                 """,
                 [
@@ -300,6 +309,7 @@ package enum AuctionRecords {
                         auctions.map {
                             String(decoding: $0.state.encoded(sequence: $0.sequence), as: UTF8.self)
                         }),
+                    PostgresText.array(auctions.map { $0.leaderMaximum.map { "\($0.cents)" } }),
                 ]),
         ]
     }

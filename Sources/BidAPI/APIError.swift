@@ -35,7 +35,8 @@ struct APIError: Error {
     }
     static let busy = APIError(
         status: .serviceUnavailable, code: "BUSY",
-        message: "the outcome is not known; look before you try again", retryAfterSeconds: 1)
+        message: "the outcome is not known: repeat with the same Idempotency-Key, or look first",
+        retryAfterSeconds: 1)
     static let internalFailure = APIError(
         status: .internalServerError, code: "INTERNAL", message: "a defect of the server; it has been logged")
 
@@ -48,6 +49,7 @@ struct APIError: Error {
             }
         case .ownAuction: APIError(status: .forbidden, code: "SELF_BID", message: "this auction is your own")
         case .alreadyHighest: .conflict("ALREADY_HIGHEST", "your bid is the highest already")
+        case .notForSale: .validation("this auction has no buy-now price")
         case .tooLow(let currentPrice, let minimum):
             APIError(status: .conflict, code: "BID_TOO_LOW", message: "the next bid is \(minimum) or more") {
                 $0.field("current_price", currentPrice)
@@ -56,12 +58,19 @@ struct APIError: Error {
         }
     }
 
-    var response: Response {
-        var response = Response.json(status) { writer in
+    /// The error object.
+    var body: String {
+        var writer = JSONWriter()
+        writer.object { writer in
             writer.field("error", code)
             writer.field("message", message)
             details?(&writer)
         }
+        return writer.text
+    }
+
+    var response: Response {
+        var response = Response.json(status, text: body)
         if let retryAfterSeconds { response.headers[.retryAfter] = "\(retryAfterSeconds)" }
         return response
     }
@@ -81,9 +90,14 @@ extension Response {
     static func json(_ status: HTTPResponse.Status = .ok, _ body: (inout JSONWriter) -> Void) -> Response {
         var writer = JSONWriter()
         writer.object(body)
-        return Response(
+        return json(status, text: writer.text)
+    }
+
+    /// A JSON object that is text already.
+    static func json(_ status: HTTPResponse.Status, text: String) -> Response {
+        Response(
             status: status, headers: [.contentType: "application/json", .cacheControl: "no-store"],
-            body: ResponseBody(byteBuffer: ByteBuffer(bytes: writer.bytes)))
+            body: ResponseBody(byteBuffer: ByteBuffer(string: text)))
     }
 }
 

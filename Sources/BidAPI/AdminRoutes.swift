@@ -40,6 +40,7 @@ struct AdminRoutes: Sendable {
             [
                 (labels: [("outcome", "accepted")], value: counters.acceptedBids.load(ordering: .relaxed)),
                 (labels: [("outcome", "refused")], value: counters.refusedBids.load(ordering: .relaxed)),
+                (labels: [("outcome", "repeated")], value: counters.repeatedBids.load(ordering: .relaxed)),
                 (labels: [("outcome", "unknown")], value: counters.unknownOutcomes.load(ordering: .relaxed)),
             ])
         count(

@@ -1,4 +1,5 @@
-// Starts and ends auctions: asks the database every quarter of a second what is due by its clock.
+// Starts and ends auctions: asks the database every quarter of a second what is due by its clock. Also deletes, now and
+// then, what is over.
 
 import AuctionStore
 import Logging
@@ -7,6 +8,7 @@ import Synchronization
 
 struct AuctionCloser: Service {
     private static let interval = Duration.milliseconds(250)
+    private static let purgeInterval = Duration.seconds(600)
 
     let services: Services
     /// A connection of its own.
@@ -15,11 +17,16 @@ struct AuctionCloser: Service {
 
     func run() async throws {
         var isLossLogged = false
+        var purgeAt = ContinuousClock.now
         while !Task.isShuttingDownGracefully, !Task.isCancelled {
             do {
                 let changed = try await pool.run(AuctionClock.tick)
                 if isLossLogged { logger.info("the closer is back at PostgreSQL") }
                 isLossLogged = false
+                if ContinuousClock.now >= purgeAt {
+                    try await pool.run(IdempotencyKeys.purge)
+                    purgeAt = ContinuousClock.now + Self.purgeInterval
+                }
                 if !changed.isEmpty {
                     services.counters.endedOrStarted.add(changed.count, ordering: .relaxed)
                     services.relay.notify()

@@ -75,7 +75,14 @@ struct AuctionRoutes: Sendable {
         if let reserve = body.reserve_price, reserve.money < body.starting_price.money {
             throw .validation("reserve_price: is below starting_price")
         }
-        guard body.buy_now_price == nil else { throw .validation("buy_now_price: is not offered") }
+        if let price = body.buy_now_price?.money {
+            guard price > body.starting_price.money else {
+                throw .validation("buy_now_price: must be above starting_price")
+            }
+            guard price >= body.reserve_price?.money ?? price else {
+                throw .validation("buy_now_price: is below reserve_price")
+            }
+        }
         guard (body.visibility ?? "public") == "public" else {
             throw .validation("visibility: only public is offered")
         }
@@ -84,7 +91,8 @@ struct AuctionRoutes: Sendable {
             category: body.category ?? "", currency: currency,
             imageURLs: try imageURLs(body.image_urls ?? []),
             startingPrice: body.starting_price.money, reservePrice: body.reserve_price?.money,
-            increments: try increments(body), startsAt: body.starts_at?.time, end: try end(body))
+            buyNowPrice: body.buy_now_price?.money, increments: try increments(body),
+            startsAt: body.starts_at?.time, end: try end(body))
     }
 
     private static func increments(_ body: CreateAuctionBody) throws(APIError) -> IncrementTable {
@@ -212,6 +220,7 @@ struct AuctionRoutes: Sendable {
         writer.key("image_urls")
         writer.array { for url in record.imageURLs { $0.string(url) } }
         writer.field("starts_at", record.startsAt)
+        writer.field("buy_now_price", auction.buyNowPrice)
         let left = auction.endsAt.milliseconds - record.readAt.milliseconds
         writer.field("time_remaining_seconds", auction.status == .active ? Int(max(0, left) / 1_000) : 0)
         auction.state.writeFields(to: &writer)

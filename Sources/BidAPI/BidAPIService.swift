@@ -39,7 +39,9 @@ package enum BidAPIService {
         let (keys, signingKey) = tokenKeys(configuration, logger)
         let services = Services(
             pool: pool, relay: relay,
-            bids: BidQueue(pool: pool, antiSniping: configuration.antiSniping) { relay.notify() },
+            bids: BidQueue(pool: pool, antiSniping: configuration.antiSniping, answer: BidRoutes.keptAnswer) {
+                relay.notify()
+            },
             viewers: ViewerCounts(redisURLs: configuration.redisURLs),
             tokenKeys: keys, signingKey: signingKey,
             bidLimiter: RateLimiter(limit: configuration.bidsPerMinute, periodSeconds: 60),
@@ -108,6 +110,8 @@ package enum BidAPIService {
         table.add("/api/v1/auctions", [(.get, auctions.list), (.post, auctions.create)])
         table.add("/api/v1/auctions/:id", [(.get, auctions.get)])
         table.add("/api/v1/auctions/:id/bids", [(.get, bids.history), (.post, bids.place)])
+        table.add("/api/v1/auctions/:id/proxy", [(.post, bids.proxy)])
+        table.add("/api/v1/auctions/:id/buy-now", [(.post, bids.buyNow)])
         return router
     }
 }

@@ -4,6 +4,7 @@
 import AuctionEvents
 import AuctionStore
 import Bidding
+import Foundation
 import Synchronization
 
 final class BidQueue: Sendable {
@@ -24,16 +25,28 @@ final class BidQueue: Sendable {
     private static let batchLimit = 200
     /// Bids that wait, over all auctions.
     private static let waitingLimit = 20_000
+    /// How often, and how long apart, a COMMIT that was not answered is asked about: a server that was killed is back
+    /// after a second or two.
+    private static let resolveAttempts = 20
+    private static let resolvePauseSeconds = 0.2
 
     private let state = Mutex(State())
     private let pool: DatabasePool
     private let antiSniping: AntiSniping
+    private let answer: @Sendable (BidTransaction.Outcome) -> KeptAnswer
     private let committed: @Sendable () -> Void
 
-    /// - Parameter committed: called after each transaction that brought events.
-    init(pool: DatabasePool, antiSniping: AntiSniping, committed: @escaping @Sendable () -> Void) {
+    /// - Parameters:
+    ///   - answer: what an outcome is answered with, to be kept for repeats.
+    ///   - committed: called after each transaction that brought events.
+    init(
+        pool: DatabasePool, antiSniping: AntiSniping,
+        answer: @escaping @Sendable (BidTransaction.Outcome) -> KeptAnswer,
+        committed: @escaping @Sendable () -> Void
+    ) {
         self.pool = pool
         self.antiSniping = antiSniping
+        self.answer = answer
         self.committed = committed
     }
 
@@ -63,9 +76,11 @@ final class BidQueue: Sendable {
         let accepted = pool.submit { [self] access in
             let batch = take(auction)
             do throws(DatabaseError) {
-                let decision = try access.use { connection throws(DatabaseError) in
-                    try BidTransaction.run(connection, auction, batch.map(\.bid), antiSniping: antiSniping)
+                let conclusion = try access.use { connection throws(DatabaseError) in
+                    try BidTransaction.run(
+                        connection, auction, batch.map(\.bid), antiSniping: antiSniping, answer: answer)
                 }
+                let decision = try Self.resolve(conclusion, access)
                 if decision.hasEvents { committed() }
                 for (entry, outcome) in zip(batch, decision.outcomes) { entry.resume(.success(outcome)) }
             } catch {
@@ -77,6 +92,28 @@ final class BidQueue: Sendable {
         repeat {
             for entry in take(auction) { entry.resume(.failure(.unavailable("too many transactions wait"))) }
         } while hasMore(auction)
+    }
+
+    /// What was decided, if it is certain: a COMMIT whose answer was lost is looked up and never guessed.
+    private static func resolve(
+        _ conclusion: BidTransaction.Conclusion, _ access: borrowing DatabasePool.Access
+    ) throws(DatabaseError) -> BidTransaction.Decision {
+        switch conclusion {
+        case .certain(let decision): return decision
+        case .uncertain(let decision, let transaction):
+            for _ in 0..<resolveAttempts {
+                Thread.sleep(forTimeInterval: resolvePauseSeconds)
+                let isCommitted = try? access.use { connection throws(DatabaseError) in
+                    try BidTransaction.resolve(connection, transaction: transaction)
+                }
+                switch isCommitted {
+                case true?: return decision
+                case false?: throw .unavailable("the transaction was rolled back")
+                case nil: continue
+                }
+            }
+            throw .unavailable("whether the transaction was committed is not known")
+        }
     }
 
     private func take(_ auction: AuctionID) -> [Entry] {

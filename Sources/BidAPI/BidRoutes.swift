@@ -4,25 +4,51 @@ import AuctionEvents
 import AuctionStore
 import Bidding
 import Foundation
+import HTTPTypes
 import Hummingbird
 import Synchronization
 
 struct BidRoutes: Sendable {
     let services: Services
 
+    // MARK: Bidding
+
     func place(_ request: Request, _ context: AppContext) async throws -> Response {
         let userID = try services.authenticate(request)
-        let auctionID = try AuctionRoutes.auctionID(context)
-        let body = try await RequestBodies.decode(BidBody.self, from: request)
-        guard body.max_amount == nil else { throw APIError.validation("max_amount: is not offered") }
+        let (body, text) = try await RequestBodies.read(BidBody.self, from: request)
         guard body.amount.money.cents > 0 else { throw APIError.validation("amount: must be above 0") }
-        if let seconds = services.bidLimiter.take(userID, now: Date.now.timeIntervalSince1970) {
-            throw APIError.rateLimited(retryAfterSeconds: seconds)
+        guard let maximum = body.max_amount?.money else {
+            return try await decide(.plain(body.amount.money), userID, request, context, text)
         }
+        guard maximum >= body.amount.money else { throw APIError.validation("max_amount: is below amount") }
+        return try await decide(
+            .limited(body.amount.money, maximum: maximum), userID, request, context, text)
+    }
+
+    func proxy(_ request: Request, _ context: AppContext) async throws -> Response {
+        let userID = try services.authenticate(request)
+        let (body, text) = try await RequestBodies.read(ProxyBody.self, from: request)
+        guard body.max_amount.money.cents > 0 else {
+            throw APIError.validation("max_amount: must be above 0")
+        }
+        return try await decide(.proxy(maximum: body.max_amount.money), userID, request, context, text)
+    }
+
+    func buyNow(_ request: Request, _ context: AppContext) async throws -> Response {
+        try await decide(.buyNow, try services.authenticate(request), request, context, "")
+    }
+
+    private func decide(
+        _ offer: BidRequest.Offer, _ userID: String, _ request: Request, _ context: AppContext, _ text: String
+    ) async throws -> Response {
+        let auctionID = try AuctionRoutes.auctionID(context)
+        let key = try Self.key(request, userID, text)
+        try await limit(userID, key)
         var generator = SystemRandomNumberGenerator()
         let bid = BidTransaction.Waiting(
-            bidID: AuctionID.random(prefix: "bid_", using: &generator).text, bidderID: userID,
-            amount: body.amount.money)
+            bidID: AuctionID.random(prefix: "bid_", using: &generator).text,
+            automaticBidID: AuctionID.random(prefix: "bid_", using: &generator).text, bidderID: userID,
+            offer: offer, key: key)
         let outcome: BidTransaction.Outcome
         do throws(DatabaseError) {
             outcome = try await services.bids.place(bid, on: auctionID)
@@ -31,34 +57,92 @@ struct BidRoutes: Sendable {
             throw error
         }
         switch outcome {
-        case .accepted(let accepted):
-            services.counters.acceptedBids.add(1, ordering: .relaxed)
-            return Self.response(accepted)
-        case .refused(let refusal): throw refused(.refusal(refusal))
-        case .banned:
-            throw refused(APIError(status: .forbidden, code: "BANNED", message: "this user is banned"))
-        case .unknownBidder: throw refused(.unauthorized)
-        case .unknownAuction: throw refused(.notFound("auction"))
+        case .accepted: services.counters.acceptedBids.add(1, ordering: .relaxed)
+        case .repeated:
+            services.counters.repeatedBids.add(1, ordering: .relaxed)
+            services.bidLimiter.giveBack(userID)
+        case .refused, .banned, .unknownBidder, .unknownAuction, .otherRequest:
+            services.counters.refusedBids.add(1, ordering: .relaxed)
         }
+        return Self.response(outcome)
     }
 
-    private func refused(_ error: APIError) -> APIError {
-        services.counters.refusedBids.add(1, ordering: .relaxed)
-        return error
+    /// Takes one of the user's bids a minute; a request that was answered before needs none.
+    private func limit(_ userID: String, _ key: IdempotencyKey?) async throws {
+        guard let seconds = services.bidLimiter.take(userID, now: Date.now.timeIntervalSince1970) else {
+            return
+        }
+        if let key {
+            let isKnown = try await services.pool.run { connection throws(DatabaseError) in
+                try IdempotencyKeys.isKnown(connection, key)
+            }
+            if isKnown { return }
+        }
+        throw APIError.rateLimited(retryAfterSeconds: seconds)
     }
 
-    private static func response(_ bid: AcceptedBid) -> Response {
-        .json(.created) {
-            $0.field("bid_id", bid.request.bidID)
+    private static func key(
+        _ request: Request, _ userID: String, _ text: String
+    ) throws(APIError) -> IdempotencyKey? {
+        guard let key = request.headers[.idempotencyKey] ?? request.headers[.otherIdempotencyKey] else {
+            return nil
+        }
+        guard (1...64).contains(key.utf8.count), key.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else {
+            throw .validation("Idempotency-Key: must be 1 to 64 visible characters")
+        }
+        return IdempotencyKey(userID: userID, key: key, request: "\(request.uri.path)\n\(text)")
+    }
+
+    // MARK: Answers
+
+    /// What is kept of an outcome for the request's repeats.
+    static func keptAnswer(_ outcome: BidTransaction.Outcome) -> KeptAnswer {
+        let (status, body) = answer(outcome)
+        return KeptAnswer(status: status.code, body: body)
+    }
+
+    private static func response(_ outcome: BidTransaction.Outcome) -> Response {
+        let (status, body) = answer(outcome)
+        return .json(status, text: body)
+    }
+
+    private static func answer(
+        _ outcome: BidTransaction.Outcome
+    ) -> (status: HTTPResponse.Status, body: String) {
+        let refusal: APIError
+        switch outcome {
+        case .accepted(let receipt): return (.created, body(receipt))
+        // A repeat of what was created creates nothing.
+        case .repeated(let answer):
+            return (answer.status == 201 ? .ok : HTTPResponse.Status(code: answer.status), answer.body)
+        case .refused(let reason): refusal = .refusal(reason)
+        case .banned: refusal = APIError(status: .forbidden, code: "BANNED", message: "this user is banned")
+        case .unknownBidder: refusal = .unauthorized
+        case .unknownAuction: refusal = .notFound("auction")
+        case .otherRequest:
+            refusal = APIError(
+                status: .unprocessableContent, code: "IDEMPOTENCY_MISMATCH",
+                message: "another request was sent under this Idempotency-Key")
+        }
+        return (refusal.status, refusal.body)
+    }
+
+    private static func body(_ receipt: BidReceipt) -> String {
+        var writer = JSONWriter()
+        writer.object {
+            $0.field("bid_id", receipt.bidID)
             $0.field("status", "ACCEPTED")
-            $0.field("amount", bid.request.amount)
-            $0.field("new_current_price", bid.currentPrice)
-            $0.field("your_rank", bid.rank)
-            $0.field("is_highest_bidder", bid.rank == 1)
-            $0.field("auction_ends_at", bid.endsAt)
-            $0.field("created_at", bid.bidAt)
+            $0.field("amount", receipt.amount)
+            $0.field("new_current_price", receipt.currentPrice)
+            $0.field("your_rank", receipt.rank)
+            $0.field("is_highest_bidder", receipt.rank == 1)
+            $0.field("auction_ends_at", receipt.endsAt)
+            $0.field("created_at", receipt.bidAt)
         }
+        return writer.text
     }
+
+    // MARK: Reading
 
     func history(_ request: Request, _ context: AppContext) async throws -> Response {
         let auctionID = try AuctionRoutes.auctionID(context)
@@ -87,4 +171,9 @@ struct BidRoutes: Sendable {
             writer.field("next_cursor", page.bids.count > limit ? "\(page.bids[limit - 1].sequence)" : nil)
         }
     }
+}
+
+extension HTTPField.Name {
+    static let idempotencyKey = HTTPField.Name("Idempotency-Key")!
+    static let otherIdempotencyKey = HTTPField.Name("X-Idempotency-Key")!
 }

@@ -16,7 +16,8 @@ struct CrossOriginMiddleware<Context: RequestContext>: RouterMiddleware {
         if request.method == .options, request.headers[.accessControlRequestMethod] != nil {
             response = Response(status: .noContent)
             response.headers[.accessControlAllowMethods] = "GET, POST, PUT, DELETE"
-            response.headers[.accessControlAllowHeaders] = "Authorization, Content-Type"
+            response.headers[.accessControlAllowHeaders] =
+                "Authorization, Content-Type, Idempotency-Key, X-Idempotency-Key"
             response.headers[.accessControlMaxAge] = "600"
         } else {
             response = try await next(request, context)

@@ -40,4 +40,13 @@ final class RateLimiter: Sendable {
             return nil
         }
     }
+
+    /// Gives an action back that did not take place.
+    func giveBack(_ user: String) {
+        buckets.withLock { buckets in
+            guard var bucket = buckets[user] else { return }
+            bucket.tokens = min(limit, bucket.tokens + 1)
+            buckets[user] = bucket
+        }
+    }
 }

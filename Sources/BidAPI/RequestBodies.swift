@@ -73,11 +73,22 @@ struct BidBody: Decodable, Sendable {
     let max_amount: MoneyField?
 }
 
+struct ProxyBody: Decodable, Sendable {
+    let max_amount: MoneyField
+}
+
 enum RequestBodies {
     /// The largest body, in bytes.
     static let maximumBytes = 65_536
 
     static func decode<Body: Decodable>(_ type: Body.Type, from request: Request) async throws -> Body {
+        try await read(type, from: request).body
+    }
+
+    /// The body, and the text it was sent as.
+    static func read<Body: Decodable>(
+        _ type: Body.Type, from request: Request
+    ) async throws -> (body: Body, text: String) {
         let mediaType = request.headers[.contentType]?.split(separator: ";").first.map { $0.lowercased() }
         guard mediaType == nil || mediaType == "application/json" else {
             throw APIError(
@@ -86,7 +97,8 @@ enum RequestBodies {
         }
         let bytes = try await request.body.collect(upTo: maximumBytes)
         do {
-            return try JSONDecoder().decode(type, from: Data(bytes.readableBytesView))
+            let data = Data(bytes.readableBytesView)
+            return (try JSONDecoder().decode(type, from: data), String(decoding: data, as: UTF8.self))
         } catch let error as DecodingError {
             throw APIError.validation(describe(error))
         }

@@ -16,6 +16,7 @@ typealias AppContext = BasicRequestContext
 final class BidAPICounters: Sendable {
     let acceptedBids = Atomic<Int>(0)
     let refusedBids = Atomic<Int>(0)
+    let repeatedBids = Atomic<Int>(0)
     let unknownOutcomes = Atomic<Int>(0)
     let createdAuctions = Atomic<Int>(0)
     let endedOrStarted = Atomic<Int>(0)

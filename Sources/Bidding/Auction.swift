@@ -1,56 +1,7 @@
 // The auction's rules as a value: given the locked row's content and the database's clock, it decides each bid, the
-// extension and the end, and makes the events. It knows no database, so that every rule can be tested alone.
+// extension and the end, and makes the rows and events. It knows no database, so that every rule can be tested alone.
 
 package import AuctionEvents
-
-/// A bid as it is asked for.
-package struct BidRequest: Sendable, Equatable {
-    package let bidID: String
-    package let bidderID: String
-    package let bidder: String
-    package let amount: Money
-
-    package init(bidID: String, bidderID: String, bidder: String, amount: Money) {
-        self.bidID = bidID
-        self.bidderID = bidderID
-        self.bidder = bidder
-        self.amount = amount
-    }
-}
-
-/// Why a rule refuses a bid.
-package enum BidRefusal: Error, Sendable, Equatable {
-    case notStarted
-    /// The auction is over; the winner's user name, if there is one.
-    case ended(winner: String?)
-    case ownAuction
-    case alreadyHighest
-    case tooLow(currentPrice: Money, minimum: Money)
-}
-
-/// A bid that was accepted, as it stands in the `bids` table.
-package struct AcceptedBid: Sendable, Equatable {
-    package let request: BidRequest
-    package let bidAt: Timestamp
-    package let sequence: SequenceNumber
-    package let rank: Int
-    /// The price and the end after this bid.
-    package let currentPrice: Money
-    package let endsAt: Timestamp
-}
-
-/// When a late bid extends the auction.
-package struct AntiSniping: Sendable, Equatable {
-    /// Milliseconds before the end in which a bid extends; 0 = never.
-    package let windowMilliseconds: Int64
-    /// Milliseconds from the bid to the new end.
-    package let extensionMilliseconds: Int64
-
-    package init(windowMilliseconds: Int64, extensionMilliseconds: Int64) {
-        self.windowMilliseconds = windowMilliseconds
-        self.extensionMilliseconds = extensionMilliseconds
-    }
-}
 
 package struct Auction: Sendable {
     /// Who is ahead, and with which amount.
@@ -63,23 +14,30 @@ package struct Auction: Sendable {
     package let startingPrice: Money
     /// Never shown; only whether it is met.
     package let reservePrice: Money?
+    /// `nil` when the auction cannot be bought.
+    package let buyNowPrice: Money?
     package let increments: IncrementTable
 
     package private(set) var status: AuctionStatus
     package private(set) var endsAt: Timestamp
     package private(set) var leader: Leader?
+    /// How far the leader goes: the amount, or more. Secret while nobody has beaten it.
+    package private(set) var leaderMaximum: Money?
     package private(set) var bidCount: Int
     package private(set) var sequence: SequenceNumber
     package private(set) var topBids: [TopBid]
 
-    /// What the calls since the last ``takeEvents()`` brought about, in order.
+    /// What the calls since the last ``takeEvents()`` and ``takeBids()`` brought about, in order.
     private var events: [(sequence: SequenceNumber, event: AuctionEvent)] = []
+    private var bids: [PlacedBid] = []
+    /// Whether anything is to be written, be it without an event.
+    package private(set) var isChanged = false
 
     package init(
         id: AuctionID, sellerID: String, title: String, currency: String, startingPrice: Money,
-        reservePrice: Money?,
-        increments: IncrementTable, status: AuctionStatus, endsAt: Timestamp, leader: Leader? = nil,
-        bidCount: Int = 0, sequence: SequenceNumber = 0, topBids: [TopBid] = []
+        reservePrice: Money?, buyNowPrice: Money? = nil, increments: IncrementTable, status: AuctionStatus,
+        endsAt: Timestamp, leader: Leader? = nil, leaderMaximum: Money? = nil, bidCount: Int = 0,
+        sequence: SequenceNumber = 0, topBids: [TopBid] = []
     ) {
         self.id = id
         self.sellerID = sellerID
@@ -87,10 +45,12 @@ package struct Auction: Sendable {
         self.currency = currency
         self.startingPrice = startingPrice
         self.reservePrice = reservePrice
+        self.buyNowPrice = buyNowPrice
         self.increments = increments
         self.status = status
         self.endsAt = endsAt
         self.leader = leader
+        self.leaderMaximum = leaderMaximum ?? leader?.amount
         self.bidCount = bidCount
         self.sequence = sequence
         self.topBids = topBids
@@ -101,7 +61,7 @@ package struct Auction: Sendable {
     /// The least a bid must be now.
     package var minimumBid: Money {
         guard let leader else { return startingPrice }
-        return leader.amount + increments.increment(at: leader.amount)
+        return oneIncrement(above: leader.amount)
     }
 
     package var isReserveMet: Bool {
@@ -113,16 +73,15 @@ package struct Auction: Sendable {
         AuctionState(
             title: title, status: status, currency: currency, startingPrice: startingPrice,
             currentPrice: currentPrice, bidIncrement: increments.increment(at: currentPrice),
-            bidCount: bidCount,
-            reserveMet: isReserveMet, endsAt: endsAt, topBids: topBids)
+            bidCount: bidCount, reserveMet: isReserveMet, endsAt: endsAt, topBids: topBids)
     }
 
-    // MARK: Decisions
+    // MARK: Bids
 
     /// Decides one bid at `time`, the database's clock read under the row's lock.
     package mutating func place(
         _ request: BidRequest, at time: Timestamp, antiSniping: AntiSniping
-    ) -> Result<AcceptedBid, BidRefusal> {
+    ) -> Result<BidReceipt, BidRefusal> {
         switch status {
         case .scheduled: return .failure(.notStarted)
         case .sold, .unsold, .cancelled:
@@ -131,40 +90,144 @@ package struct Auction: Sendable {
         }
         guard time < endsAt else { return .failure(.ended(winner: isReserveMet ? leader?.username : nil)) }
         guard request.bidderID != sellerID else { return .failure(.ownAuction) }
-        guard request.bidderID != leader?.userID else { return .failure(.alreadyHighest) }
-        guard request.amount >= minimumBid else {
-            return .failure(.tooLow(currentPrice: currentPrice, minimum: minimumBid))
+        switch request.offer {
+        case .buyNow: return buy(request, at: time)
+        case .plain(let amount):
+            return bid(request, amount: amount, maximum: amount, at: time, antiSniping)
+        case .limited(let amount, let maximum):
+            return bid(request, amount: amount, maximum: maximum, at: time, antiSniping)
+        case .proxy(let maximum): return bid(request, amount: nil, maximum: maximum, at: time, antiSniping)
         }
-        leader = Leader(userID: request.bidderID, username: request.bidder, amount: request.amount)
+    }
+
+    private mutating func bid(
+        _ request: BidRequest, amount: Money?, maximum: Money, at time: Timestamp, _ antiSniping: AntiSniping
+    ) -> Result<BidReceipt, BidRefusal> {
+        guard request.bidderID != leader?.userID else { return raise(request, to: maximum, at: time) }
+        guard (amount ?? maximum) >= minimumBid else { return .failure(tooLow) }
+        let least = amount ?? minimumBid
+        guard let leader, let known = leaderMaximum else {
+            return lead(request, at: withReserve(least, maximum), maximum, named: amount, time, antiSniping)
+        }
+        if maximum > known {
+            // One increment above the second-highest maximum, and no more than the highest.
+            let needed = max(least, min(maximum, oneIncrement(above: known)))
+            return lead(request, at: withReserve(needed, maximum), maximum, named: amount, time, antiSniping)
+        }
+        let answer = Answer(bidID: request.automaticBidID, leader: leader, maximum: known)
+        guard maximum < known else {
+            // The earlier of two equal maxima stands; it is bid in full, and so no secret any more.
+            write(answer, at: known, time, antiSniping)
+            return .failure(tooLow)
+        }
+        write(
+            request.bidID, request.bidderID, request.bidder, maximum, isProxy: maximum != amount, time,
+            antiSniping)
+        write(answer, at: withReserve(min(known, oneIncrement(above: maximum)), known), time, antiSniping)
+        return .success(receipt(request, amount: maximum, rank: 2, time))
+    }
+
+    /// The leader goes further than before, which moves neither price nor end.
+    private mutating func raise(
+        _ request: BidRequest, to maximum: Money, at time: Timestamp
+    ) -> Result<BidReceipt, BidRefusal> {
+        if case .plain = request.offer { return .failure(.alreadyHighest) }
+        guard let known = leaderMaximum, maximum > known else { return .failure(tooLow) }
+        leaderMaximum = maximum
+        isChanged = true
+        return .success(receipt(request, amount: currentPrice, rank: 1, time))
+    }
+
+    /// Makes the bidder the leader.
+    /// - Parameter named: the amount that the bidder asked for, if any.
+    private mutating func lead(
+        _ request: BidRequest, at amount: Money, _ maximum: Money, named: Money?, _ time: Timestamp,
+        _ antiSniping: AntiSniping
+    ) -> Result<BidReceipt, BidRefusal> {
+        leaderMaximum = maximum
+        write(
+            request.bidID, request.bidderID, request.bidder, amount, isProxy: amount != named, time,
+            antiSniping)
+        return .success(receipt(request, amount: amount, rank: 1, time))
+    }
+
+    private mutating func buy(_ request: BidRequest, at time: Timestamp) -> Result<BidReceipt, BidRefusal> {
+        guard let buyNowPrice else { return .failure(.notForSale) }
+        guard currentPrice < buyNowPrice else { return .failure(tooLow) }
+        leaderMaximum = buyNowPrice
+        endsAt = time
+        write(
+            request.bidID, request.bidderID, request.bidder, buyNowPrice, isProxy: false, time,
+            AntiSniping(windowMilliseconds: 0, extensionMilliseconds: 0))
+        finish(as: .sold)
+        return .success(receipt(request, amount: buyNowPrice, rank: 1, time))
+    }
+
+    /// The leader's automatic bid.
+    private struct Answer {
+        let bidID: String
+        let leader: Leader
+        let maximum: Money
+    }
+
+    private mutating func write(
+        _ answer: Answer, at amount: Money, _ time: Timestamp, _ antiSniping: AntiSniping
+    ) {
+        write(
+            answer.bidID, answer.leader.userID, answer.leader.username, amount, isProxy: true, time,
+            antiSniping)
+    }
+
+    /// A row, its event, and the extension that it may cause.
+    private mutating func write(
+        _ bidID: String, _ bidderID: String, _ bidder: String, _ amount: Money, isProxy: Bool,
+        _ time: Timestamp,
+        _ antiSniping: AntiSniping
+    ) {
+        leader = Leader(userID: bidderID, username: bidder, amount: amount)
         bidCount += 1
-        topBids.insert(TopBid(bidder: request.bidder, amount: request.amount, bidAt: time), at: 0)
+        topBids.insert(TopBid(bidder: bidder, amount: amount, bidAt: time), at: 0)
         if topBids.count > AuctionState.topBidLimit { topBids.removeLast() }
         let previousEnd = endsAt
         extendIfLate(at: time, antiSniping)
         record(
             .bidUpdate(
                 AuctionEvent.BidUpdate(
-                    bidID: request.bidID, bidder: request.bidder, amount: request.amount, rank: 1,
-                    bidAt: time,
-                    isProxy: false, currentPrice: currentPrice, bidCount: bidCount, reserveMet: isReserveMet,
-                    endsAt: endsAt)))
-        let accepted = AcceptedBid(
-            request: request, bidAt: time, sequence: sequence, rank: 1, currentPrice: currentPrice,
-            endsAt: endsAt)
+                    bidID: bidID, bidder: bidder, amount: amount, rank: 1, bidAt: time, isProxy: isProxy,
+                    currentPrice: currentPrice, bidCount: bidCount, reserveMet: isReserveMet, endsAt: endsAt))
+        )
+        bids.append(
+            PlacedBid(
+                bidID: bidID, bidderID: bidderID, bidder: bidder, amount: amount, isProxy: isProxy,
+                bidAt: time,
+                sequence: sequence))
         if endsAt != previousEnd { record(.timeExtended(newEndsAt: endsAt, previousEndsAt: previousEnd)) }
-        return .success(accepted)
     }
+
+    private func receipt(_ request: BidRequest, amount: Money, rank: Int, _ time: Timestamp) -> BidReceipt {
+        BidReceipt(
+            bidID: request.bidID, amount: amount, rank: rank, currentPrice: currentPrice, endsAt: endsAt,
+            bidAt: time)
+    }
+
+    private var tooLow: BidRefusal { .tooLow(currentPrice: currentPrice, minimum: minimumBid) }
+
+    private func oneIncrement(above price: Money) -> Money {
+        Money(cents: min(Money.maximumCents, price.cents + increments.increment(at: price).cents))
+    }
+
+    /// A maximum that reaches the reserve bids at least the reserve.
+    private func withReserve(_ amount: Money, _ maximum: Money) -> Money {
+        guard let reservePrice, maximum >= reservePrice else { return amount }
+        return max(amount, reservePrice)
+    }
+
+    // MARK: Time
 
     /// Ends an active auction whose time is over; nothing happens otherwise.
     package mutating func end(at time: Timestamp) {
         guard status == .active, time >= endsAt else { return }
-        status = isReserveMet ? .sold : .unsold
-        record(
-            .auctionEnded(
-                AuctionEvent.Ending(
-                    outcome: status,
-                    winner: status == .sold ? leader : nil,
-                    totalBids: bidCount)))
+        finish(as: isReserveMet ? .sold : .unsold)
     }
 
     /// Opens a scheduled auction. The caller knows that its time has come.
@@ -174,20 +237,37 @@ package struct Auction: Sendable {
         record(.auctionStarted(state))
     }
 
-    /// The events since the last call.
-    package mutating func takeEvents() -> [(sequence: SequenceNumber, event: AuctionEvent)] {
-        defer { events = [] }
-        return events
-    }
-
-    private mutating func record(_ event: AuctionEvent) {
-        sequence += 1
-        events.append((sequence, event))
+    private mutating func finish(as outcome: AuctionStatus) {
+        status = outcome
+        record(
+            .auctionEnded(
+                AuctionEvent.Ending(
+                    outcome: outcome, winner: outcome == .sold ? leader : nil, totalBids: bidCount)))
     }
 
     private mutating func extendIfLate(at time: Timestamp, _ antiSniping: AntiSniping) {
         let left = endsAt.milliseconds - time.milliseconds
         guard left > 0, left <= antiSniping.windowMilliseconds else { return }
         endsAt = max(endsAt, Timestamp(milliseconds: time.milliseconds + antiSniping.extensionMilliseconds))
+    }
+
+    // MARK: Results
+
+    /// The events since the last call.
+    package mutating func takeEvents() -> [(sequence: SequenceNumber, event: AuctionEvent)] {
+        defer { events = [] }
+        return events
+    }
+
+    /// The bids since the last call, in order; their amounts rise strictly.
+    package mutating func takeBids() -> [PlacedBid] {
+        defer { bids = [] }
+        return bids
+    }
+
+    private mutating func record(_ event: AuctionEvent) {
+        sequence += 1
+        isChanged = true
+        events.append((sequence, event))
     }
 }

@@ -19,12 +19,14 @@ import Testing
     }
 
     private func bid(_ bidder: String, _ cents: Int64) -> BidRequest {
-        BidRequest(bidID: "bid", bidderID: bidder, bidder: bidder, amount: Money(cents: cents))
+        BidRequest(
+            bidID: "bid", automaticBidID: "auto", bidderID: bidder, bidder: bidder,
+            offer: .plain(Money(cents: cents)))
     }
 
     private func at(_ milliseconds: Int64) -> Timestamp { Timestamp(milliseconds: Self.start + milliseconds) }
 
-    private func refusal(_ result: Result<AcceptedBid, BidRefusal>) -> BidRefusal? {
+    private func refusal(_ result: Result<BidReceipt, BidRefusal>) -> BidRefusal? {
         if case .failure(let refusal) = result { refusal } else { nil }
     }
 
@@ -129,7 +131,7 @@ import Testing
                 if case .success(let accepted) = auction.place(
                     bid(bidder, amount), at: at(Int64(step) * 500), antiSniping: rule)
                 {
-                    amounts.append(accepted.request.amount)
+                    amounts.append(accepted.amount)
                 }
             }
             #expect(zip(amounts, amounts.dropFirst()).allSatisfy { $0 < $1 })

@@ -4,7 +4,7 @@ import LoadEngine
 import Settings
 
 enum Command: String, CaseIterable {
-    case demo, watch, publish, bid, audit, floor, run
+    case demo, watch, publish, bid, replay, audit, floor, run
 
     var summary: String {
         switch self {
@@ -13,6 +13,7 @@ enum Command: String, CaseIterable {
             "watches auctions with many simulated watchers, and keeps an account of what each applied"
         case .publish: "publishes events straight to Redis at a steady rate, whatever the servers do"
         case .bid: "bids through the bid API at a steady rate, whatever the servers do"
+        case .replay: "replays recorded auctions through the bid API and compares where they end"
         case .audit: "compares watchers' accounts with what was published"
         case .floor: "the yardstick: the kernel alone, or (with --listen) a gateway that does nothing else"
         case .run: "runs a scenario from start to report"
@@ -73,6 +74,18 @@ enum Command: String, CaseIterable {
                 Setting("connections", .number(1...1_000), default: "32", "requests under way at once"),
                 Setting("rate", .number(1...1_000_000), default: "100", "bids a second over all auctions"),
                 Setting("seconds", .number(1...86_400), default: "10", "how long to bid"),
+            ]
+        case .replay:
+            return [
+                bidAPI,
+                Setting(
+                    "csv", .file,
+                    "recorded bids: columns auctionid, bid (the bidder's maximum), bidtime, bidder, openbid, price"
+                ),
+                Setting("connections", .number(1...200), default: "24", "auctions under way at once"),
+                Setting(
+                    "seconds", .number(1...3_600), default: "5",
+                    "how long each auction lasts; its bids must fit"),
             ]
         case .audit:
             return [

@@ -38,6 +38,7 @@ enum Tasks {
             guard values.number("slow-per-mille") + values.number("stalled-per-mille") <= 1_000 else {
                 throw .usage("--slow-per-mille and --stalled-per-mille: together over 1,000")
             }
+        case .replay where values.text("csv").isEmpty: throw .usage("--csv: is missing")
         case .audit where values.text("accounts").isEmpty: throw .usage("--accounts: is missing")
         case .audit where values.text("truth").isEmpty == values.text("database-url").isEmpty:
             throw .usage("give either --truth or --database-url")
@@ -47,7 +48,7 @@ enum Tasks {
             do { _ = try RedisURL(text: values.text("redis-url")) } catch {
                 throw .configuration("redis-url: \(error)")
             }
-        case .demo, .bid, .audit, .run: break
+        case .demo, .bid, .replay, .audit, .run: break
         }
     }
 
@@ -57,6 +58,7 @@ enum Tasks {
         case .watch: try watch(values)
         case .publish: try publish(values)
         case .bid: try BidLoad(values).run()
+        case .replay: try Replay(values).run()
         case .audit: try audit(values)
         case .floor: try floor(values)
         case .run: try run(scenario ?? "", values)

@@ -1,0 +1,120 @@
+// Requests that may be sent again: each key of a user stands for one request and its answer, for a day. A key is
+// claimed in the transaction that does what the request asks for, so that either both happen or neither.
+
+/// A request that carries a key.
+package struct IdempotencyKey: Sendable, Hashable {
+    package let userID: String
+    package let key: String
+    /// What is asked for: another request under the same key is a mistake of the client's.
+    package let request: String
+
+    package init(userID: String, key: String, request: String) {
+        self.userID = userID
+        self.key = key
+        self.request = request
+    }
+}
+
+/// What a request was answered with, kept for its repeats.
+package struct KeptAnswer: Sendable, Equatable {
+    /// The HTTP status.
+    package let status: Int
+    package let body: String
+
+    package init(status: Int, body: String) {
+        self.status = status
+        self.body = body
+    }
+}
+
+package enum IdempotencyKeys {
+    private static let lifetime = "interval '24 hours'"
+    private static let hash = "encode(sha256(convert_to(c.request, 'UTF8')), 'hex')"
+
+    /// What stands under a key that could not be claimed.
+    package enum Earlier: Sendable, Equatable {
+        case answered(KeptAnswer)
+        case otherRequest
+    }
+
+    /// Whether an earlier request stands under `key`; without claiming it.
+    package static func isKnown(
+        _ connection: PostgresConnection, _ key: IdempotencyKey
+    ) throws(DatabaseError) -> Bool {
+        let rows = try connection.query(
+            """
+            SELECT 1 FROM idempotency_keys WHERE user_id = $1 AND key = $2
+                AND created_at > now() - \(lifetime)
+            """, [key.userID, key.key])
+        return !rows.isEmpty
+    }
+
+    /// Deletes keys that are over.
+    package static func purge(_ connection: PostgresConnection) throws(DatabaseError) {
+        try connection.query("DELETE FROM idempotency_keys WHERE created_at < now() - \(lifetime)")
+    }
+
+    /// Claims keys, of which none may be given twice, for users that exist. Waits for a transaction that is claiming one
+    /// of them; a clash takes nothing from the others. Followed by ``reading(_:)``.
+    static func claiming(_ keys: [IdempotencyKey]) -> Statement {
+        Statement(
+            """
+            INSERT INTO idempotency_keys AS k (user_id, key, request_hash)
+            SELECT c.user_id, c.key, \(hash)
+            FROM unnest($1::text[], $2::text[], $3::text[]) AS c (user_id, key, request)
+                JOIN users u ON u.user_id = c.user_id
+            ORDER BY c.user_id, c.key
+            ON CONFLICT (user_id, key) DO UPDATE SET request_hash = excluded.request_hash, created_at = now(),
+                status = NULL, body = NULL
+                WHERE k.created_at < now() - \(lifetime)
+            RETURNING k.user_id, k.key
+            """, columns(keys))
+    }
+
+    static func reading(_ keys: [IdempotencyKey]) -> Statement {
+        Statement(
+            """
+            SELECT k.user_id, k.key, (k.request_hash = \(hash))::integer, k.status, k.body
+            FROM unnest($1::text[], $2::text[], $3::text[]) AS c (user_id, key, request)
+                JOIN idempotency_keys k ON k.user_id = c.user_id AND k.key = c.key
+            """, columns(keys))
+    }
+
+    /// Of the results of those two: what stood there before, by key; a key without is claimed.
+    static func earlier(claimed: Rows, read: Rows) -> [[String]: Earlier] {
+        let own = Set((0..<claimed.count).map { [claimed.text($0, 0), claimed.text($0, 1)] })
+        var earlier: [[String]: Earlier] = [:]
+        for row in 0..<read.count {
+            let place = [read.text(row, 0), read.text(row, 1)]
+            guard !own.contains(place) else { continue }
+            let isSame = read.integer(row, 2) == 1
+            earlier[place] =
+                isSame
+                ? .answered(KeptAnswer(status: Int(read.integer(row, 3)), body: read.text(row, 4)))
+                : .otherRequest
+        }
+        return earlier
+    }
+
+    /// Keeps the answers of claimed keys.
+    static func keeping(_ answers: [(key: IdempotencyKey, answer: KeptAnswer)]) -> Statement {
+        Statement(
+            """
+            UPDATE idempotency_keys k SET status = c.status, body = c.body
+            FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) AS c (user_id, key, status, body)
+            WHERE k.user_id = c.user_id AND k.key = c.key
+            """,
+            [
+                PostgresText.array(answers.map(\.key.userID)), PostgresText.array(answers.map(\.key.key)),
+                PostgresText.array(answers.map { Int64($0.answer.status) }),
+                PostgresText.array(answers.map(\.answer.body)),
+            ])
+    }
+
+    private static func columns(_ keys: [IdempotencyKey]) -> [String?] {
+        [
+            PostgresText.array(keys.map(\.userID)), PostgresText.array(keys.map(\.key)),
+            PostgresText.array(keys.map(\.request)),
+        ]
+    }
+}

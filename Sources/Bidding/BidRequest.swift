@@ -1,0 +1,80 @@
+// What bidders ask for, and what they are told.
+
+package import AuctionEvents
+
+/// A bid as it is asked for.
+package struct BidRequest: Sendable, Equatable {
+    package enum Offer: Sendable, Equatable {
+        /// This amount, neither more nor less.
+        case plain(Money)
+        /// This amount at once, and more by itself up to the maximum.
+        case limited(Money, maximum: Money)
+        /// As little as needed, up to the maximum.
+        case proxy(maximum: Money)
+        /// The auction's buy-now price, which ends it.
+        case buyNow
+    }
+
+    package let bidID: String
+    /// For the bid that the leader makes automatically in answer, should there be one.
+    package let automaticBidID: String
+    package let bidderID: String
+    package let bidder: String
+    package let offer: Offer
+
+    package init(bidID: String, automaticBidID: String, bidderID: String, bidder: String, offer: Offer) {
+        self.bidID = bidID
+        self.automaticBidID = automaticBidID
+        self.bidderID = bidderID
+        self.bidder = bidder
+        self.offer = offer
+    }
+}
+
+/// Why a rule refuses a bid.
+package enum BidRefusal: Error, Sendable, Equatable {
+    case notStarted
+    /// The auction is over; the winner's user name, if there is one.
+    case ended(winner: String?)
+    case ownAuction
+    case alreadyHighest
+    case tooLow(currentPrice: Money, minimum: Money)
+    /// It has no buy-now price.
+    case notForSale
+}
+
+/// A row of the `bids` table.
+package struct PlacedBid: Sendable, Equatable {
+    package let bidID: String
+    package let bidderID: String
+    package let bidder: String
+    package let amount: Money
+    /// Whether the amount is not one that the bidder named.
+    package let isProxy: Bool
+    package let bidAt: Timestamp
+    package let sequence: SequenceNumber
+}
+
+/// What became of an accepted bid.
+package struct BidReceipt: Sendable, Equatable {
+    package let bidID: String
+    package let amount: Money
+    /// 1 for the leader, 2 for a bidder whom the leader's maximum has beaten.
+    package let rank: Int
+    package let currentPrice: Money
+    package let endsAt: Timestamp
+    package let bidAt: Timestamp
+}
+
+/// When a late bid extends the auction.
+package struct AntiSniping: Sendable, Equatable {
+    /// Milliseconds before the end in which a bid extends; 0 = never.
+    package let windowMilliseconds: Int64
+    /// Milliseconds from the bid to the new end.
+    package let extensionMilliseconds: Int64
+
+    package init(windowMilliseconds: Int64, extensionMilliseconds: Int64) {
+        self.windowMilliseconds = windowMilliseconds
+        self.extensionMilliseconds = extensionMilliseconds
+    }
+}
