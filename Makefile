@@ -52,11 +52,11 @@ sanitize: setup-tests
 	@config/dev/sanitize.sh
 
 lint: setup
-	swift format lint --strict --recursive Sources Tests loadtest Package.swift
+	swift format lint --strict --recursive Sources Tests loadtest fuzz Package.swift
 	GAVELCAST_STRICT=1 swift build --build-tests
 
 format:
-	swift format --in-place --recursive Sources Tests loadtest Package.swift
+	swift format --in-place --recursive Sources Tests loadtest fuzz Package.swift
 
 stop:
 	@config/dev/stop.sh

@@ -18,7 +18,8 @@ extension EndToEndTests {
             database = try SharedPostgres.database()
             // A key that several bid APIs share.
             let keys = Guardian.shared.folder + "/keys-\(UUID().uuidString).json"
-            try #"{"keys":[{"kty":"oct","kid":"k","alg":"HS256","k":"\#(String(repeating: "A", count: 43))"}]}"#
+            let secret = String(repeating: "A", count: 43)
+            try #"{"keys":[{"kty":"oct","kid":"k","alg":"HS256","k":"\#(secret)"}]}"#
                 .write(toFile: keys, atomically: true, encoding: .utf8)
             arguments = ["--bids-per-minute", "5", "--token-keys", keys]
             api = try BidAPIProcess(database: database, redis: [redis.url], arguments: arguments)
