@@ -87,7 +87,9 @@ package enum GatewaySettings {
                 "least time between two VIEWERS of an auction; 0 turns them off"),
             Setting(
                 "bid-api-url", .text, default: "http://127.0.0.1:8081", "where the viewer page sends bids"),
-            Setting("echo-path", .text, "a WebSocket path that echoes messages, for conformance suites"),
+            Setting(
+                "echo-path", .text,
+                "a path that echoes WebSocket messages and request bodies, for conformance suites"),
             Setting(
                 "log-format", .choice(["json", "text"]), default: "json", "one JSON object a line, or text"),
             Setting(

@@ -143,7 +143,7 @@ export class AuctionWatch extends EventTarget {
       const response = await fetch(`${this.#address}?${since}`, {
         headers: { Accept: 'application/json' }, cache: 'no-store', signal: controller.signal,
       });
-      if (response.status === 503) return this.#closed(1013, 1000 * (Number(response.headers.get('Retry-After')) || 1));
+      if (response.status === 503 || response.status === 429) return this.#closed(1013, 1000 * (Number(response.headers.get('Retry-After')) || 1));
       if (!response.ok) throw new Error(`status ${response.status}`);
       const answer = await response.json();
       this.#arrived();
