@@ -21,13 +21,11 @@ package struct AuctionID: Hashable, Sendable, CustomStringConvertible {
     package var description: String { text }
     package var isPrivate: Bool { text.hasPrefix(Self.privatePrefix) }
 
-    /// A fresh id: `prefix` and 16 random characters (80 bits).
-    package static func random(
-        prefix: String, using generator: inout some RandomNumberGenerator
-    ) -> AuctionID {
+    /// A fresh id: `prefix` and 16 characters (80 bits) of the system's randomness.
+    package static func random(prefix: String) -> AuctionID {
         let alphabet = Array("0123456789abcdefghjkmnpqrstvwxyz".utf8)
         var tail: [UInt8] = []
-        for _ in 0..<16 { tail.append(alphabet[Int.random(in: 0..<32, using: &generator)]) }
+        for _ in 0..<16 { tail.append(alphabet[Int.random(in: 0..<32)]) }
         guard let id = AuctionID(prefix + String(decoding: tail, as: UTF8.self)) else {
             preconditionFailure("prefix \(prefix) is no id")
         }

@@ -19,9 +19,8 @@ struct AuctionRoutes: Sendable {
     func create(_ request: Request, _ context: AppContext) async throws -> Response {
         let userID = try services.authenticate(request)
         let body = try await RequestBodies.decode(CreateAuctionBody.self, from: request)
-        var generator = SystemRandomNumberGenerator()
         let draft = try Self.draft(
-            body, id: .random(prefix: "auc_", using: &generator), sellerID: userID)
+            body, id: .random(prefix: "auc_"), sellerID: userID)
         if let seconds = services.auctionLimiter.take(userID, now: Date.now.timeIntervalSince1970) {
             throw APIError.rateLimited(retryAfterSeconds: seconds)
         }

@@ -22,8 +22,7 @@ struct AuthRoutes: Sendable {
             throw APIError.validation("password: must be 8 characters or more, at most 1024 bytes")
         }
         let hash = try await services.blocking { PasswordHash.make(body.password) }
-        var generator = SystemRandomNumberGenerator()
-        let userID = AuctionID.random(prefix: "usr_", using: &generator).text
+        let userID = AuctionID.random(prefix: "usr_").text
         do throws(DatabaseError) {
             try await services.pool.run { connection throws(DatabaseError) in
                 try UserRecords.insert(

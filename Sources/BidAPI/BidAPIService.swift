@@ -63,8 +63,7 @@ package enum BidAPIService {
     ) -> (TokenKeys, TokenKey) {
         if let keys = configuration.tokenKeys, let signing = keys.signing { return (keys, signing) }
         logger.notice("signing tokens with a key made at this start; they end with this process")
-        var generator = SystemRandomNumberGenerator()
-        let key = TokenKey.random(keyID: AuctionID.random(prefix: "key_", using: &generator).text)
+        let key = TokenKey.random(keyID: AuctionID.random(prefix: "key_").text)
         return (TokenKeys([key]), key)
     }
 

@@ -44,10 +44,9 @@ struct BidRoutes: Sendable {
         let auctionID = try AuctionRoutes.auctionID(context)
         let key = try Self.key(request, userID, text)
         try await limit(userID, key)
-        var generator = SystemRandomNumberGenerator()
         let bid = BidTransaction.Waiting(
-            bidID: AuctionID.random(prefix: "bid_", using: &generator).text,
-            automaticBidID: AuctionID.random(prefix: "bid_", using: &generator).text, bidderID: userID,
+            bidID: AuctionID.random(prefix: "bid_").text,
+            automaticBidID: AuctionID.random(prefix: "bid_").text, bidderID: userID,
             offer: offer, key: key)
         let outcome: BidTransaction.Outcome
         do throws(DatabaseError) {
