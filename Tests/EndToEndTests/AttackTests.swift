@@ -97,8 +97,8 @@ private final class Attackers: Sendable {
         for _ in 0..<(isLarge ? 8 : 3) {
             running.enter()
             let thread = Thread { [self] in
-                // The attackers' own work must not be what the watchers feel: it would be done elsewhere.
-                setpriority(Int32(PRIO_PROCESS.rawValue), 0, 19)
+                // For a figure their own work must not be what the watchers feel: it would be done elsewhere.
+                if isLarge { setpriority(Int32(PRIO_PROCESS.rawValue), 0, 19) }
                 var held: [BlockingSocket] = []
                 while !isOver.with({ $0 }) {
                     do {
