@@ -25,9 +25,9 @@ final class BidQueue: Sendable {
     private static let batchLimit = 200
     /// Bids that wait, over all auctions.
     private static let waitingLimit = 20_000
-    /// How often, and how long apart, a COMMIT that was not answered is asked about: a server that was killed is back
+    /// How long and how often it is asked what became of a COMMIT that was not answered: a server that was killed is back
     /// after a second or two.
-    private static let resolveAttempts = 20
+    private static let resolveTime = Duration.seconds(4)
     private static let resolvePauseSeconds = 0.2
 
     private let state = Mutex(State())
@@ -101,7 +101,8 @@ final class BidQueue: Sendable {
         switch conclusion {
         case .certain(let decision): return decision
         case .uncertain(let decision, let transaction):
-            for _ in 0..<resolveAttempts {
+            let deadline = ContinuousClock.now + resolveTime
+            while ContinuousClock.now < deadline {
                 Thread.sleep(forTimeInterval: resolvePauseSeconds)
                 let isCommitted = try? access.use { connection throws(DatabaseError) in
                     try BidTransaction.resolve(connection, transaction: transaction)

@@ -2,9 +2,7 @@
 
 import Fanout
 import Glibc
-import Logging
 import Reactor
-import Synchronization
 import Telemetry
 import TransportSecurity
 import Wire

@@ -47,14 +47,10 @@ package final class RedisClient {
             throw Failure(description: "TLS: no memory")
         }
         self.session = session
-        while true {
-            switch session.handshake() {
-            case .complete: return
-            case .wantsToRead: try wait(POLLIN)
-            case .wantsToWrite: try wait(POLLOUT)
-            case .failed(let reason): throw Failure(description: "TLS with \(url.address): \(reason)")
-            }
+        let fault = try session.completeHandshake { (forWriting) throws(Failure) in
+            try wait(forWriting ? POLLOUT : POLLIN)
         }
+        if let fault { throw Failure(description: "TLS with \(url.address): \(fault)") }
     }
 
     package func call(_ arguments: String...) throws(Failure) -> RedisReply {

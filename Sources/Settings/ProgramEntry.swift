@@ -16,13 +16,8 @@ package enum ProgramEntry {
         _ schema: SettingsSchema, arguments: [String] = Array(CommandLine.arguments.dropFirst()),
         _ check: (SettingsValues) throws(SettingsError) -> Configuration
     ) -> Configuration {
-        let reader = SettingsReader(schema: schema) {
-            String(decoding: try Data(contentsOf: URL(fileURLWithPath: $0)), as: UTF8.self)
-        }
         do throws(SettingsError) {
-            let invocation = try reader.read(
-                arguments: arguments, environment: ProcessInfo.processInfo.environment)
-            switch invocation {
+            switch try read(schema, arguments) {
             case .run(let values): return try check(values)
             case .checkConfiguration(let values):
                 _ = try check(values)
@@ -39,16 +34,19 @@ package enum ProgramEntry {
     /// Reads the settings of the running process again.
     /// - Throws: what is wrong with them.
     package static func reread(_ schema: SettingsSchema) throws(SettingsError) -> SettingsValues {
-        let reader = SettingsReader(schema: schema) {
-            String(decoding: try Data(contentsOf: URL(fileURLWithPath: $0)), as: UTF8.self)
-        }
-        let invocation = try reader.read(
-            arguments: Array(CommandLine.arguments.dropFirst()),
-            environment: ProcessInfo.processInfo.environment)
-        switch invocation {
+        switch try read(schema, Array(CommandLine.arguments.dropFirst())) {
         case .run(let values), .checkConfiguration(let values): return values
         case .showHelp, .showVersion: preconditionFailure("the program was not started with these settings")
         }
+    }
+
+    private static func read(
+        _ schema: SettingsSchema, _ arguments: [String]
+    ) throws(SettingsError) -> Invocation {
+        let reader = SettingsReader(schema: schema) {
+            String(decoding: try Data(contentsOf: URL(fileURLWithPath: $0)), as: UTF8.self)
+        }
+        return try reader.read(arguments: arguments, environment: ProcessInfo.processInfo.environment)
     }
 
     /// Prints one line on standard error and exits.

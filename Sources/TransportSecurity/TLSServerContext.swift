@@ -52,7 +52,7 @@ package final class TLSServerContext: Sendable {
             throw error
         }
         self.contexts = contexts
-        var key = ticketKey ?? previous?.ticketKey ?? ticketKeyOf(contexts[0])
+        var key = ticketKey ?? previous?.ticketKey ?? Self.ticketKey(of: contexts[0])
         for context in contexts { _ = gavelcast_ssl_set_ticket_keys(context, &key, key.count) }
         guard contexts.count > 1 else { return }
         // SAFETY: the pointer is used by the callback alone, while a session exists that holds on to this object.
@@ -64,7 +64,13 @@ package final class TLSServerContext: Sendable {
         contexts.forEach(SSL_CTX_free)
     }
 
-    private var ticketKey: [UInt8] { ticketKeyOf(contexts[0]) }
+    private var ticketKey: [UInt8] { Self.ticketKey(of: contexts[0]) }
+
+    private static func ticketKey(of context: OpaquePointer) -> [UInt8] {
+        var key = [UInt8](repeating: 0, count: ticketKeyBytes)
+        _ = gavelcast_ssl_get_ticket_keys(context, &key, key.count)
+        return key
+    }
 
     private static func context(_ files: TLSCertificateFiles) throws(TLSError) -> OpaquePointer {
         ERR_clear_error()
@@ -134,12 +140,6 @@ package final class TLSServerContext: Sendable {
             if let chosen { SSL_set_SSL_CTX(ssl, chosen) }
             return SSL_TLSEXT_ERR_OK
         }
-}
-
-private func ticketKeyOf(_ context: OpaquePointer) -> [UInt8] {
-    var key = [UInt8](repeating: 0, count: TLSServerContext.ticketKeyBytes)
-    _ = gavelcast_ssl_get_ticket_keys(context, &key, key.count)
-    return key
 }
 
 /// What servers and clients have in common.

@@ -78,6 +78,21 @@ package struct TLSSession {
         }
     }
 
+    /// Makes the whole handshake on a socket whose owner can wait; returns why it failed, or `nil`.
+    /// - Parameter wait: waits until the socket can be read, or written.
+    package func completeHandshake<Failure>(
+        _ wait: (_ forWriting: Bool) throws(Failure) -> Void
+    ) throws(Failure) -> String? {
+        while true {
+            switch handshake() {
+            case .complete: return nil
+            case .wantsToRead: try wait(false)
+            case .wantsToWrite: try wait(true)
+            case .failed(let reason): return reason
+            }
+        }
+    }
+
     /// Whether an earlier session was taken up again.
     package var isResumed: Bool { SSL_session_reused(ssl) == 1 }
     /// Such as `TLSv1.3`.

@@ -60,14 +60,10 @@ package final class BlockingSocket {
             throw SocketFailure(description: "TLS: no memory")
         }
         self.session = session
-        while true {
-            switch session.handshake() {
-            case .complete: return
-            case .wantsToRead: try wait(POLLIN)
-            case .wantsToWrite: try wait(POLLOUT)
-            case .failed(let reason): throw SocketFailure(description: "TLS: \(reason)")
-            }
+        let fault = try session.completeHandshake { (forWriting) throws(SocketFailure) in
+            try wait(forWriting ? POLLOUT : POLLIN)
         }
+        if let fault { throw SocketFailure(description: "TLS: \(fault)") }
     }
 
     private func wait(_ events: Int32) throws(SocketFailure) {
