@@ -89,7 +89,13 @@ let package = Package(
         module("Tokens", ["COpenSSL"]),
         module("Telemetry", ["CLinux", logging]),
         module("Settings", [.product(name: "Yams", package: "Yams")]),
-        module("AuctionStore", ["AuctionEvents", "Bidding", "CLibPQ"]),
+        module(
+            "AuctionStore", ["AuctionEvents", "Bidding", "CLibPQ"],
+            resources: [
+                .embedInCode("Schema/v1_auctions.sql"), .embedInCode("Schema/v2_proxy_bids.sql"),
+                .embedInCode("Schema/v3_idempotency_keys.sql"),
+                .embedInCode("Schema/v4_people_and_lists.sql"),
+            ]),
 
         // The services.
         module(
@@ -112,7 +118,7 @@ let package = Package(
                 "Settings",
                 hummingbird, logging,
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
-            ]),
+            ], resources: [.embedInCode("openapi.json")]),
         program("gavelcast-bidapi", ["BidAPI", "Settings", "Telemetry", logging]),
 
         // The load generator; its blocking client also drives the end-to-end tests.

@@ -4,9 +4,15 @@
 /// An event of an auction, before it has its sequence number and time.
 package enum AuctionEvent: Sendable, Equatable {
     case bidUpdate(BidUpdate)
-    case timeExtended(newEndsAt: Timestamp, previousEndsAt: Timestamp)
+    case timeExtended(newEndsAt: Timestamp, previousEndsAt: Timestamp, reason: ExtensionReason)
     case auctionEnded(Ending)
     case auctionStarted(AuctionState)
+    case auctionUpdated(AuctionState)
+
+    package enum ExtensionReason: String, Sendable {
+        case antiSniping = "anti_sniping"
+        case admin
+    }
 
     package struct BidUpdate: Sendable, Equatable {
         package let bidID: String
@@ -83,6 +89,7 @@ package enum AuctionEvent: Sendable, Equatable {
         case .timeExtended: "TIME_EXTENDED"
         case .auctionEnded: "AUCTION_ENDED"
         case .auctionStarted: "AUCTION_STARTED"
+        case .auctionUpdated: "AUCTION_UPDATED"
         }
     }
 
@@ -104,10 +111,10 @@ package enum AuctionEvent: Sendable, Equatable {
             writer.field("ends_at", update.endsAt)
             let remaining = max(0, update.endsAt.milliseconds - serverTime.milliseconds)
             writer.field("time_remaining_seconds", Int(remaining / 1_000))
-        case .timeExtended(let newEndsAt, let previousEndsAt):
+        case .timeExtended(let newEndsAt, let previousEndsAt, let reason):
             writer.field("new_ends_at", newEndsAt)
             writer.field("previous_ends_at", previousEndsAt)
-            writer.field("reason", "anti_sniping")
+            writer.field("reason", reason.rawValue)
         case .auctionEnded(let ending):
             writer.field("outcome", ending.outcome.rawValue)
             writer.key("winner")
@@ -121,7 +128,7 @@ package enum AuctionEvent: Sendable, Equatable {
             }
             writer.field("winning_bid", ending.winner?.amount)
             writer.field("total_bids", ending.totalBids)
-        case .auctionStarted(let state):
+        case .auctionStarted(let state), .auctionUpdated(let state):
             writer.key("state")
             writer.object { state.writeFields(to: &$0) }
         }

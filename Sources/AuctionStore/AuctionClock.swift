@@ -1,15 +1,16 @@
 // Auctions begin and end by the database's clock. A row that another bid API is just ending, or that a bid holds, is
 // skipped, so any number may run: a bid that finds the time over ends the auction itself.
 
-package import AuctionEvents
+import AuctionEvents
 import Bidding
 
 package enum AuctionClock {
     /// Auctions decided in one transaction.
     private static let batch = 500
 
-    /// Starts and ends what is due; returns the auctions that changed. Call again at once when it returned a full batch.
-    package static func tick(_ connection: PostgresConnection) throws(DatabaseError) -> [AuctionID] {
+    /// Starts and ends what is due; returns by how many milliseconds each auction that changed was late. Call again at once
+    /// when there were any: more may be due.
+    package static func tick(_ connection: PostgresConnection) throws(DatabaseError) -> [Int64] {
         let due = try connection.query(
             """
             (SELECT 1 FROM auctions WHERE status = 'active' AND ends_at <= clock_timestamp() LIMIT 1)
@@ -28,7 +29,7 @@ package enum AuctionClock {
 
     private static func decide(
         _ connection: PostgresConnection, _ condition: String, _ body: (inout Auction, Timestamp) -> Void
-    ) throws(DatabaseError) -> [AuctionID] {
+    ) throws(DatabaseError) -> [Int64] {
         try connection.transaction { () throws(DatabaseError) in
             let locked = try connection.pipeline([
                 AuctionRecords.locking(
@@ -39,14 +40,19 @@ package enum AuctionClock {
             let now = Timestamp(milliseconds: locked[1].integer(0, 0))
             let ids = (0..<locked[0].count).compactMap { AuctionID(locked[0].text($0, 0)) }
             let top = AuctionRecords.groupedTopBids(try connection.pipeline([AuctionRecords.topBids(ids)])[0])
+            var lateness: [Int64] = []
             let changes = (0..<locked[0].count).map { row -> AuctionChange in
                 var auction = AuctionRecords.auction(
                     locked[0], row, topBids: top[locked[0].text(row, 0)] ?? [])
+                let due =
+                    auction.status == .scheduled
+                    ? AuctionRecords.startsAt(locked[0], row) : auction.endsAt
+                lateness.append(now.milliseconds - due.milliseconds)
                 body(&auction, now)
                 return AuctionChange(auction, at: now)
             }
             _ = try connection.pipeline(AuctionRecords.writing(changes))
-            return ids
+            return lateness
         }
     }
 }

@@ -19,15 +19,11 @@ package struct AuctionRecord: Sendable {
 package struct AuctionDraft: Sendable {
     package let id: AuctionID
     package let sellerID: String
-    package let title: String
     package let description: String
     package let category: String
     package let currency: String
     package let imageURLs: [String]
-    package let startingPrice: Money
-    package let reservePrice: Money?
-    package let buyNowPrice: Money?
-    package let increments: IncrementTable
+    package let terms: AuctionTerms
     /// `nil`: now.
     package let startsAt: Timestamp?
     package let end: End
@@ -36,58 +32,36 @@ package struct AuctionDraft: Sendable {
         case at(Timestamp)
         /// Milliseconds after the start.
         case after(milliseconds: Int64)
+
+        func time(startsAt: Timestamp) -> Timestamp {
+            switch self {
+            case .at(let time): time
+            case .after(let milliseconds): Timestamp(milliseconds: startsAt.milliseconds + milliseconds)
+            }
+        }
     }
 
     package init(
-        id: AuctionID, sellerID: String, title: String, description: String, category: String,
-        currency: String,
-        imageURLs: [String], startingPrice: Money, reservePrice: Money?, buyNowPrice: Money?,
-        increments: IncrementTable, startsAt: Timestamp?, end: End
+        id: AuctionID, sellerID: String, description: String, category: String, currency: String,
+        imageURLs: [String], terms: AuctionTerms, startsAt: Timestamp?, end: End
     ) {
         self.id = id
         self.sellerID = sellerID
-        self.title = title
         self.description = description
         self.category = category
         self.currency = currency
         self.imageURLs = imageURLs
-        self.startingPrice = startingPrice
-        self.reservePrice = reservePrice
-        self.buyNowPrice = buyNowPrice
-        self.increments = increments
+        self.terms = terms
         self.startsAt = startsAt
         self.end = end
     }
 }
 
-/// Which auctions to list, and from where.
-package struct AuctionListing: Sendable {
-    package enum Order: String, Sendable, CaseIterable {
-        case endingSoon = "ending_soon"
-        case trending
-        case newest
-    }
-
-    package var status: AuctionStatus?
-    package var category: String?
-    /// Words to be found in the title.
-    package var text: String?
-    package var order = Order.endingSoon
-    /// 1…100
-    package var limit = 20
-    package var offset = 0
-
-    package init() {}
-}
-
 package enum AuctionRecords {
-    /// The latest end of an auction after its start, in milliseconds: 90 days.
-    package static let maximumDurationMilliseconds: Int64 = 90 * 86_400_000
-
     private static let auctionColumns = """
         a.auction_id, a.seller_id, a.title, a.currency, a.starting_price, a.reserve_price, a.increments, a.status,
         \(PostgresText.milliseconds("a.ends_at")), a.leader_id, a.current_price, a.bid_count, a.seq, a.buy_now_price,
-        a.leader_max
+        a.leader_max, \(PostgresText.milliseconds("a.starts_at"))
         """
 
     // MARK: Reading
@@ -102,49 +76,37 @@ package enum AuctionRecords {
         return record(rows[0], 0, topBids: groupedTopBids(rows[1]))
     }
 
-    /// The auctions of one page; ask for one more than is shown to learn whether there is a next page.
-    package static func list(
-        _ connection: PostgresConnection, _ listing: AuctionListing
-    ) throws(DatabaseError) -> [AuctionRecord] {
-        let order =
-            switch listing.order {
-            case .endingSoon: "a.ends_at, a.auction_id"
-            case .trending: "a.bid_count DESC, a.auction_id"
-            case .newest: "a.created_at DESC, a.auction_id"
-            }
-        let filter = """
-            a.auction_id NOT LIKE 'prv\\_%' AND ($1::text IS NULL OR a.status = $1)
-            AND ($2::text IS NULL OR a.category = $2)
-            AND ($3::text IS NULL OR position(lower($3) IN lower(a.title)) > 0)
-            """
-        let rows = try connection.query(
-            recordQuery(filter) + " ORDER BY \(order) LIMIT $4::bigint OFFSET $5::bigint",
-            [
-                listing.status?.rawValue, listing.category, listing.text, "\(listing.limit)",
-                "\(listing.offset)",
-            ])
-        let ids = (0..<rows.count).compactMap { AuctionID(rows.text($0, 0)) }
-        let top = groupedTopBids(try connection.pipeline([topBids(ids)])[0])
-        return (0..<rows.count).map { record(rows, $0, topBids: top) }
-    }
-
-    private static func recordQuery(_ condition: String) -> String {
+    /// Reads whole records.
+    /// - Parameters:
+    ///   - key: a number to sort by, which becomes the last column.
+    ///   - join: a further table that the condition needs.
+    static func recordQuery(_ condition: String, key: String = "0", join: String = "") -> String {
         """
         SELECT \(auctionColumns), l.username, s.username, a.description, a.category, array_to_json(a.image_urls),
-            \(PostgresText.milliseconds("a.starts_at")), \(PostgresText.milliseconds("clock_timestamp()"))
-        FROM auctions a JOIN users s ON s.user_id = a.seller_id LEFT JOIN users l ON l.user_id = a.leader_id
+            \(PostgresText.milliseconds("clock_timestamp()")), (\(key))::bigint
+        FROM auctions a \(join) JOIN users s ON s.user_id = a.seller_id
+            LEFT JOIN users l ON l.user_id = a.leader_id
         WHERE \(condition)
         """
+    }
+
+    /// The records that ``recordQuery(_:key:join:)`` brought, with their keys.
+    static func records(
+        _ connection: PostgresConnection, _ rows: Rows
+    ) throws(DatabaseError) -> [(record: AuctionRecord, key: Int64)] {
+        guard !rows.isEmpty else { return [] }
+        let ids = (0..<rows.count).compactMap { AuctionID(rows.text($0, 0)) }
+        let top = groupedTopBids(try connection.pipeline([topBids(ids)])[0])
+        return (0..<rows.count).map { (record(rows, $0, topBids: top), rows.integer($0, 22)) }
     }
 
     private static func record(
         _ rows: Rows, _ row: Int, topBids: [String: [TopBid]]
     ) -> AuctionRecord {
         AuctionRecord(
-            auction: auction(rows, row, leaderName: rows[row, 15], topBids: topBids[rows.text(row, 0)] ?? []),
-            seller: rows.text(row, 16), description: rows.text(row, 17), category: rows.text(row, 18),
-            imageURLs: strings(inJSONArray: rows.text(row, 19)),
-            startsAt: Timestamp(milliseconds: rows.integer(row, 20)),
+            auction: auction(rows, row, leaderName: rows[row, 16], topBids: topBids[rows.text(row, 0)] ?? []),
+            seller: rows.text(row, 17), description: rows.text(row, 18), category: rows.text(row, 19),
+            imageURLs: strings(inJSONArray: rows.text(row, 20)), startsAt: startsAt(rows, row),
             readAt: Timestamp(milliseconds: rows.integer(row, 21)))
     }
 
@@ -160,7 +122,11 @@ package enum AuctionRecords {
     }
 
     static func auction(_ rows: Rows, _ row: Int, topBids: [TopBid]) -> Auction {
-        auction(rows, row, leaderName: rows[row, 15], topBids: topBids)
+        auction(rows, row, leaderName: rows[row, 16], topBids: topBids)
+    }
+
+    static func startsAt(_ rows: Rows, _ row: Int) -> Timestamp {
+        Timestamp(milliseconds: rows.integer(row, 15))
     }
 
     private static func auction(_ rows: Rows, _ row: Int, leaderName: String?, topBids: [TopBid]) -> Auction {
@@ -172,16 +138,19 @@ package enum AuctionRecords {
                 userID: $0, username: leaderName ?? "", amount: Money(cents: rows.integer(row, 10)))
         }
         return Auction(
-            id: id, sellerID: rows.text(row, 1), title: rows.text(row, 2), currency: rows.text(row, 3),
-            startingPrice: Money(cents: rows.integer(row, 4)),
-            reservePrice: money(rows[row, 5]), buyNowPrice: money(rows[row, 13]), increments: increments,
+            id: id, sellerID: rows.text(row, 1), currency: rows.text(row, 3),
+            terms: AuctionTerms(
+                title: rows.text(row, 2), startingPrice: Money(cents: rows.integer(row, 4)),
+                reservePrice: money(rows[row, 5]), buyNowPrice: money(rows[row, 13]), increments: increments),
             status: status, endsAt: Timestamp(milliseconds: rows.integer(row, 8)), leader: leader,
             leaderMaximum: money(rows[row, 14]), bidCount: Int(rows.integer(row, 11)),
             sequence: SequenceNumber(rows.integer(row, 12)),
             topBids: topBids)
     }
 
-    private static func money(_ text: String?) -> Money? {
+    static func cents(_ money: Money?) -> String? { money.map { "\($0.cents)" } }
+
+    static func money(_ text: String?) -> Money? {
         text.flatMap { Int64($0) }.map { Money(cents: $0) }
     }
 
@@ -210,36 +179,18 @@ package enum AuctionRecords {
 
     // MARK: Writing
 
-    /// Why a draft cannot become an auction; only the database's clock can tell.
-    package enum DraftFault: Error, Sendable {
-        case endsBeforeStart
-        case startsInThePast
-        case tooLong
-    }
-
     /// Inserts the auction with its outbox row, so that its state reaches Redis.
     package static func insert(
         _ connection: PostgresConnection, _ draft: AuctionDraft
-    ) throws(DatabaseError) -> Result<AuctionRecord, DraftFault> {
+    ) throws(DatabaseError) -> Result<AuctionRecord, AuctionSchedule.Fault> {
         let rows = try connection.query("SELECT \(PostgresText.milliseconds("clock_timestamp()"))")
         let now = Timestamp(milliseconds: rows.integer(0, 0))
         let startsAt = draft.startsAt ?? now
-        let endsAt =
-            switch draft.end {
-            case .at(let time): time
-            case .after(let milliseconds): Timestamp(milliseconds: startsAt.milliseconds + milliseconds)
-            }
-        // A clock that is a little behind ours must not refuse "now".
-        guard startsAt.milliseconds > now.milliseconds - 60_000 else { return .failure(.startsInThePast) }
-        guard endsAt > startsAt, endsAt > now else { return .failure(.endsBeforeStart) }
-        guard endsAt.milliseconds - startsAt.milliseconds <= maximumDurationMilliseconds else {
-            return .failure(.tooLong)
-        }
+        let schedule = AuctionSchedule(startsAt: startsAt, endsAt: draft.end.time(startsAt: startsAt))
+        if let fault = schedule.fault(at: now) { return .failure(fault) }
         let auction = Auction(
-            id: draft.id, sellerID: draft.sellerID, title: draft.title, currency: draft.currency,
-            startingPrice: draft.startingPrice, reservePrice: draft.reservePrice,
-            buyNowPrice: draft.buyNowPrice, increments: draft.increments,
-            status: startsAt > now ? .scheduled : .active, endsAt: endsAt)
+            id: draft.id, sellerID: draft.sellerID, currency: draft.currency, terms: draft.terms,
+            status: startsAt > now ? .scheduled : .active, endsAt: schedule.endsAt)
         try connection.transaction { () throws(DatabaseError) in
             _ = try connection.pipeline([
                 insertStatement(draft, auction, startsAt: startsAt),
@@ -263,12 +214,13 @@ package enum AuctionRecords {
                 \(PostgresText.time("$12")), $13, $8::bigint, $14, $15::bigint)
             """,
             [
-                draft.id.text, draft.sellerID, draft.title, draft.description, draft.category, draft.currency,
-                PostgresText.array(draft.imageURLs), "\(draft.startingPrice.cents)",
-                draft.reservePrice.map { "\($0.cents)" }, draft.increments.stored, "\(startsAt.milliseconds)",
+                draft.id.text, draft.sellerID, draft.terms.title, draft.description, draft.category,
+                draft.currency,
+                PostgresText.array(draft.imageURLs), "\(draft.terms.startingPrice.cents)",
+                cents(draft.terms.reservePrice), draft.terms.increments.stored, "\(startsAt.milliseconds)",
                 "\(auction.endsAt.milliseconds)", auction.status.rawValue,
                 String(decoding: auction.state.encoded(sequence: 0), as: UTF8.self),
-                draft.buyNowPrice.map { "\($0.cents)" },
+                cents(draft.terms.buyNowPrice),
             ])
     }
 
@@ -291,7 +243,7 @@ package enum AuctionRecords {
                 """
                 UPDATE auctions a SET status = c.status, ends_at = \(PostgresText.time("c.ends_at")),
                     leader_id = c.leader_id, current_price = c.current_price, bid_count = c.bid_count, seq = c.seq,
-                    state = c.state, leader_max = c.leader_max
+                    state = c.state, leader_max = c.leader_max, activity = \(activity("a", "c.bid_count - a.bid_count"))
                 FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::integer[],
                     $7::bigint[], $8::text[], $9::bigint[])
                     AS c (auction_id, status, ends_at, leader_id, current_price, bid_count, seq, state, leader_max)
@@ -309,9 +261,18 @@ package enum AuctionRecords {
                         auctions.map {
                             String(decoding: $0.state.encoded(sequence: $0.sequence), as: UTF8.self)
                         }),
-                    PostgresText.array(auctions.map { $0.leaderMaximum.map { "\($0.cents)" } }),
+                    PostgresText.array(auctions.map { cents($0.leaderMaximum) }),
                 ]),
-        ]
+        ] + Notifications.writing(changes)
+    }
+
+    /// The logarithm of e^activity + bids × e^(the hour), without ever computing such large numbers, or too small ones.
+    private static func activity(_ table: String, _ bids: String) -> String {
+        let hour = "(extract(epoch FROM clock_timestamp()) / 3600)::double precision"
+        let most = "greatest(\(table).activity, \(hour))"
+        let earlier = "exp(greatest(\(table).activity - \(most), -50))"
+        let sum = "\(earlier) + (\(bids)) * exp(greatest(\(hour) - \(most), -50))"
+        return "CASE WHEN \(bids) > 0 THEN \(most) + ln(\(sum)) ELSE \(table).activity END"
     }
 
     /// The strings of a JSON array as PostgreSQL writes it, for values that were checked to need no escapes.
@@ -320,10 +281,13 @@ package enum AuctionRecords {
     }
 }
 
-/// A decided auction and the events that say so.
+/// A decided auction, the events that say so, and whom it concerns.
 struct AuctionChange {
     let auction: Auction
     let events: [(sequence: SequenceNumber, json: String)]
+    let notices: [Notice]
+    /// Whether everybody who has bid is to be told that the auction is over.
+    let endsForBidders: Bool
 
     init(_ auction: Auction, at time: Timestamp) {
         var auction = auction
@@ -333,6 +297,7 @@ struct AuctionChange {
                 entry.event.encoded(auctionID: auction.id, sequence: entry.sequence, serverTime: time)
             )
         }
+        (notices, endsForBidders) = auction.takeNotices()
         self.auction = auction
     }
 }

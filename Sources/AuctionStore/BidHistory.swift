@@ -25,13 +25,15 @@ package enum BidHistory {
                 """, [id.text, "\(before)", "\(limit)"]),
         ])
         guard !rows[0].isEmpty else { return nil }
-        let bids = (0..<rows[1].count).map { row in
-            BidRow(
-                bidID: rows[1].text(row, 0), bidder: rows[1].text(row, 1),
-                amount: Money(cents: rows[1].integer(row, 2)),
-                bidAt: Timestamp(milliseconds: rows[1].integer(row, 3)), isProxy: rows[1].text(row, 4) == "t",
-                sequence: SequenceNumber(rows[1].integer(row, 5)))
-        }
+        let bids = (0..<rows[1].count).map { bid(rows[1], $0) }
         return (bids, Int(rows[0].integer(0, 0)))
+    }
+
+    /// The first six columns of a row.
+    static func bid(_ rows: Rows, _ row: Int) -> BidRow {
+        BidRow(
+            bidID: rows.text(row, 0), bidder: rows.text(row, 1), amount: Money(cents: rows.integer(row, 2)),
+            bidAt: Timestamp(milliseconds: rows.integer(row, 3)), isProxy: rows.text(row, 4) == "t",
+            sequence: SequenceNumber(rows.integer(row, 5)))
     }
 }

@@ -100,6 +100,18 @@ package enum Outbox {
             """)
     }
 
+    /// How many events wait to be published, and for how many seconds the oldest does.
+    package static func backlog(
+        _ connection: PostgresConnection
+    ) throws(DatabaseError) -> (events: Int, oldestSeconds: Int) {
+        let rows = try connection.query(
+            """
+            SELECT count(*), coalesce(floor(extract(epoch FROM now() - min(created_at))), 0)::bigint
+            FROM outbox WHERE published_at IS NULL
+            """)
+        return (Int(rows.integer(0, 0)), Int(rows.integer(0, 1)))
+    }
+
     /// Groups rows of (auction, seq, status, state, event's seq, event) by auction.
     private static func publications(_ rows: Rows) -> [Publication] {
         var publications: [Publication] = []

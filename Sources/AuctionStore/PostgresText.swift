@@ -30,4 +30,21 @@ enum PostgresText {
     static func time(_ parameter: String) -> String {
         "(timestamptz 'epoch' + \(parameter)::bigint * interval '1 millisecond')"
     }
+
+    /// A column as microseconds since 1970, which is all that a timestamptz holds.
+    static func microseconds(_ column: String) -> String {
+        "(extract(epoch FROM \(column)) * 1000000)::bigint"
+    }
+
+    /// The parameter `$n`, microseconds since 1970, as a timestamptz.
+    static func timeInMicroseconds(_ parameter: String) -> String {
+        "(timestamptz 'epoch' + \(parameter)::bigint * interval '1 microsecond')"
+    }
+
+    /// A text search query for all of the words, each of which may go on.
+    static func prefixQuery(_ words: [String]) -> String {
+        words.map { word in
+            "'" + word.replacing("\\", with: "\\\\").replacing("'", with: "''") + "':*"
+        }.joined(separator: " & ")
+    }
 }

@@ -6,6 +6,8 @@ package struct UserRecord: Sendable {
     package let passwordHash: String
     package let role: String
     package let isBanned: Bool
+
+    package var isAdmin: Bool { role == "admin" }
 }
 
 package enum UserRecords {
@@ -36,6 +38,57 @@ package enum UserRecords {
     ) throws(DatabaseError) -> UserRecord? {
         let rows = try connection.query(byIDs([userID]).sql, byIDs([userID]).parameters)
         return rows.isEmpty ? nil : record(rows, 0)
+    }
+
+    /// What a user must be for a request.
+    package enum Role: Sendable {
+        case user, admin
+    }
+
+    package enum Refusal: Error, Sendable {
+        case unknown
+        case banned
+        case notAdmin
+    }
+
+    /// Why the one user that ``byIDs(_:)`` was asked for may not act; `nil` when nothing is in the way.
+    static func refusal(_ rows: Rows, _ role: Role) -> Refusal? {
+        guard !rows.isEmpty else { return .unknown }
+        let user = record(rows, 0)
+        if user.isBanned { return .banned }
+        return role == .admin && !user.isAdmin ? .notAdmin : nil
+    }
+
+    /// Why `userID` may not act; `nil` when nothing is in the way.
+    package static func refusal(
+        _ connection: PostgresConnection, _ userID: String, _ role: Role
+    ) throws(DatabaseError) -> Refusal? {
+        let statement = byIDs([userID])
+        return refusal(try connection.query(statement.sql, statement.parameters), role)
+    }
+
+    package enum BanOutcome: Sendable {
+        case done(UserRecord)
+        case unknownUser
+        case refused(Refusal)
+    }
+
+    /// Bans a user, or lifts the ban, and notes who did it.
+    package static func ban(
+        _ connection: PostgresConnection, _ userID: String, isBanned: Bool, by adminID: String, reason: String
+    ) throws(DatabaseError) -> BanOutcome {
+        try connection.transaction { () throws(DatabaseError) in
+            if let refusal = try refusal(connection, adminID, .admin) { return .refused(refusal) }
+            let rows = try connection.query(
+                """
+                UPDATE users SET banned_at = CASE WHEN $2 = 'ban' THEN coalesce(banned_at, now()) END
+                WHERE user_id = $1 RETURNING \(columns)
+                """, [userID, isBanned ? "ban" : "unban"])
+            guard !rows.isEmpty else { return .unknownUser }
+            let entry = AuditEntry(adminID, isBanned ? "ban" : "unban", userID: userID, reason: reason)
+            _ = try connection.pipeline([AuditLog.writing(entry)])
+            return .done(record(rows, 0))
+        }
     }
 
     static func byIDs(_ userIDs: [String]) -> Statement {

@@ -33,6 +33,7 @@ struct APIError: Error {
             message: "too many; try again in \(retryAfterSeconds) s",
             retryAfterSeconds: retryAfterSeconds)
     }
+    static let banned = APIError(status: .forbidden, code: "BANNED", message: "this user is banned")
     static let busy = APIError(
         status: .serviceUnavailable, code: "BUSY",
         message: "the outcome is not known: repeat with the same Idempotency-Key, or look first",

@@ -2,7 +2,6 @@
 
 import AuctionStore
 import Hummingbird
-import Synchronization
 import Telemetry
 
 struct AdminRoutes: Sendable {
@@ -12,7 +11,7 @@ struct AdminRoutes: Sendable {
         let router = Router(context: AppContext.self)
         router.add(middleware: ErrorMiddleware())
         router.add(middleware: NoBrowserMiddleware())
-        let table = RouteTable(router: router)
+        var table = RouteTable(router: router)
         table.add("/healthz", [(.get, { _, _ in Self.text("alive\n") })])
         table.add("/readyz", [(.get, ready)])
         table.add("/metrics", [(.get, metrics)])
@@ -36,29 +35,37 @@ struct AdminRoutes: Sendable {
         let counters = services.counters
         func count(_ name: String, _ help: String, _ value: Int) { text.metric(name, .counter, help, value) }
         text.metric(
-            "gavelcast_bids_total", .counter, "Bids by outcome.",
-            [
-                (labels: [("outcome", "accepted")], value: counters.acceptedBids.load(ordering: .relaxed)),
-                (labels: [("outcome", "refused")], value: counters.refusedBids.load(ordering: .relaxed)),
-                (labels: [("outcome", "repeated")], value: counters.repeatedBids.load(ordering: .relaxed)),
-                (labels: [("outcome", "unknown")], value: counters.unknownOutcomes.load(ordering: .relaxed)),
-            ])
+            "gavelcast_bids_total", .counter, "Bids by result.",
+            BidAPICounters.BidResult.allCases.map {
+                (labels: [("result", $0.label)], value: counters.current($0))
+            })
+        text.metric("gavelcast_bid_seconds", "From a bid's arrival to its answer.", counters.bidSeconds)
+        text.metric("gavelcast_bid_batch_size", "Bids decided in one transaction.", counters.batchBids)
         count(
-            "gavelcast_auctions_created_total", "Auctions created.",
-            counters.createdAuctions.load(ordering: .relaxed))
+            "gavelcast_limits_uncounted_total", "Actions let through because Redis did not count them.",
+            counters.uncountedActions.current)
+        count("gavelcast_auctions_created_total", "Auctions created.", counters.createdAuctions.current)
         count(
             "gavelcast_auctions_clocked_total", "Auctions started or ended by the clock.",
-            counters.endedOrStarted.load(ordering: .relaxed))
-        count("gavelcast_relay_published_total", "Events brought to Redis.", services.relay.published.current)
-        count(
-            "gavelcast_relay_refills_total", "Auctions written anew to Redis.",
-            services.relay.refilled.current)
+            counters.endedOrStarted.current)
+        text.metric(
+            "gavelcast_closer_lag_seconds", "How late auctions were started or ended.",
+            counters.closerLagSeconds)
+        if let backlog = try? await services.pool.run(Outbox.backlog) {
+            text.metric(
+                "gavelcast_outbox_events", .gauge, "Events that wait to be published.", backlog.events)
+            text.metric(
+                "gavelcast_outbox_age_seconds", .gauge, "How long the oldest of them has waited.",
+                backlog.oldestSeconds)
+        }
+        let relay = services.relay
+        count("gavelcast_relay_published_total", "Events brought to Redis.", relay.published.current)
+        count("gavelcast_relay_pushed_total", "Notifications pushed to users.", relay.pushed.current)
+        count("gavelcast_relay_refills_total", "Auctions written anew to Redis.", relay.refilled.current)
         count(
             "gavelcast_relay_redis_ahead_total", "Auctions found ahead in Redis.",
-            services.relay.aheadOfDatabase.current)
-        count(
-            "gavelcast_relay_redis_failures_total", "Failed calls of Redis.",
-            services.relay.redisFailures.current)
+            relay.aheadOfDatabase.current)
+        count("gavelcast_relay_redis_failures_total", "Failed calls of Redis.", relay.redisFailures.current)
         var response = Self.text(text.text)
         response.headers[.contentType] = PrometheusText.contentType
         return response

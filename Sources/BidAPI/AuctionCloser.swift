@@ -5,6 +5,7 @@ import AuctionStore
 import Logging
 import ServiceLifecycle
 import Synchronization
+import Telemetry
 
 struct AuctionCloser: Service {
     private static let interval = Duration.milliseconds(250)
@@ -20,15 +21,18 @@ struct AuctionCloser: Service {
         var purgeAt = ContinuousClock.now
         while !Task.isShuttingDownGracefully, !Task.isCancelled {
             do {
-                let changed = try await pool.run(AuctionClock.tick)
+                let lateness = try await pool.run(AuctionClock.tick)
                 if isLossLogged { logger.info("the closer is back at PostgreSQL") }
                 isLossLogged = false
                 if ContinuousClock.now >= purgeAt {
                     try await pool.run(IdempotencyKeys.purge)
                     purgeAt = ContinuousClock.now + Self.purgeInterval
                 }
-                if !changed.isEmpty {
-                    services.counters.endedOrStarted.add(changed.count, ordering: .relaxed)
+                if !lateness.isEmpty {
+                    services.counters.endedOrStarted.add(lateness.count)
+                    for milliseconds in lateness {
+                        services.counters.closerLagSeconds.add(Double(milliseconds) / 1_000)
+                    }
                     services.relay.notify()
                     // More may be due than one batch takes.
                     continue

@@ -56,7 +56,7 @@ struct AuthRoutes: Sendable {
                 status: .unauthorized, code: "UNAUTHORIZED", message: "the name or the password is wrong")
         }
         guard !user.isBanned else {
-            throw APIError(status: .forbidden, code: "BANNED", message: "this user is banned")
+            throw APIError.banned
         }
         return session(.ok, userID: user.userID, username: user.username)
     }
@@ -67,7 +67,7 @@ struct AuthRoutes: Sendable {
         return .json(status) {
             $0.field("user_id", userID)
             $0.field("username", username)
-            $0.field("token", token.signed(with: services.signingKey))
+            $0.field("token", token.signed(with: services.settings.current.signingKey))
             $0.field("expires_at", Timestamp(milliseconds: Int64(expiresAt) * 1_000))
         }
     }

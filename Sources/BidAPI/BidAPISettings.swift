@@ -20,6 +20,10 @@ package struct BidAPIConfiguration: Sendable {
     package var bidsPerMinute: Int
     /// 0 = no limit.
     package var auctionsPerHour: Int
+    /// 0 = no limit.
+    package var searchesPerMinute: Int
+    /// Whose `X-Forwarded-For` counts.
+    package var trustedProxies: [AddressBlock]
 
     /// Checks what the table cannot.
     package init(_ values: SettingsValues) throws(SettingsError) {
@@ -53,6 +57,14 @@ package struct BidAPIConfiguration: Sendable {
             extensionMilliseconds: Int64(values.number("snipe-extension-seconds")) * 1_000)
         bidsPerMinute = values.number("bids-per-minute")
         auctionsPerHour = values.number("auctions-per-hour")
+        searchesPerMinute = values.number("searches-per-minute")
+        trustedProxies = []
+        for text in values.list("trusted-proxies") {
+            guard let block = AddressBlock(text: text) else {
+                throw .configuration("trusted-proxies: '\(text)' is no address or block such as 10.0.0.0/8")
+            }
+            trustedProxies.append(block)
+        }
     }
 
     private static func address(_ name: String, _ values: SettingsValues) throws(SettingsError)
@@ -96,6 +108,12 @@ package enum BidAPISettings {
             Setting(
                 "auctions-per-hour", .number(0...1_000_000), default: "5",
                 "auctions created by one user; 0 means no limit"),
+            Setting(
+                "searches-per-minute", .number(0...1_000_000), default: "30",
+                "searches of one user, or of one address; 0 means no limit"),
+            Setting(
+                "trusted-proxies", .list,
+                "addresses or blocks (10.0.0.0/8) of proxies whose X-Forwarded-For counts"),
             Setting(
                 "log-format", .choice(["json", "text"]), default: "json", "one JSON object a line, or text"),
             Setting(

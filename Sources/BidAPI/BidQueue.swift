@@ -6,6 +6,7 @@ import AuctionStore
 import Bidding
 import Foundation
 import Synchronization
+import Telemetry
 
 final class BidQueue: Sendable {
     private typealias Outcome = Result<BidTransaction.Outcome, DatabaseError>
@@ -35,19 +36,22 @@ final class BidQueue: Sendable {
     private let antiSniping: AntiSniping
     private let answer: @Sendable (BidTransaction.Outcome) -> KeptAnswer
     private let committed: @Sendable () -> Void
+    private let batchBids: Histogram
 
     /// - Parameters:
     ///   - answer: what an outcome is answered with, to be kept for repeats.
     ///   - committed: called after each transaction that brought events.
+    ///   - batchBids: told how many bids each transaction decided.
     init(
         pool: DatabasePool, antiSniping: AntiSniping,
-        answer: @escaping @Sendable (BidTransaction.Outcome) -> KeptAnswer,
+        answer: @escaping @Sendable (BidTransaction.Outcome) -> KeptAnswer, batchBids: Histogram,
         committed: @escaping @Sendable () -> Void
     ) {
         self.pool = pool
         self.antiSniping = antiSniping
         self.answer = answer
         self.committed = committed
+        self.batchBids = batchBids
     }
 
     /// Waits until the bid is decided and, if accepted, on disk.
@@ -75,6 +79,7 @@ final class BidQueue: Sendable {
     private func submit(_ auction: AuctionID) {
         let accepted = pool.submit { [self] access in
             let batch = take(auction)
+            batchBids.add(Double(batch.count))
             do throws(DatabaseError) {
                 let conclusion = try access.use { connection throws(DatabaseError) in
                     try BidTransaction.run(

@@ -7,6 +7,7 @@ import Foundation
 import HTTPTypes
 import Hummingbird
 import Synchronization
+import Telemetry
 
 struct BidRoutes: Sendable {
     let services: Services
@@ -41,7 +42,8 @@ struct BidRoutes: Sendable {
     private func decide(
         _ offer: BidRequest.Offer, _ userID: String, _ request: Request, _ context: AppContext, _ text: String
     ) async throws -> Response {
-        let auctionID = try AuctionRoutes.auctionID(context)
+        let auctionID = try context.auctionID
+        let arrival = ContinuousClock.now
         let key = try Self.key(request, userID, text)
         try await limit(userID, key)
         let bid = BidTransaction.Waiting(
@@ -52,31 +54,29 @@ struct BidRoutes: Sendable {
         do throws(DatabaseError) {
             outcome = try await services.bids.place(bid, on: auctionID)
         } catch {
-            services.counters.unknownOutcomes.add(1, ordering: .relaxed)
+            services.counters.add(.unknown)
             throw error
         }
-        switch outcome {
-        case .accepted: services.counters.acceptedBids.add(1, ordering: .relaxed)
-        case .repeated:
-            services.counters.repeatedBids.add(1, ordering: .relaxed)
-            services.bidLimiter.giveBack(userID)
-        case .refused, .banned, .unknownBidder, .unknownAuction, .otherRequest:
-            services.counters.refusedBids.add(1, ordering: .relaxed)
+        services.counters.add(BidAPICounters.BidResult(outcome))
+        services.counters.bidSeconds.add((ContinuousClock.now - arrival) / .seconds(1))
+        if case .repeated = outcome {
+            let limit = services.settings.current.bidsPerMinute
+            await services.bidLimiter.giveBack(userID, limit: limit)
         }
         return Self.response(outcome)
     }
 
     /// Takes one of the user's bids a minute; a request that was answered before needs none.
     private func limit(_ userID: String, _ key: IdempotencyKey?) async throws {
-        guard let seconds = services.bidLimiter.take(userID, now: Date.now.timeIntervalSince1970) else {
-            return
-        }
+        let limit = services.settings.current.bidsPerMinute
+        guard let seconds = await services.bidLimiter.take(userID, limit: limit) else { return }
         if let key {
             let isKnown = try await services.pool.run { connection throws(DatabaseError) in
                 try IdempotencyKeys.isKnown(connection, key)
             }
             if isKnown { return }
         }
+        services.counters.add(.rateLimited)
         throw APIError.rateLimited(retryAfterSeconds: seconds)
     }
 
@@ -115,7 +115,7 @@ struct BidRoutes: Sendable {
         case .repeated(let answer):
             return (answer.status == 201 ? .ok : HTTPResponse.Status(code: answer.status), answer.body)
         case .refused(let reason): refusal = .refusal(reason)
-        case .banned: refusal = APIError(status: .forbidden, code: "BANNED", message: "this user is banned")
+        case .banned: refusal = .banned
         case .unknownBidder: refusal = .unauthorized
         case .unknownAuction: refusal = .notFound("auction")
         case .otherRequest:
@@ -144,31 +144,28 @@ struct BidRoutes: Sendable {
     // MARK: Reading
 
     func history(_ request: Request, _ context: AppContext) async throws -> Response {
-        let auctionID = try AuctionRoutes.auctionID(context)
-        let limit = try AuctionRoutes.number("limit", request, default: 20, in: 1...100)
-        let maximum = Int(SequenceNumber.maximumSequence)
-        let before = try AuctionRoutes.number("cursor", request, default: maximum, in: 1...maximum)
+        let auctionID = try context.auctionID
+        try services.authenticate(request, toRead: auctionID)
+        let limit = try request.limit
+        let most = SequenceNumber.maximumSequence
+        let before = try request.number("cursor", default: most, in: 1...most)
         let page = try await services.pool.run { connection throws(DatabaseError) in
-            try BidHistory.page(connection, auctionID, before: SequenceNumber(before), limit: limit + 1)
+            try BidHistory.page(connection, auctionID, before: before, limit: limit + 1)
         }
         guard let page else { throw APIError.notFound("auction") }
-        return .json { writer in
-            writer.key("bids")
-            writer.array { writer in
-                for bid in page.bids.prefix(limit) {
-                    writer.object {
-                        $0.field("bid_id", bid.bidID)
-                        $0.field("bidder", bid.bidder)
-                        $0.field("amount", bid.amount)
-                        $0.field("bid_at", bid.bidAt)
-                        $0.field("is_proxy", bid.isProxy)
-                        $0.field("seq", bid.sequence)
-                    }
-                }
-            }
-            writer.field("total", page.total)
-            writer.field("next_cursor", page.bids.count > limit ? "\(page.bids[limit - 1].sequence)" : nil)
-        }
+        let next = page.bids.count > limit ? "\(page.bids[limit - 1].sequence)" : nil
+        return .page(
+            "bids", Array(page.bids.prefix(limit)), next: next, more: { $0.field("total", page.total) }
+        ) { Self.write($0, to: &$1) }
+    }
+
+    static func write(_ bid: BidRow, to writer: inout JSONWriter) {
+        writer.field("bid_id", bid.bidID)
+        writer.field("bidder", bid.bidder)
+        writer.field("amount", bid.amount)
+        writer.field("bid_at", bid.bidAt)
+        writer.field("is_proxy", bid.isProxy)
+        writer.field("seq", bid.sequence)
     }
 }
 

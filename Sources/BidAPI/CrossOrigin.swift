@@ -4,11 +4,12 @@ import HTTPTypes
 import Hummingbird
 
 struct CrossOriginMiddleware<Context: RequestContext>: RouterMiddleware {
-    let origins: [String]
+    let settings: LiveSettings
 
     func handle(
         _ request: Request, context: Context, next: (Request, Context) async throws -> Response
     ) async throws -> Response {
+        let origins = settings.current.origins
         guard let origin = request.headers[.origin], origins.contains("*") || origins.contains(origin) else {
             return try await next(request, context)
         }

@@ -1,52 +1,55 @@
-// Token buckets by user: a burst up to the limit, then as many as the period gives back.
+// How often one user may do something, counted in Redis for all bid APIs together: a burst up to the limit, then as many
+// as the period gives back. Without Redis nobody is held up, which is counted.
 
+import RedisLink
 import Synchronization
 
-final class RateLimiter: Sendable {
-    private struct Bucket {
-        var tokens: Double
-        var updatedAt: Double
-    }
+struct RateLimiter: Sendable {
+    /// The generic cell rate algorithm: one key holds the time, in microseconds, at which the bucket is full again.
+    /// KEYS: the bucket. ARGV: limit, period in seconds, how many to take (-1 gives one back). Returns 0, or after how
+    /// many seconds to come again.
+    private static let script = """
+        local time = redis.call('TIME')
+        local now = time[1] * 1000000 + time[2]
+        local period = ARGV[2] * 1000000
+        local full = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now) + ARGV[3] * period / ARGV[1]
+        if full > now + period + 1 then return math.ceil((full - now - period) / 1000000) end
+        if full <= now then
+            redis.call('DEL', KEYS[1])
+        else
+            redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000))
+        end
+        return 0
+        """
 
-    /// Full buckets are forgotten when the table grows beyond this.
-    private static let maximumBuckets = 100_000
+    /// What is limited, as it stands in the key.
+    let name: String
+    let periodSeconds: Int
+    let redis: RedisQueries
+    /// Counts actions that were let through because Redis did not answer.
+    let uncounted: BidAPICounters.Count
 
-    private let buckets = Mutex<[String: Bucket]>([:])
-    private let limit: Double
-    private let perSecond: Double
-
-    /// - Parameters:
-    ///   - limit: actions in one period; 0 means no limit.
-    ///   - periodSeconds: the period's length.
-    init(limit: Int, periodSeconds: Int) {
-        self.limit = Double(limit)
-        perSecond = Double(limit) / Double(periodSeconds)
-    }
-
-    /// Takes one action of `user` at `now` (seconds); when there is none left, returns after how many seconds to come
-    /// back.
-    func take(_ user: String, now: Double) -> Int? {
+    /// Takes one action of `user`; when there is none left, returns after how many seconds to come back.
+    /// - Parameter limit: actions in one period; 0 means no limit.
+    func take(_ user: String, limit: Int) async -> Int? {
         guard limit > 0 else { return nil }
-        return buckets.withLock { buckets in
-            var bucket = buckets[user] ?? Bucket(tokens: limit, updatedAt: now)
-            bucket.tokens = min(limit, bucket.tokens + max(0, now - bucket.updatedAt) * perSecond)
-            bucket.updatedAt = now
-            defer { buckets[user] = bucket }
-            guard bucket.tokens >= 1 else { return Int(((1 - bucket.tokens) / perSecond).rounded(.up)) }
-            bucket.tokens -= 1
-            if buckets.count > Self.maximumBuckets {
-                buckets = buckets.filter { $1.tokens + (now - $1.updatedAt) * perSecond < limit }
-            }
+        guard let wait = await change(user, limit, by: 1) else {
+            uncounted.add()
             return nil
         }
+        return wait > 0 ? wait : nil
     }
 
     /// Gives an action back that did not take place.
-    func giveBack(_ user: String) {
-        buckets.withLock { buckets in
-            guard var bucket = buckets[user] else { return }
-            bucket.tokens = min(limit, bucket.tokens + 1)
-            buckets[user] = bucket
-        }
+    func giveBack(_ user: String, limit: Int) async {
+        guard limit > 0 else { return }
+        _ = await change(user, limit, by: -1)
+    }
+
+    private func change(_ user: String, _ limit: Int, by number: Int) async -> Int? {
+        let command = [
+            "EVAL", Self.script, "1", "limit:\(name):\(user)", "\(limit)", "\(periodSeconds)", "\(number)",
+        ]
+        return await redis.ask(user, [command])?[0].integer.map { Int($0) }
     }
 }

@@ -2,6 +2,7 @@
 // A thread of its own: it waits for a commit's signal or a quarter of a second, whichever comes first. It also fills a
 // Redis that came back without its data.
 
+import AuctionEvents
 import AuctionStore
 import Dispatch
 import Foundation
@@ -18,6 +19,7 @@ final class Relay: Sendable {
     private static let compareBatch = 200
 
     let published = Counter()
+    let pushed = Counter()
     let refilled = Counter()
     let aheadOfDatabase = Counter()
     let redisFailures = Counter()
@@ -104,9 +106,11 @@ final class Relay: Sendable {
                     }
                 }
                 while try publishAll(database) {}
+                try pushNotifications(database)
                 if Date.now >= nextPruneAt {
                     nextPruneAt = Date.now + Relay.pruneSeconds
                     try Outbox.prune(database)
+                    try Notifications.prune(database)
                 }
             } catch {
                 database = nil
@@ -168,6 +172,29 @@ final class Relay: Sendable {
                 }
             }
             return done
+        }
+
+        /// Pushes what users are to be told to their own channels.
+        private func pushNotifications(_ database: PostgresConnection) throws(DatabaseError) {
+            var last: Int64 = 0
+            while case let page = try Notifications.take(database, after: last), let end = page.last?.number {
+                last = end
+                var missed: [String] = []
+                let byServer = Dictionary(grouping: page.map(\.notification)) {
+                    RedisKeys.server(of: $0.notice.userID, count: servers.count)
+                }
+                for (index, notifications) in byServer {
+                    let commands = notifications.map {
+                        ["PUBLISH", RedisKeys.userChannel($0.notice.userID), $0.json].map { Array($0.utf8) }
+                    }
+                    if send(commands, to: index) == nil {
+                        missed += notifications.map(\.notificationID)
+                    } else {
+                        relay.pushed.add(notifications.count)
+                    }
+                }
+                if !missed.isEmpty { try Notifications.giveBack(database, missed) }
+            }
         }
 
         // MARK: Redis

@@ -1,7 +1,9 @@
 // The bodies callers send, decoded strictly: what is missing or of the wrong type is named in the error.
 
 import AuctionEvents
+import AuctionStore
 import Foundation
+import HTTPTypes
 import Hummingbird
 
 /// Money in a body: a JSON number with at most two decimals.
@@ -46,28 +48,6 @@ struct LoginBody: Decodable, Sendable {
     let password: String
 }
 
-struct IncrementRowBody: Decodable, Sendable {
-    let from: MoneyField
-    let increment: MoneyField
-}
-
-struct CreateAuctionBody: Decodable, Sendable {
-    let title: String
-    let description: String?
-    let category: String?
-    let currency: String?
-    let starting_price: MoneyField
-    let reserve_price: MoneyField?
-    let buy_now_price: MoneyField?
-    let bid_increment: MoneyField?
-    let increment_table: [IncrementRowBody]?
-    let starts_at: TimeField?
-    let ends_at: TimeField?
-    let duration_seconds: Int?
-    let image_urls: [String]?
-    let visibility: String?
-}
-
 struct BidBody: Decodable, Sendable {
     let amount: MoneyField
     let max_amount: MoneyField?
@@ -77,12 +57,65 @@ struct ProxyBody: Decodable, Sendable {
     let max_amount: MoneyField
 }
 
+/// `{action: cancel|extend, reason?, ends_at? | seconds?}`
+struct AdministerBody: Decodable, Sendable {
+    let action: String
+    let reason: String?
+    let ends_at: TimeField?
+    let seconds: Int?
+
+    var checkedReason: String {
+        get throws(APIError) { try RequestBodies.reason(reason) }
+    }
+
+    var `extension`: EndExtension {
+        get throws(APIError) {
+            switch (ends_at, seconds) {
+            case (let time?, nil): return .to(time.time)
+            case (nil, let seconds?):
+                guard (1...7_776_000).contains(seconds) else {
+                    throw .validation("seconds: must be from 1 to 7776000")
+                }
+                return .by(milliseconds: Int64(seconds) * 1_000)
+            default: throw .validation("ends_at: give it or seconds")
+            }
+        }
+    }
+}
+
+struct BanBody: Decodable, Sendable {
+    let reason: String?
+    /// False lifts a ban.
+    let banned: Bool?
+}
+
 enum RequestBodies {
     /// The largest body, in bytes.
     static let maximumBytes = 65_536
 
     static func decode<Body: Decodable>(_ type: Body.Type, from request: Request) async throws -> Body {
         try await read(type, from: request).body
+    }
+
+    /// The body, or `nil` when there is none and none is needed.
+    static func decode<Body: Decodable>(
+        _ type: Body.Type, from request: Request, isOptional: Bool
+    ) async throws -> Body? {
+        if isOptional, request.headers[.contentLength] ?? "0" == "0",
+            request.headers[.transferEncoding] == nil
+        {
+            return nil
+        }
+        return try await decode(type, from: request)
+    }
+
+    /// Why an administrator acts, which is kept.
+    static func reason(_ text: String?) throws(APIError) -> String {
+        let text = text ?? ""
+        guard text.utf8.count <= 1_000, !text.utf8.contains(0) else {
+            throw .validation("reason: must be at most 1000 bytes and no NUL")
+        }
+        return text
     }
 
     /// The body, and the text it was sent as.

@@ -1,25 +1,27 @@
 // What the routes work with.
 
+import AuctionEvents
 import AuctionStore
 import Bidding
 import Foundation
+import HTTPTypes
 import Hummingbird
 import Logging
+import NIOCore
 import NIOPosix
+import Reactor
 import Synchronization
 import Telemetry
 import Tokens
 
-typealias AppContext = BasicRequestContext
+struct AppContext: RequestContext, RemoteAddressRequestContext {
+    var coreContext: CoreRequestContextStorage
+    let remoteAddress: NIOCore.SocketAddress?
 
-/// Counters of the bid API; written from any task.
-final class BidAPICounters: Sendable {
-    let acceptedBids = Atomic<Int>(0)
-    let refusedBids = Atomic<Int>(0)
-    let repeatedBids = Atomic<Int>(0)
-    let unknownOutcomes = Atomic<Int>(0)
-    let createdAuctions = Atomic<Int>(0)
-    let endedOrStarted = Atomic<Int>(0)
+    init(source: ApplicationRequestContextSource) {
+        coreContext = .init(source: source)
+        remoteAddress = source.channel.remoteAddress
+    }
 }
 
 struct Services: Sendable {
@@ -29,25 +31,46 @@ struct Services: Sendable {
     let pool: DatabasePool
     let relay: Relay
     let bids: BidQueue
-    let viewers: ViewerCounts
-    let tokenKeys: TokenKeys
-    /// One of ``tokenKeys`` that can sign.
-    let signingKey: TokenKey
+    let redis: RedisQueries
+    let settings: LiveSettings
+    let counters: BidAPICounters
     let bidLimiter: RateLimiter
     let auctionLimiter: RateLimiter
-    let counters = BidAPICounters()
+    let searchLimiter: RateLimiter
+
+    init(
+        pool: DatabasePool, relay: Relay, bids: BidQueue, redis: RedisQueries, settings: LiveSettings,
+        counters: BidAPICounters
+    ) {
+        self.pool = pool
+        self.relay = relay
+        self.bids = bids
+        self.redis = redis
+        self.settings = settings
+        self.counters = counters
+        func limiter(_ name: String, _ periodSeconds: Int) -> RateLimiter {
+            RateLimiter(
+                name: name, periodSeconds: periodSeconds, redis: redis, uncounted: counters.uncountedActions)
+        }
+        bidLimiter = limiter("bids", 60)
+        auctionLimiter = limiter("auctions", 3_600)
+        searchLimiter = limiter("searches", 60)
+    }
+
+    // MARK: Who asks
 
     /// The user id of the request's token.
-    func authenticate(_ request: Request) throws -> String {
+    func authenticate(_ request: Request) throws(APIError) -> String {
         guard let header = request.headers[.authorization], header.lowercased().hasPrefix("bearer ") else {
-            throw APIError.unauthorized
+            throw .unauthorized
         }
         let text = header.dropFirst("bearer ".count).trimmingCharacters(in: .whitespaces)
         let token: AccessToken
         do throws(AccessToken.Fault) {
-            token = try AccessToken.verify(text, with: tokenKeys, now: Int(Date.now.timeIntervalSince1970))
+            token = try AccessToken.verify(
+                text, with: settings.current.tokenKeys, now: Int(Date.now.timeIntervalSince1970))
         } catch {
-            throw APIError.unauthorized
+            throw .unauthorized
         }
         guard token.audience == nil || token.audience == "api" else {
             throw APIError(status: .forbidden, code: "FORBIDDEN", message: "this token is for watching only")
@@ -55,8 +78,29 @@ struct Services: Sendable {
         return token.subject
     }
 
+    /// Reading a private auction needs a user's token, besides its id.
+    func authenticate(_ request: Request, toRead auctionID: AuctionID) throws(APIError) {
+        if auctionID.isPrivate { _ = try authenticate(request) }
+    }
+
+    /// Whom a limit of anonymous requests counts.
+    func client(_ request: Request, _ context: AppContext) -> String {
+        guard let peer = context.remoteAddress?.ipAddress.flatMap({ ClientAddress(text: $0) }) else {
+            return "unknown"
+        }
+        let trusted = settings.current.trustedProxies
+        let forwarded = request.headers[.xForwardedFor].flatMap {
+            ForwardedClient.find($0, peer: peer, trusted: trusted)
+        }
+        return (forwarded ?? peer).network.description
+    }
+
     /// Runs what blocks for long (hashing) away from the event loops.
     func blocking<Result: Sendable>(_ body: @escaping @Sendable () -> Result) async throws -> Result {
         try await NIOThreadPool.singleton.runIfActive { body() }
     }
+}
+
+extension HTTPField.Name {
+    static let xForwardedFor = HTTPField.Name("X-Forwarded-For")!
 }

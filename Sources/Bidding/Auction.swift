@@ -9,17 +9,11 @@ package struct Auction: Sendable {
 
     package let id: AuctionID
     package let sellerID: String
-    package let title: String
     package let currency: String
-    package let startingPrice: Money
-    /// Never shown; only whether it is met.
-    package let reservePrice: Money?
-    /// `nil` when the auction cannot be bought.
-    package let buyNowPrice: Money?
-    package let increments: IncrementTable
 
+    package internal(set) var terms: AuctionTerms
     package private(set) var status: AuctionStatus
-    package private(set) var endsAt: Timestamp
+    package internal(set) var endsAt: Timestamp
     package private(set) var leader: Leader?
     /// How far the leader goes: the amount, or more. Secret while nobody has beaten it.
     package private(set) var leaderMaximum: Money?
@@ -30,23 +24,21 @@ package struct Auction: Sendable {
     /// What the calls since the last ``takeEvents()`` and ``takeBids()`` brought about, in order.
     private var events: [(sequence: SequenceNumber, event: AuctionEvent)] = []
     private var bids: [PlacedBid] = []
+    /// Who led at some time since the last ``takeNotices()``.
+    private var formerLeaders: [String] = []
+    private var hasEnded = false
     /// Whether anything is to be written, be it without an event.
     package private(set) var isChanged = false
 
     package init(
-        id: AuctionID, sellerID: String, title: String, currency: String, startingPrice: Money,
-        reservePrice: Money?, buyNowPrice: Money? = nil, increments: IncrementTable, status: AuctionStatus,
+        id: AuctionID, sellerID: String, currency: String, terms: AuctionTerms, status: AuctionStatus,
         endsAt: Timestamp, leader: Leader? = nil, leaderMaximum: Money? = nil, bidCount: Int = 0,
         sequence: SequenceNumber = 0, topBids: [TopBid] = []
     ) {
         self.id = id
         self.sellerID = sellerID
-        self.title = title
         self.currency = currency
-        self.startingPrice = startingPrice
-        self.reservePrice = reservePrice
-        self.buyNowPrice = buyNowPrice
-        self.increments = increments
+        self.terms = terms
         self.status = status
         self.endsAt = endsAt
         self.leader = leader
@@ -56,23 +48,23 @@ package struct Auction: Sendable {
         self.topBids = topBids
     }
 
-    package var currentPrice: Money { leader?.amount ?? startingPrice }
+    package var currentPrice: Money { leader?.amount ?? terms.startingPrice }
 
     /// The least a bid must be now.
     package var minimumBid: Money {
-        guard let leader else { return startingPrice }
+        guard let leader else { return terms.startingPrice }
         return oneIncrement(above: leader.amount)
     }
 
     package var isReserveMet: Bool {
         guard let leader else { return false }
-        return reservePrice.map { leader.amount >= $0 } ?? true
+        return terms.reservePrice.map { leader.amount >= $0 } ?? true
     }
 
     package var state: AuctionState {
         AuctionState(
-            title: title, status: status, currency: currency, startingPrice: startingPrice,
-            currentPrice: currentPrice, bidIncrement: increments.increment(at: currentPrice),
+            title: terms.title, status: status, currency: currency, startingPrice: terms.startingPrice,
+            currentPrice: currentPrice, bidIncrement: terms.increments.increment(at: currentPrice),
             bidCount: bidCount, reserveMet: isReserveMet, endsAt: endsAt, topBids: topBids)
     }
 
@@ -152,7 +144,7 @@ package struct Auction: Sendable {
     }
 
     private mutating func buy(_ request: BidRequest, at time: Timestamp) -> Result<BidReceipt, BidRefusal> {
-        guard let buyNowPrice else { return .failure(.notForSale) }
+        guard let buyNowPrice = terms.buyNowPrice else { return .failure(.notForSale) }
         guard currentPrice < buyNowPrice else { return .failure(tooLow) }
         leaderMaximum = buyNowPrice
         endsAt = time
@@ -184,6 +176,7 @@ package struct Auction: Sendable {
         _ time: Timestamp,
         _ antiSniping: AntiSniping
     ) {
+        if let leader, leader.userID != bidderID { formerLeaders.append(leader.userID) }
         leader = Leader(userID: bidderID, username: bidder, amount: amount)
         bidCount += 1
         topBids.insert(TopBid(bidder: bidder, amount: amount, bidAt: time), at: 0)
@@ -201,7 +194,9 @@ package struct Auction: Sendable {
                 bidID: bidID, bidderID: bidderID, bidder: bidder, amount: amount, isProxy: isProxy,
                 bidAt: time,
                 sequence: sequence))
-        if endsAt != previousEnd { record(.timeExtended(newEndsAt: endsAt, previousEndsAt: previousEnd)) }
+        if endsAt != previousEnd {
+            record(.timeExtended(newEndsAt: endsAt, previousEndsAt: previousEnd, reason: .antiSniping))
+        }
     }
 
     private func receipt(_ request: BidRequest, amount: Money, rank: Int, _ time: Timestamp) -> BidReceipt {
@@ -213,12 +208,12 @@ package struct Auction: Sendable {
     private var tooLow: BidRefusal { .tooLow(currentPrice: currentPrice, minimum: minimumBid) }
 
     private func oneIncrement(above price: Money) -> Money {
-        Money(cents: min(Money.maximumCents, price.cents + increments.increment(at: price).cents))
+        Money(cents: min(Money.maximumCents, price.cents + terms.increments.increment(at: price).cents))
     }
 
     /// A maximum that reaches the reserve bids at least the reserve.
     private func withReserve(_ amount: Money, _ maximum: Money) -> Money {
-        guard let reservePrice, maximum >= reservePrice else { return amount }
+        guard let reservePrice = terms.reservePrice, maximum >= reservePrice else { return amount }
         return max(amount, reservePrice)
     }
 
@@ -237,8 +232,9 @@ package struct Auction: Sendable {
         record(.auctionStarted(state))
     }
 
-    private mutating func finish(as outcome: AuctionStatus) {
+    mutating func finish(as outcome: AuctionStatus) {
         status = outcome
+        hasEnded = true
         record(
             .auctionEnded(
                 AuctionEvent.Ending(
@@ -265,7 +261,29 @@ package struct Auction: Sendable {
         return bids
     }
 
-    private mutating func record(_ event: AuctionEvent) {
+    /// What single users are to be told since the last call, and whether all who have bid are to learn of the end.
+    package mutating func takeNotices() -> (notices: [Notice], endsForBidders: Bool) {
+        defer {
+            formerLeaders = []
+            hasEnded = false
+        }
+        guard hasEnded else {
+            // Who leads again, or led several times meanwhile, is told once what holds now.
+            let outbid = Set(formerLeaders).subtracting([leader?.userID ?? ""])
+            return (outbid.sorted().map { Notice(userID: $0, kind: .outbid, amount: currentPrice) }, false)
+        }
+        guard status == .sold, let leader else {
+            return ([Notice(userID: sellerID, kind: .unsold, amount: leader?.amount)], true)
+        }
+        return (
+            [
+                Notice(userID: leader.userID, kind: .won, amount: leader.amount),
+                Notice(userID: sellerID, kind: .sold, amount: leader.amount),
+            ], true
+        )
+    }
+
+    mutating func record(_ event: AuctionEvent) {
         sequence += 1
         isChanged = true
         events.append((sequence, event))

@@ -3,7 +3,7 @@
 /// Builds the body of `/metrics`.
 package struct PrometheusText {
     package enum Kind: String {
-        case counter, gauge
+        case counter, gauge, histogram
     }
 
     package static let contentType = "text/plain; version=0.0.4; charset=utf-8"
@@ -24,5 +24,17 @@ package struct PrometheusText {
 
     package mutating func metric(_ name: String, _ kind: Kind, _ help: String, _ value: Int) {
         metric(name, kind, help, [(labels: [], value: value)])
+    }
+
+    package mutating func metric(_ name: String, _ help: String, _ histogram: Histogram) {
+        let snapshot = histogram.snapshot
+        text += "# HELP \(name) \(help)\n# TYPE \(name) \(Kind.histogram.rawValue)\n"
+        var total = 0
+        for (bound, count) in zip(histogram.bounds, snapshot.counts) {
+            total += count
+            text += "\(name)_bucket{le=\"\(bound)\"} \(total)\n"
+        }
+        total += snapshot.counts[histogram.bounds.count]
+        text += "\(name)_bucket{le=\"+Inf\"} \(total)\n\(name)_sum \(snapshot.sum)\n\(name)_count \(total)\n"
     }
 }

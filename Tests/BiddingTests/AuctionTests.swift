@@ -12,9 +12,11 @@ import Testing
         status: AuctionStatus = .active, seconds: Int64 = 100
     ) -> Auction {
         Auction(
-            id: AuctionID("a1")!, sellerID: "seller", title: "t", currency: "USD",
-            startingPrice: Money(cents: 1_000),
-            reservePrice: reserve.map { Money(cents: $0) }, increments: increments, status: status,
+            id: AuctionID("a1")!, sellerID: "seller", currency: "USD",
+            terms: AuctionTerms(
+                title: "t", startingPrice: Money(cents: 1_000),
+                reservePrice: reserve.map { Money(cents: $0) }, buyNowPrice: nil, increments: increments),
+            status: status,
             endsAt: Timestamp(milliseconds: Self.start + seconds * 1_000))
     }
 
@@ -81,7 +83,9 @@ import Testing
             #expect(events.count == 1)
         } else {
             #expect(events.map(\.sequence) == [1, 2])
-            #expect(events[1].event == .timeExtended(newEndsAt: at(end), previousEndsAt: at(100_000)))
+            #expect(
+                events[1].event
+                    == .timeExtended(newEndsAt: at(end), previousEndsAt: at(100_000), reason: .antiSniping))
         }
     }
 

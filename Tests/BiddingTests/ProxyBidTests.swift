@@ -10,10 +10,12 @@ import Testing
 
     private func auction(reserve: Int64? = nil, buyNow: Int64? = nil) -> Auction {
         Auction(
-            id: AuctionID("a1")!, sellerID: "seller", title: "t", currency: "USD",
-            startingPrice: Money(cents: 1_000), reservePrice: reserve.map { Money(cents: $0) },
-            buyNowPrice: buyNow.map { Money(cents: $0) },
-            increments: IncrementTable(fixed: Money(cents: 100)),
+            id: AuctionID("a1")!, sellerID: "seller", currency: "USD",
+            terms: AuctionTerms(
+                title: "t", startingPrice: Money(cents: 1_000),
+                reservePrice: reserve.map { Money(cents: $0) },
+                buyNowPrice: buyNow.map { Money(cents: $0) },
+                increments: IncrementTable(fixed: Money(cents: 100))),
             status: .active, endsAt: Timestamp(milliseconds: Self.start + 100_000))
     }
 
@@ -138,7 +140,9 @@ import Testing
         _ = auction.place(request("b", .plain(money(2_000))), at: at(90), antiSniping: rule)
         let events = auction.takeEvents()
         #expect(events.map(\.sequence) == [2, 3, 4])
-        #expect(events[1].event == .timeExtended(newEndsAt: at(210), previousEndsAt: at(100)))
+        #expect(
+            events[1].event
+                == .timeExtended(newEndsAt: at(210), previousEndsAt: at(100), reason: .antiSniping))
         guard case .bidUpdate(let update) = events[2].event else {
             Issue.record("the automatic bid comes last")
             return

@@ -128,7 +128,7 @@ extension EndToEndTests {
                     #"{"title":"Lot \#(number)","starting_price":1,"duration_seconds":600}"#)
             }
             var titles: [String] = []
-            var cursor: String? = "0"
+            var cursor: String? = ""
             while let at = cursor {
                 let page = try http.request("GET", "/api/v1/auctions?sort=newest&limit=2&cursor=\(at)").json
                 titles += (page["auctions"] as? [[String: Any]] ?? []).compactMap { $0["title"] as? String }

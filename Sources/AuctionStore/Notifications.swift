@@ -1,0 +1,126 @@
+// What users are told: stored in the transaction that gives the reason, pushed afterwards by the relay while it is news.
+
+package import AuctionEvents
+import Bidding
+
+package enum Notifications {
+    /// Notifications pushed in one go.
+    private static let pushBatch = 500
+    /// What could not be pushed for so long is only in the list.
+    private static let newsLifetime = "interval '1 minute'"
+    private static let keptFor = "interval '90 days'"
+
+    // MARK: Writing
+
+    static func writing(_ changes: [AuctionChange]) -> [Statement] {
+        let notices = changes.flatMap { change in change.notices.map { (change.auction.id.text, $0) } }
+        var statements: [Statement] = []
+        if !notices.isEmpty {
+            statements.append(
+                Statement(
+                    """
+                    INSERT INTO notifications (auction_id, user_id, type, amount)
+                    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
+                    """,
+                    [
+                        PostgresText.array(notices.map(\.0)), PostgresText.array(notices.map(\.1.userID)),
+                        PostgresText.array(notices.map(\.1.kind.rawValue)),
+                        PostgresText.array(notices.map { AuctionRecords.cents($0.1.amount) }),
+                    ]))
+        }
+        let ended = changes.filter(\.endsForBidders).map(\.auction)
+        if !ended.isEmpty {
+            statements.append(
+                Statement(
+                    """
+                    INSERT INTO notifications (auction_id, user_id, type, amount)
+                    SELECT DISTINCT b.auction_id, b.bidder_id, '\(Notice.Kind.lost.rawValue)', e.amount
+                    FROM unnest($1::text[], $2::text[], $3::bigint[]) AS e (auction_id, winner_id, amount)
+                        JOIN bids b USING (auction_id)
+                    WHERE b.bidder_id IS DISTINCT FROM e.winner_id
+                    """,
+                    [
+                        PostgresText.array(ended.map(\.id.text)),
+                        PostgresText.array(ended.map { $0.status == .sold ? $0.leader?.userID : nil }),
+                        PostgresText.array(ended.map { AuctionRecords.cents($0.leader?.amount) }),
+                    ]))
+        }
+        return statements
+    }
+
+    // MARK: Reading
+
+    private static let columns = """
+        n.number, n.notification_id, n.user_id, n.type, n.amount, n.auction_id, a.title, a.currency,
+        \(PostgresText.milliseconds("n.created_at"))
+        """
+
+    /// A user's notifications with a number below `number`, the newest first.
+    package static func page(
+        _ connection: PostgresConnection, of userID: String, below number: Int64, limit: Int
+    ) throws(DatabaseError) -> [(number: Int64, notification: UserNotification)] {
+        notifications(
+            try connection.query(
+                """
+                SELECT \(columns) FROM notifications n JOIN auctions a USING (auction_id)
+                WHERE n.user_id = $1 AND n.number < $2::bigint ORDER BY n.number DESC LIMIT $3::bigint
+                """, [userID, "\(number)", "\(limit)"]))
+    }
+
+    private static func notifications(_ rows: Rows) -> [(number: Int64, notification: UserNotification)] {
+        (0..<rows.count).map { row in
+            guard let kind = Notice.Kind(rawValue: rows.text(row, 3)) else {
+                preconditionFailure("the schema allows no notification \(rows.text(row, 3))")
+            }
+            return (
+                rows.integer(row, 0),
+                UserNotification(
+                    notificationID: rows.text(row, 1),
+                    notice: Notice(
+                        userID: rows.text(row, 2), kind: kind, amount: AuctionRecords.money(rows[row, 4])),
+                    auctionID: rows.text(row, 5), title: rows.text(row, 6), currency: rows.text(row, 7),
+                    createdAt: Timestamp(milliseconds: rows.integer(row, 8)))
+            )
+        }
+    }
+
+    // MARK: Pushing
+
+    /// Takes what is to be pushed after `number`; others that push at the same time get other rows. Who takes must push,
+    /// or give back: a crash in between leaves a notification in its list only.
+    package static func take(
+        _ connection: PostgresConnection, after number: Int64
+    ) throws(DatabaseError) -> [(number: Int64, notification: UserNotification)] {
+        notifications(
+            try connection.query(
+                """
+                WITH taken AS (UPDATE notifications SET pushed_at = now() WHERE number IN (
+                    SELECT number FROM notifications
+                    WHERE pushed_at IS NULL AND number > $1::bigint AND created_at > now() - \(newsLifetime)
+                    ORDER BY number LIMIT \(pushBatch) FOR UPDATE SKIP LOCKED)
+                    RETURNING *)
+                SELECT \(columns) FROM taken n JOIN auctions a USING (auction_id) ORDER BY n.number
+                """, ["\(number)"]))
+    }
+
+    /// Gives back what could not be pushed.
+    package static func giveBack(
+        _ connection: PostgresConnection, _ notificationIDs: [String]
+    ) throws(DatabaseError) {
+        try connection.query(
+            "UPDATE notifications SET pushed_at = NULL WHERE notification_id = ANY ($1::text[])",
+            [PostgresText.array(notificationIDs)])
+    }
+
+    /// Gives up on what is no news any more, and deletes what is old.
+    package static func prune(_ connection: PostgresConnection) throws(DatabaseError) {
+        _ = try connection.pipeline([
+            Statement(
+                """
+                UPDATE notifications SET pushed_at = now()
+                WHERE pushed_at IS NULL AND created_at < now() - \(newsLifetime)
+                """),
+            Statement("DELETE FROM notifications WHERE created_at < now() - \(keptFor)"),
+        ])
+    }
+}

@@ -1,0 +1,80 @@
+// What belongs to one user: the own bids and the watchlist.
+
+package import AuctionEvents
+
+/// One of a user's bids, with what has become of its auction.
+package struct UserBid: Sendable {
+    package let bid: BidRow
+    package let auctionID: String
+    package let title: String
+    package let status: String
+    package let currency: String
+    package let currentPrice: Money
+    package let endsAt: Timestamp
+    /// Whether this bid leads, or has won.
+    package let isHighest: Bool
+}
+
+package enum UserLists {
+    package static func bids(
+        _ connection: PostgresConnection, of userID: String, after cursor: PageCursor?, limit: Int
+    ) throws(DatabaseError) -> Page<UserBid> {
+        let time = PostgresText.timeInMicroseconds("$2")
+        let rows = try connection.query(
+            """
+            SELECT b.bid_id, b.bidder, b.amount, \(PostgresText.milliseconds("b.bid_at")), b.is_proxy, b.seq,
+                a.auction_id, a.title, a.status, a.currency, a.current_price,
+                \(PostgresText.milliseconds("a.ends_at")), b.amount = a.current_price
+            FROM bids b JOIN auctions a USING (auction_id)
+            WHERE b.bidder_id = $1 AND ($2::bigint IS NULL OR (b.bid_at, b.bid_id) < (\(time), $3))
+            ORDER BY b.bid_at DESC, b.bid_id DESC LIMIT $4::bigint
+            """, [userID, cursor.map { "\($0.key)" }, cursor?.id, "\(limit + 1)"])
+        let bids = (0..<rows.count).map { row in
+            UserBid(
+                bid: BidHistory.bid(rows, row), auctionID: rows.text(row, 6), title: rows.text(row, 7),
+                status: rows.text(row, 8), currency: rows.text(row, 9),
+                currentPrice: Money(cents: rows.integer(row, 10)),
+                endsAt: Timestamp(milliseconds: rows.integer(row, 11)), isHighest: rows.text(row, 12) == "t")
+        }
+        // A bid's moment is stored in whole milliseconds.
+        return Page(bids, limit: limit) {
+            PageCursor(key: $0.bid.bidAt.milliseconds * 1_000, id: $0.bid.bidID)
+        }
+    }
+
+    /// The most auctions that one user may watch.
+    package static let watchlistLimit = 1_000
+
+    package enum WatchRefusal: Error, Sendable {
+        case unknownAuction
+        case listIsFull
+    }
+
+    /// Adds an auction; one that is there stays where it is. `nil` when it is on the list afterwards.
+    package static func watch(
+        _ connection: PostgresConnection, _ id: AuctionID, by userID: String
+    ) throws(DatabaseError) -> WatchRefusal? {
+        let rows = try connection.pipeline([
+            Statement(
+                """
+                INSERT INTO watchlist (user_id, auction_id)
+                SELECT u.user_id, a.auction_id FROM users u, auctions a
+                WHERE u.user_id = $1 AND a.auction_id = $2
+                    AND (SELECT count(*) FROM watchlist WHERE user_id = $1) < \(watchlistLimit)
+                ON CONFLICT DO NOTHING
+                """, [userID, id.text]),
+            Statement("SELECT 1 FROM watchlist WHERE user_id = $1 AND auction_id = $2", [userID, id.text]),
+            Statement("SELECT 1 FROM auctions WHERE auction_id = $1", [id.text]),
+        ])
+        if !rows[1].isEmpty { return nil }
+        return rows[2].isEmpty ? .unknownAuction : .listIsFull
+    }
+
+    /// Takes an auction from the list, if it is there.
+    package static func unwatch(
+        _ connection: PostgresConnection, _ id: AuctionID, by userID: String
+    ) throws(DatabaseError) {
+        try connection.query(
+            "DELETE FROM watchlist WHERE user_id = $1 AND auction_id = $2", [userID, id.text])
+    }
+}

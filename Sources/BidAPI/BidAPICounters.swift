@@ -1,0 +1,62 @@
+// What the bid API counts and times; written from any task or thread.
+
+import AuctionStore
+import Bidding
+import Synchronization
+import Telemetry
+
+final class BidAPICounters: Sendable {
+    /// A number that any thread adds to.
+    final class Count: Sendable {
+        private let value = Atomic<Int>(0)
+
+        // Relaxed: a scrape needs no order between counters.
+        func add(_ amount: Int = 1) { value.add(amount, ordering: .relaxed) }
+        var current: Int { value.load(ordering: .relaxed) }
+    }
+
+    /// What a bid came to, as the label of `gavelcast_bids_total`.
+    enum BidResult: String, CaseIterable {
+        case accepted, repeated, tooLow, alreadyHighest, notStarted, ended, ownAuction, notForSale, banned
+        case unknownUser, unknownAuction, keyMismatch, rateLimited, unknown
+
+        var label: String {
+            rawValue.reduce(into: "") { $0 += $1.isUppercase ? "_\($1.lowercased())" : "\($1)" }
+        }
+
+        init(_ outcome: BidTransaction.Outcome) {
+            switch outcome {
+            case .accepted: self = .accepted
+            case .repeated: self = .repeated
+            case .banned: self = .banned
+            case .unknownBidder: self = .unknownUser
+            case .unknownAuction: self = .unknownAuction
+            case .otherRequest: self = .keyMismatch
+            case .refused(.tooLow): self = .tooLow
+            case .refused(.alreadyHighest): self = .alreadyHighest
+            case .refused(.notStarted): self = .notStarted
+            case .refused(.ended): self = .ended
+            case .refused(.ownAuction): self = .ownAuction
+            case .refused(.notForSale): self = .notForSale
+            }
+        }
+    }
+
+    private let bids = BidResult.allCases.map { _ in Count() }
+    let createdAuctions = Count()
+    let endedOrStarted = Count()
+    let uncountedActions = Count()
+    /// From a bid's arrival at its route to its answer.
+    let bidSeconds = Histogram(bounds: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5])
+    /// Bids decided in one transaction.
+    let batchBids = Histogram(bounds: [1, 2, 5, 10, 20, 50, 100, 200])
+    /// From the moment that an auction was to end or start to the transaction that did it.
+    let closerLagSeconds = Histogram(bounds: [0.1, 0.25, 0.5, 1, 2, 5, 10, 60])
+
+    func add(_ result: BidResult) { bids[Self.index(result)].add() }
+    func current(_ result: BidResult) -> Int { bids[Self.index(result)].current }
+
+    private static func index(_ result: BidResult) -> Int {
+        BidResult.allCases.firstIndex(of: result) ?? 0
+    }
+}

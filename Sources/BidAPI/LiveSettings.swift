@@ -1,0 +1,67 @@
+// The settings that change while the bid API runs: SIGHUP reads them again. Wrong ones change nothing.
+
+import Logging
+import Reactor
+import ServiceLifecycle
+import Settings
+import Synchronization
+import Tokens
+import UnixSignals
+
+final class LiveSettings: Sendable {
+    struct Values: Sendable {
+        var tokenKeys: TokenKeys
+        /// One of ``tokenKeys`` that can sign.
+        var signingKey: TokenKey
+        var origins: [String]
+        var trustedProxies: [AddressBlock]
+        var bidsPerMinute: Int
+        var auctionsPerHour: Int
+        var searchesPerMinute: Int
+    }
+
+    private let values: Mutex<Values>
+
+    /// - Parameter keys: those that hold when none are configured.
+    init(_ configuration: BidAPIConfiguration, keys: (all: TokenKeys, signing: TokenKey)) {
+        values = Mutex(
+            Values(
+                tokenKeys: keys.all, signingKey: keys.signing, origins: configuration.origins,
+                trustedProxies: configuration.trustedProxies, bidsPerMinute: configuration.bidsPerMinute,
+                auctionsPerHour: configuration.auctionsPerHour,
+                searchesPerMinute: configuration.searchesPerMinute))
+    }
+
+    var current: Values { values.withLock { $0 } }
+
+    func replace(_ configuration: BidAPIConfiguration) {
+        values.withLock { values in
+            if let keys = configuration.tokenKeys, let signing = keys.signing {
+                values.tokenKeys = keys
+                values.signingKey = signing
+            }
+            values.origins = configuration.origins
+            values.trustedProxies = configuration.trustedProxies
+            values.bidsPerMinute = configuration.bidsPerMinute
+            values.auctionsPerHour = configuration.auctionsPerHour
+            values.searchesPerMinute = configuration.searchesPerMinute
+        }
+    }
+}
+
+/// Waits for SIGHUP.
+struct SettingsReloader: Service {
+    let settings: LiveSettings
+    let logger: Logger
+
+    func run() async throws {
+        for await _ in await UnixSignalsSequence(trapping: .sighup).cancelOnGracefulShutdown() {
+            do throws(SettingsError) {
+                settings.replace(try BidAPIConfiguration(ProgramEntry.reread(BidAPISettings.schema)))
+                logger.notice("settings were reloaded")
+            } catch {
+                logger.error("settings were not reloaded", metadata: ["error": "\(error)"])
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+// What a seller decides about an auction, and what must hold between those decisions.
+
+package import AuctionEvents
+
+package struct AuctionTerms: Sendable, Equatable {
+    package var title: String
+    package var startingPrice: Money
+    /// Never shown; only whether it is met.
+    package var reservePrice: Money?
+    /// `nil` when the auction cannot be bought.
+    package var buyNowPrice: Money?
+    package var increments: IncrementTable
+
+    package init(
+        title: String, startingPrice: Money, reservePrice: Money?, buyNowPrice: Money?,
+        increments: IncrementTable
+    ) {
+        self.title = title
+        self.startingPrice = startingPrice
+        self.reservePrice = reservePrice
+        self.buyNowPrice = buyNowPrice
+        self.increments = increments
+    }
+
+    package enum Fault: Error, Sendable, Equatable {
+        case noStartingPrice
+        case reserveBelowStart
+        case buyNowNotAboveStart
+        case buyNowBelowReserve
+    }
+
+    /// Why these prices cannot stand together; `nil` when they can.
+    package var fault: Fault? {
+        if startingPrice.cents <= 0 { return .noStartingPrice }
+        if let reservePrice, reservePrice < startingPrice { return .reserveBelowStart }
+        guard let buyNowPrice else { return nil }
+        if buyNowPrice <= startingPrice { return .buyNowNotAboveStart }
+        return buyNowPrice < reservePrice ?? buyNowPrice ? .buyNowBelowReserve : nil
+    }
+}
+
+/// When an auction takes place.
+package struct AuctionSchedule: Sendable, Equatable {
+    /// The longest time from start to end, in milliseconds: 90 days.
+    package static let maximumMilliseconds: Int64 = 90 * 86_400_000
+    /// A start so long ago still counts as "now": a client's clock may be behind.
+    private static let toleranceMilliseconds: Int64 = 60_000
+
+    package var startsAt: Timestamp
+    package var endsAt: Timestamp
+
+    package init(startsAt: Timestamp, endsAt: Timestamp) {
+        self.startsAt = startsAt
+        self.endsAt = endsAt
+    }
+
+    package enum Fault: Error, Sendable, Equatable {
+        case startsInThePast
+        case endsBeforeStart
+        case tooLong
+    }
+
+    /// Why an auction that has not begun cannot take place then; `nil` when it can.
+    package func fault(at now: Timestamp) -> Fault? {
+        startsAt.milliseconds > now.milliseconds - Self.toleranceMilliseconds
+            ? endFault(at: now) : .startsInThePast
+    }
+
+    /// The same for one that has begun.
+    package func endFault(at now: Timestamp) -> Fault? {
+        guard endsAt > startsAt, endsAt > now else { return .endsBeforeStart }
+        return endsAt.milliseconds - startsAt.milliseconds > Self.maximumMilliseconds ? .tooLong : nil
+    }
+}
