@@ -183,6 +183,76 @@ extension EndToEndTests {
                     .request("POST", "/api/v1/auctions", token: seller.token, json: Self.lot).status == 429)
         }
 
+        @Test("limits count for all bid APIs together, and hold up nobody while Redis is away")
+        func sharedLimits() throws {
+            let database = try SharedPostgres.database()
+            let redis = try RedisServer()
+            let keys = Guardian.shared.folder + "/\(UUID().uuidString).json"
+            let secret = String(repeating: "A", count: 43)
+            try #"{"keys":[{"kty":"oct","kid":"k","alg":"HS256","k":"\#(secret)"}]}"#
+                .write(toFile: keys, atomically: true, encoding: .utf8)
+            let apis = try (0..<2).map { _ in
+                try BidAPIProcess(
+                    database: database, redis: [redis.url],
+                    arguments: [
+                        "--bids-per-minute", "2", "--searches-per-minute", "1", "--token-keys", keys,
+                        "--trusted-proxies", "127.0.0.0/8",
+                    ])
+            }
+            let id = try apis[0].user("seller").createAuction(Self.lot)
+            let ava = try apis[0].user("ava")
+            func bid(_ api: BidAPIProcess) throws -> Int {
+                try HTTPClient(port: api.port).request(
+                    "POST", "/api/v1/auctions/\(id)/bids", token: ava.token, json: #"{"amount":10}"#
+                ).status
+            }
+            #expect(try [0, 1, 0, 1].map { try bid(apis[$0]) } == [201, 409, 429, 429])
+            func search(_ query: String, from client: String) throws -> Int {
+                try HTTPClient(port: apis[0].port).request(
+                    "GET", "/api/v1/auctions?\(query)", fields: ["X-Forwarded-For": client]
+                ).status
+            }
+            #expect(try search("q=lot", from: "192.0.2.1") == 200)
+            #expect(try search("q=lot", from: "192.0.2.1") == 429)
+            #expect(try search("sort=newest", from: "192.0.2.1") == 200, "a list is no search")
+            #expect(try search("q=lot", from: "192.0.2.2") == 200)
+            redis.kill()
+            #expect(try (0..<3).map { _ in try bid(apis[1]) } == [409, 409, 409])
+            #expect(try apis[1].metric("gavelcast_limits_uncounted_total") == 3)
+            #expect(try apis[1].metric(#"gavelcast_bids_total{result="rate_limited"}"#) == 1)
+            #expect(try apis[1].metric(#"gavelcast_bids_total{result="already_highest"}"#) == 4)
+        }
+
+        @Test("SIGHUP reads limits and origins anew; what is wrong changes nothing")
+        func reload() throws {
+            let redis = try RedisServer()
+            let file = Guardian.shared.folder + "/\(UUID().uuidString).yml"
+            func write(_ text: String) throws {
+                try text.write(toFile: file, atomically: true, encoding: .utf8)
+            }
+            try write("origins: [\"http://page:1\"]\nbids-per-minute: 0\n")
+            let api = try BidAPIProcess(
+                database: try SharedPostgres.database(), redis: [redis.url], arguments: ["--config", file],
+                setsLimits: false)
+            let http = HTTPClient(port: api.port)
+            func allows(_ origin: String) throws -> Bool {
+                try http.request("GET", "/openapi.json", fields: ["Origin": origin])
+                    .fields["access-control-allow-origin"] == origin
+            }
+            #expect(try allows("http://page:1") && !allows("http://page:2"))
+            try write("bids-per-minute: many\n")
+            api.process.kill(SIGHUP)
+            try eventually("the refusal is logged") { api.process.log.contains("settings were not reloaded") }
+            #expect(try allows("http://page:1"))
+            try write("origins: [\"http://page:2\"]\nbids-per-minute: 1\n")
+            api.process.kill(SIGHUP)
+            try eventually("the new origin may call") { try allows("http://page:2") }
+            #expect(try !allows("http://page:1"))
+            let id = try api.user("seller").createAuction(Self.lot)
+            let ava = try api.user("ava")
+            #expect(try [ava.bid("10", on: id).status, ava.bid("11", on: id).status] == [201, 429])
+        }
+
         @Test("pages of allowed origins may call, others get no permission")
         func crossOrigin() throws {
             let redis = try RedisServer()

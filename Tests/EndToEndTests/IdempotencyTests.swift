@@ -114,7 +114,7 @@ extension EndToEndTests {
             #expect(try connection.query("SELECT 1 FROM idempotency_keys").isEmpty)
         }
 
-        @Test("amounts that do not rise cannot be stored")
+        @Test("amounts that do not rise, and gaps between sequence numbers, cannot be stored")
         func chain() throws {
             let ava = try api.user("ava").token
             let ben = try api.user("ben").token
@@ -131,6 +131,12 @@ extension EndToEndTests {
                     """
                 #expect(throws: DatabaseError.self, "\(amount) after \(beaten)") {
                     try connection.query(insertion)
+                }
+            }
+            // Nor can a sequence number without its event, or two numbers for one.
+            for change in ["seq + 1", "seq - 1", "0"] {
+                #expect(throws: DatabaseError.self, "\(change)") {
+                    try connection.query("UPDATE auctions SET seq = \(change)")
                 }
             }
         }

@@ -82,12 +82,12 @@ final class BidAPIProcess {
 
     init(
         database: String, redis: [String], arguments: [String] = [], waitsUntilReady: Bool = true,
-        port: Int? = nil
+        port: Int? = nil, setsLimits: Bool = true
     ) throws {
         self.port = try port ?? Ports.free()
         adminPort = try Ports.free()
         let limits =
-            arguments.contains("--bids-per-minute")
+            arguments.contains("--bids-per-minute") || !setsLimits
             ? [] : ["--bids-per-minute", "0", "--auctions-per-hour", "0"]
         process = try ChildProcess(
             "bidapi",
@@ -106,6 +106,12 @@ final class BidAPIProcess {
     func isOK(_ path: String) throws -> Bool {
         guard process.isRunning else { throw TimedOut(description: "the bid API ended: \(process.log)") }
         return (try? HTTPClient(port: adminPort).request("GET", path).status) == 200
+    }
+
+    func metric(_ name: String) throws -> Int {
+        let text = try HTTPClient(port: adminPort).request("GET", "/metrics").text
+        let line = text.split(separator: "\n").first { $0.hasPrefix(name + " ") }
+        return try #require(line.flatMap { Int($0.split(separator: " ")[1]) }, "no metric \(name)")
     }
 
     func user(_ name: String) throws -> BidClient { try BidClient(port: port, username: name) }

@@ -11,6 +11,7 @@ package final class BidClient {
     }
 
     package let username: String
+    package let userID: String
     package let token: String
     private let http: HTTPClient
 
@@ -23,10 +24,20 @@ package final class BidClient {
             json:
                 #"{"username":"\#(username)","email":"\#(username)@bidder.example","password":"\#(password)"}"#
         )
-        guard reply.status == 201, let token = reply.json["token"] as? String else {
+        guard reply.status == 201, let token = reply.json["token"] as? String,
+            let userID = reply.json["user_id"] as? String
+        else {
             throw SocketFailure(description: "registering \(username): \(reply.status) \(reply.text)")
         }
         self.token = token
+        self.userID = userID
+    }
+
+    /// Any call, in this user's name.
+    package func request(
+        _ method: String, _ path: String, json: String? = nil, fields: [String: String] = [:]
+    ) throws(SocketFailure) -> HTTPReply {
+        try http.request(method, path, token: token, fields: fields, json: json)
     }
 
     package func bid(_ amount: String, on auctionID: String) throws(SocketFailure) -> HTTPReply {
