@@ -25,7 +25,14 @@ package struct AuctionID: Hashable, Sendable, CustomStringConvertible {
     package static func random(prefix: String) -> AuctionID {
         let alphabet = Array("0123456789abcdefghjkmnpqrstvwxyz".utf8)
         var tail: [UInt8] = []
-        for _ in 0..<16 { tail.append(alphabet[Int.random(in: 0..<32)]) }
+        // Two draws are two system calls; five bits make a character.
+        for _ in 0..<2 {
+            var bits = UInt64.random(in: 0...UInt64.max)
+            for _ in 0..<8 {
+                tail.append(alphabet[Int(bits & 31)])
+                bits >>= 5
+            }
+        }
         guard let id = AuctionID(prefix + String(decoding: tail, as: UTF8.self)) else {
             preconditionFailure("prefix \(prefix) is no id")
         }

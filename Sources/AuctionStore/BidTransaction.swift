@@ -1,6 +1,6 @@
-// The bid's transaction: lock the row, read the clock, decide all waiting bids in arrival order, write bids, auction,
-// outbox and answers to keep, commit. Two round trips, however many bids. The row lock makes it right with any number of
-// bid APIs.
+// The bids' transaction: lock the rows, read the clock, decide all waiting bids in arrival order, write bids, auctions,
+// outbox and answers to keep, commit. Two round trips, however many bids and auctions. The row lock makes it right with any
+// number of bid APIs.
 
 package import AuctionEvents
 package import Bidding
@@ -40,10 +40,22 @@ package enum BidTransaction {
         }
     }
 
-    /// What a batch came to.
+    /// The bids of one auction that wait, in order.
+    package struct Batch: Sendable {
+        package let auctionID: AuctionID
+        package let bids: [Waiting]
+
+        package init(_ auctionID: AuctionID, _ bids: [Waiting]) {
+            self.auctionID = auctionID
+            self.bids = bids
+        }
+    }
+
+    /// What some batches came to.
     package struct Decision: Sendable {
-        /// In the order of the bids.
-        package let outcomes: [Outcome]
+        /// For each batch the outcomes in the order of its bids; `nil` where nothing was decided, because others hold the
+        /// auction's row or there is none. A batch that is alone waits for the row and is always decided.
+        package let outcomes: [[Outcome]?]
         package let hasEvents: Bool
     }
 
@@ -53,15 +65,15 @@ package enum BidTransaction {
         case uncertain(Decision, transaction: String)
     }
 
-    /// Decides `bids`, in order, in one transaction, and ends the auction when its time is over. When it throws,
-    /// nothing was committed.
+    /// Decides `batches`, each of another auction, in one transaction, and ends auctions whose time is over. When it
+    /// throws, nothing was committed.
     /// - Parameter answer: what an outcome is answered with, to be kept for repeats.
     package static func run(
-        _ connection: PostgresConnection, _ id: AuctionID, _ bids: [Waiting], antiSniping: AntiSniping,
+        _ connection: PostgresConnection, _ batches: [Batch], antiSniping: AntiSniping,
         answer: (Outcome) -> KeptAnswer
     ) throws(DatabaseError) -> Conclusion {
         do throws(DatabaseError) {
-            return try decide(connection, id, bids, antiSniping, answer)
+            return try decide(connection, batches, antiSniping, answer)
         } catch {
             connection.rollBack()
             throw error
@@ -82,68 +94,55 @@ package enum BidTransaction {
     }
 
     private static func decide(
-        _ connection: PostgresConnection, _ id: AuctionID, _ bids: [Waiting], _ antiSniping: AntiSniping,
+        _ connection: PostgresConnection, _ batches: [Batch], _ antiSniping: AntiSniping,
         _ answer: (Outcome) -> KeptAnswer
     ) throws(DatabaseError) -> Conclusion {
-        // A batch may hold one key several times: the first claims it, the others are its repeats.
-        var keys: [[String]: IdempotencyKey] = [:]
-        for key in bids.compactMap(\.key) where keys[place(key)] == nil { keys[place(key)] = key }
-        // The clock is read by a statement of its own after the lock: the moment of a bid is when it has the row.
-        let rows = try connection.pipeline([
-            Statement("BEGIN"),
-            AuctionRecords.locking("a.auction_id = $1 FOR UPDATE", [id.text]),
-            Statement("SELECT \(PostgresText.milliseconds("clock_timestamp()")), pg_current_xact_id()::text"),
-            AuctionRecords.topBids([id]),
-            UserRecords.byIDs(Array(Set(bids.map(\.bidderID)))),
-            IdempotencyKeys.claiming(Array(keys.values)), IdempotencyKeys.reading(Array(keys.values)),
-        ])
+        let keys = Keys(batches)
+        let rows = try connection.pipeline(reading(batches, keys.all))
         guard !rows[1].isEmpty else {
             connection.rollBack()
-            return .certain(Decision(outcomes: bids.map { _ in .unknownAuction }, hasEvents: false))
+            let unknown = batches.count == 1 ? [batches[0].bids.map { _ in Outcome.unknownAuction }] : nil
+            return .certain(Decision(outcomes: unknown ?? batches.map { _ in nil }, hasEvents: false))
         }
         let now = Timestamp(milliseconds: rows[2].integer(0, 0))
         let transaction = rows[2].text(0, 1)
-        let top = AuctionRecords.groupedTopBids(rows[3])[id.text] ?? []
-        var auction = AuctionRecords.auction(rows[1], 0, topBids: top)
+        var auctions = auctions(rows[1], AuctionRecords.groupedTopBids(rows[3]))
         var users: [String: UserRecord] = [:]
         for row in 0..<rows[4].count {
             let user = UserRecords.record(rows[4], row)
             users[user.userID] = user
         }
-        let earlier = IdempotencyKeys.earlier(claimed: rows[5], read: rows[6])
-        // A storm of late bids holds the row when the closer comes for it; so the first of them ends the auction.
-        auction.end(at: now)
-        let beaten = auction.leader?.amount
-        var kept: [[String]: KeptAnswer] = [:]
-        let outcomes = bids.map { bid -> Outcome in
-            guard let user = users[bid.bidderID] else { return .unknownBidder }
-            if let key = bid.key {
-                switch earlier[place(key)] {
-                case .answered(let answer): return .repeated(answer)
-                case .otherRequest: return .otherRequest
-                case nil: break
-                }
-                if let answer = kept[place(key)] {
-                    return keys[place(key)] == key ? .repeated(answer) : .otherRequest
-                }
+        var answers = rows.count > 6 ? Answers(keys, claimed: rows[5], read: rows[6]) : Answers()
+        var placed: [Placed] = []
+        var changes: [AuctionChange] = []
+        let outcomes = batches.map { batch -> [Outcome]? in
+            guard var auction = auctions.removeValue(forKey: batch.auctionID.text) else { return nil }
+            // A storm of late bids holds the row when the closer comes for it; so the first of them ends the auction.
+            auction.end(at: now)
+            let beaten = auction.leader?.amount
+            let outcomes = batch.bids.map { bid -> Outcome in
+                guard let user = users[bid.bidderID] else { return .unknownBidder }
+                if let earlier = answers.earlier(bid.key) { return earlier }
+                let outcome = decide(bid, by: user, on: &auction, at: now, antiSniping)
+                if let key = bid.key { answers.keep(answer(outcome), for: key) }
+                return outcome
             }
-            let outcome = decide(bid, by: user, on: &auction, at: now, antiSniping)
-            if let key = bid.key { kept[place(key)] = answer(outcome) }
-            return outcome
+            // A leader who goes further changes the row and brings no event.
+            if auction.isChanged {
+                placed += Placed.chain(auction.takeBids(), batch.auctionID, beaten: beaten)
+                changes.append(AuctionChange(auction, at: now))
+            }
+            return outcomes
         }
-        // A leader who goes further changes the row and brings no event.
-        guard auction.isChanged || !kept.isEmpty else {
+        let decision = Decision(outcomes: outcomes, hasEvents: changes.contains { !$0.events.isEmpty })
+        guard !changes.isEmpty || !answers.kept.isEmpty else {
             connection.rollBack()
-            return .certain(Decision(outcomes: outcomes, hasEvents: false))
+            return .certain(decision)
         }
-        let placed = auction.takeBids()
-        let change = AuctionChange(auction, at: now)
-        let answers = kept.compactMap { place, answer in keys[place].map { (key: $0, answer: answer) } }
-        let decision = Decision(outcomes: outcomes, hasEvents: !change.events.isEmpty)
         do throws(DatabaseError) {
             _ = try connection.pipeline(
-                [insert(placed, id, beaten: beaten), IdempotencyKeys.keeping(answers)]
-                    + (auction.isChanged ? AuctionRecords.writing([change]) : []) + [Statement("COMMIT")])
+                [insert(placed)] + answers.writing + (changes.isEmpty ? [] : AuctionRecords.writing(changes))
+                    + [Statement("COMMIT")])
         } catch {
             // What was sent last may have arrived.
             guard connection.isBroken else { throw error }
@@ -152,7 +151,32 @@ package enum BidTransaction {
         return .certain(decision)
     }
 
-    private static func place(_ key: IdempotencyKey) -> [String] { [key.userID, key.key] }
+    private static func reading(_ batches: [Batch], _ keys: [IdempotencyKey]) -> [Statement] {
+        let ids = batches.map(\.auctionID)
+        // Who waits for one row must not hold others meanwhile.
+        let locking =
+            ids.count == 1
+            ? AuctionRecords.locking("a.auction_id = $1 FOR UPDATE", [ids[0].text])
+            : AuctionRecords.locking(
+                "a.auction_id = ANY ($1::text[]) FOR UPDATE SKIP LOCKED",
+                [PostgresText.array(ids.map(\.text))])
+        let bidders = Set(batches.flatMap { $0.bids.map(\.bidderID) })
+        return [
+            Statement("BEGIN"), locking,
+            // A statement of its own, after the lock: the moment of a bid is when it has the row.
+            Statement("SELECT \(PostgresText.milliseconds("clock_timestamp()")), pg_current_xact_id()::text"),
+            AuctionRecords.topBids(ids), UserRecords.byIDs(Array(bidders)),
+        ] + (keys.isEmpty ? [] : [IdempotencyKeys.claiming(keys), IdempotencyKeys.reading(keys)])
+    }
+
+    private static func auctions(_ rows: Rows, _ topBids: [String: [TopBid]]) -> [String: Auction] {
+        var auctions: [String: Auction] = [:]
+        for row in 0..<rows.count {
+            let id = rows.text(row, 0)
+            auctions[id] = AuctionRecords.auction(rows, row, topBids: topBids[id] ?? [])
+        }
+        return auctions
+    }
 
     private static func decide(
         _ bid: Waiting, by user: UserRecord, on auction: inout Auction, at now: Timestamp,
@@ -169,22 +193,36 @@ package enum BidTransaction {
         }
     }
 
-    /// - Parameter beaten: the amount that led before the first of them.
-    private static func insert(_ bids: [PlacedBid], _ id: AuctionID, beaten: Money?) -> Statement {
-        let beatenAmounts = [beaten] + bids.dropLast().map { $0.amount }
+    /// A bid to be written, with the amount that it has beaten.
+    private struct Placed {
+        let auctionID: AuctionID
+        let bid: PlacedBid
+        let beaten: Money?
+
+        /// - Parameter beaten: the amount that led before the first of them.
+        static func chain(_ bids: [PlacedBid], _ auctionID: AuctionID, beaten: Money?) -> [Placed] {
+            zip(bids, [beaten] + bids.dropLast().map(\.amount)).map {
+                Placed(auctionID: auctionID, bid: $0, beaten: $1)
+            }
+        }
+    }
+
+    private static func insert(_ placed: [Placed]) -> Statement {
+        let bids = placed.map(\.bid)
         return Statement(
             """
             INSERT INTO bids (auction_id, bid_id, seq, bidder_id, bidder, amount, beaten_amount, is_proxy, bid_at)
-            SELECT $1, b.bid_id, b.seq, b.bidder_id, b.bidder, b.amount, b.beaten, b.is_proxy = 1,
+            SELECT b.auction_id, b.bid_id, b.seq, b.bidder_id, b.bidder, b.amount, b.beaten, b.is_proxy = 1,
                 \(PostgresText.time("b.bid_at"))
-            FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[],
-                $9::bigint[]) AS b (bid_id, seq, bidder_id, bidder, amount, beaten, is_proxy, bid_at)
+            FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::bigint[],
+                $8::bigint[], $9::bigint[])
+                AS b (auction_id, bid_id, seq, bidder_id, bidder, amount, beaten, is_proxy, bid_at)
             """,
             [
-                id.text, PostgresText.array(bids.map(\.bidID)),
+                PostgresText.array(placed.map(\.auctionID.text)), PostgresText.array(bids.map(\.bidID)),
                 PostgresText.array(bids.map { Int64($0.sequence) }), PostgresText.array(bids.map(\.bidderID)),
                 PostgresText.array(bids.map(\.bidder)), PostgresText.array(bids.map(\.amount.cents)),
-                PostgresText.array(bids.indices.map { index in beatenAmounts[index].map { "\($0.cents)" } }),
+                PostgresText.array(placed.map { AuctionRecords.cents($0.beaten) }),
                 PostgresText.array(bids.map { $0.isProxy ? Int64(1) : 0 }),
                 PostgresText.array(bids.map(\.bidAt.milliseconds)),
             ])

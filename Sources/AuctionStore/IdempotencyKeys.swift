@@ -80,20 +80,19 @@ package enum IdempotencyKeys {
             """, columns(keys))
     }
 
-    /// Of the results of those two: what stood there before, by key; a key without is claimed.
-    static func earlier(claimed: Rows, read: Rows) -> [[String]: Earlier] {
-        let own = Set((0..<claimed.count).map { [claimed.text($0, 0), claimed.text($0, 1)] })
-        var earlier: [[String]: Earlier] = [:]
-        for row in 0..<read.count {
-            let place = [read.text(row, 0), read.text(row, 1)]
-            guard !own.contains(place) else { continue }
-            let isSame = read.integer(row, 2) == 1
-            earlier[place] =
-                isSame
-                ? .answered(KeptAnswer(status: Int(read.integer(row, 3)), body: read.text(row, 4)))
-                : .otherRequest
-        }
-        return earlier
+    /// A row of what ``reading(_:)`` brought, of a key that was claimed before.
+    static func earlier(_ read: Rows, _ row: Int) -> Earlier {
+        guard read.integer(row, 2) == 1 else { return .otherRequest }
+        return .answered(KeptAnswer(status: Int(read.integer(row, 3)), body: read.text(row, 4)))
+    }
+
+    /// Gives back keys that this transaction has claimed.
+    static func releasing(_ keys: [(userID: String, key: String)]) -> Statement {
+        Statement(
+            """
+            DELETE FROM idempotency_keys k USING unnest($1::text[], $2::text[]) AS c (user_id, key)
+            WHERE k.user_id = c.user_id AND k.key = c.key
+            """, [PostgresText.array(keys.map(\.userID)), PostgresText.array(keys.map(\.key))])
     }
 
     /// Keeps the answers of claimed keys.

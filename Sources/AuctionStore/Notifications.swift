@@ -9,6 +9,8 @@ package enum Notifications {
     /// What could not be pushed for so long is only in the list.
     private static let newsLifetime = "interval '1 minute'"
     private static let keptFor = "interval '90 days'"
+    /// The oldest that are looked at in one go.
+    private static let pruneBatch = 10_000
 
     // MARK: Writing
 
@@ -105,11 +107,11 @@ package enum Notifications {
 
     /// Gives back what could not be pushed.
     package static func giveBack(
-        _ connection: PostgresConnection, _ notificationIDs: [String]
+        _ connection: PostgresConnection, _ numbers: [Int64]
     ) throws(DatabaseError) {
         try connection.query(
-            "UPDATE notifications SET pushed_at = NULL WHERE notification_id = ANY ($1::text[])",
-            [PostgresText.array(notificationIDs)])
+            "UPDATE notifications SET pushed_at = NULL WHERE number = ANY ($1::bigint[])",
+            [PostgresText.array(numbers)])
     }
 
     /// Gives up on what is no news any more, and deletes what is old.
@@ -120,7 +122,11 @@ package enum Notifications {
                 UPDATE notifications SET pushed_at = now()
                 WHERE pushed_at IS NULL AND created_at < now() - \(newsLifetime)
                 """),
-            Statement("DELETE FROM notifications WHERE created_at < now() - \(keptFor)"),
+            Statement(
+                """
+                DELETE FROM notifications WHERE created_at < now() - \(keptFor)
+                    AND number IN (SELECT number FROM notifications ORDER BY number LIMIT \(pruneBatch))
+                """),
         ])
     }
 }

@@ -5,16 +5,24 @@ import AuctionEvents
 enum PostgresText {
     /// An array literal; `nil` elements become NULL.
     static func array(_ elements: [String?]) -> String {
-        let quoted = elements.map { element -> String in
-            guard let element else { return "NULL" }
-            var text = "\""
-            for character in element.unicodeScalars {
-                if character == "\"" || character == "\\" { text += "\\" }
-                text.unicodeScalars.append(character)
+        var text: [UInt8] = [UInt8(ascii: "{")]
+        for element in elements {
+            if text.count > 1 { text.append(UInt8(ascii: ",")) }
+            guard let element else {
+                text.append(contentsOf: "NULL".utf8)
+                continue
             }
-            return text + "\""
+            text.append(UInt8(ascii: "\""))
+            for byte in element.utf8 {
+                if byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") {
+                    text.append(UInt8(ascii: "\\"))
+                }
+                text.append(byte)
+            }
+            text.append(UInt8(ascii: "\""))
         }
-        return "{" + quoted.joined(separator: ",") + "}"
+        text.append(UInt8(ascii: "}"))
+        return String(decoding: text, as: UTF8.self)
     }
 
     static func array(_ numbers: [Int64]) -> String {

@@ -13,7 +13,9 @@ import Tokens
 import UnixSignals
 
 package enum BidAPIService {
-    private static let databaseThreads = 8
+    /// Connections for bids, as many as there are transactions at once, and for all else.
+    private static let bidThreads = BidQueue.transactionLimit
+    private static let databaseThreads = 6
     private static let waitingJobs = 4_096
 
     /// Runs until SIGTERM or SIGINT has drained it.
@@ -29,10 +31,18 @@ package enum BidAPIService {
             try Migrations.apply(connection)
             flag.set()
         }
+        // Statements of bids touch single rows by key: planning them each time would cost more than they do.
+        let migrateForBids = { @Sendable (connection: PostgresConnection) throws(DatabaseError) in
+            try migrate(connection)
+            try connection.query("SET plan_cache_mode = force_generic_plan")
+        }
         let relay = Relay(
             databaseURL: configuration.databaseURL, redisURLs: configuration.redisURLs, logger: logger)
         let pool = DatabasePool(
             url: configuration.databaseURL, threads: databaseThreads, jobLimit: waitingJobs, prepare: migrate)
+        let bidPool = DatabasePool(
+            url: configuration.databaseURL, threads: bidThreads, jobLimit: bidThreads, prepare: migrateForBids
+        )
         // The closer must not wait behind a rush of bids.
         let closerPool = DatabasePool(
             url: configuration.databaseURL, threads: 1, jobLimit: 1, prepare: migrate)
@@ -40,18 +50,19 @@ package enum BidAPIService {
         let services = Services(
             pool: pool, relay: relay,
             bids: BidQueue(
-                pool: pool, antiSniping: configuration.antiSniping, answer: BidRoutes.keptAnswer,
+                pool: bidPool, antiSniping: configuration.antiSniping, answer: BidRoutes.keptAnswer,
                 batchBids: counters.batchBids
             ) {
                 relay.notify()
             },
             redis: RedisQueries(redisURLs: configuration.redisURLs),
             settings: LiveSettings(configuration, keys: tokenKeys(configuration, logger)), counters: counters)
-        relay.start(prepare: migrate)
+        relay.start(prepare: migrateForBids)
         // What was committed before the end is published before the end.
         defer {
             closerPool.close()
             pool.close()
+            bidPool.close()
             relay.stop()
             services.redis.stop()
         }

@@ -1,5 +1,5 @@
-// Bids wait here by auction. As soon as an auction has no transaction under way, all its waiting bids are taken into
-// one: alone, a bid goes at once; in a rush, many share a commit.
+// Bids wait here by auction. As soon as there is a transaction to spare, all waiting bids of some auctions are taken into
+// one: alone, a bid goes at once; in a rush, many share a commit. An auction has one transaction under way at a time.
 
 import AuctionEvents
 import AuctionStore
@@ -17,13 +17,22 @@ final class BidQueue: Sendable {
     }
 
     private struct State {
-        /// Waiting bids of every auction that has a transaction under way or queued.
+        /// Waiting bids of every auction that is ready or under way.
         var waiting: [AuctionID: [Entry]] = [:]
+        /// Auctions with waiting bids and no transaction, the longest waiting first.
+        var ready: [AuctionID] = []
+        /// Those whose row others held: the next transaction waits for it, and so has no other auction.
+        var alone: Set<AuctionID> = []
         var count = 0
+        var transactions = 0
     }
 
     /// Bids in one transaction.
     private static let batchLimit = 200
+    /// Auctions in one transaction.
+    private static let auctionLimit = 50
+    /// Transactions under way: while they wait for the disk, others have the processor.
+    static let transactionLimit = 4
     /// Bids that wait, over all auctions.
     private static let waitingLimit = 20_000
     /// How long and how often it is asked what became of a COMMIT that was not answered: a server that was killed is back
@@ -65,38 +74,61 @@ final class BidQueue: Sendable {
     }
 
     private func enqueue(_ entry: Entry, _ auction: AuctionID) {
-        let (isFull, isFirst) = state.withLock { state in
+        let (isFull, isStarting) = state.withLock { state in
             guard state.count < Self.waitingLimit else { return (true, false) }
             state.count += 1
-            let isFirst = state.waiting[auction] == nil
+            if state.waiting[auction] == nil { state.ready.append(auction) }
             state.waiting[auction, default: []].append(entry)
-            return (false, isFirst)
+            return (false, Self.startsTransaction(&state))
         }
         if isFull { return entry.resume(.failure(.unavailable("too many bids wait"))) }
-        if isFirst { submit(auction) }
+        if isStarting { submit() }
     }
 
-    private func submit(_ auction: AuctionID) {
+    /// Counts one more transaction if there is something for it to do.
+    private static func startsTransaction(_ state: inout State) -> Bool {
+        guard !state.ready.isEmpty, state.transactions < transactionLimit else { return false }
+        state.transactions += 1
+        return true
+    }
+
+    private func submit() {
         let accepted = pool.submit { [self] access in
-            let batch = take(auction)
-            batchBids.add(Double(batch.count))
-            do throws(DatabaseError) {
-                let conclusion = try access.use { connection throws(DatabaseError) in
-                    try BidTransaction.run(
-                        connection, auction, batch.map(\.bid), antiSniping: antiSniping, answer: answer)
-                }
-                let decision = try Self.resolve(conclusion, access)
-                if decision.hasEvents { committed() }
-                for (entry, outcome) in zip(batch, decision.outcomes) { entry.resume(.success(outcome)) }
-            } catch {
-                for entry in batch { entry.resume(.failure(error)) }
-            }
-            if hasMore(auction) { submit(auction) }
+            let batches = take()
+            if !batches.isEmpty { decide(batches, access) }
+            if finish(batches) { submit() }
         }
         guard !accepted else { return }
-        repeat {
-            for entry in take(auction) { entry.resume(.failure(.unavailable("too many transactions wait"))) }
-        } while hasMore(auction)
+        var hasMore = true
+        while hasMore {
+            let batches = take()
+            for entry in batches.flatMap(\.entries) {
+                entry.resume(.failure(.unavailable("too many transactions wait")))
+            }
+            hasMore = finish(batches)
+        }
+    }
+
+    private func decide(_ batches: [Taken], _ access: borrowing DatabasePool.Access) {
+        batchBids.add(Double(batches.reduce(0) { $0 + $1.entries.count }))
+        do throws(DatabaseError) {
+            let conclusion = try access.use { connection throws(DatabaseError) in
+                try BidTransaction.run(
+                    connection, batches.map { .init($0.auctionID, $0.entries.map(\.bid)) },
+                    antiSniping: antiSniping, answer: answer)
+            }
+            let decision = try Self.resolve(conclusion, access)
+            if decision.hasEvents { committed() }
+            for (batch, outcomes) in zip(batches, decision.outcomes) {
+                guard let outcomes else {
+                    putBack(batch)
+                    continue
+                }
+                for (entry, outcome) in zip(batch.entries, outcomes) { entry.resume(.success(outcome)) }
+            }
+        } catch {
+            for entry in batches.flatMap(\.entries) { entry.resume(.failure(error)) }
+        }
     }
 
     /// What was decided, if it is certain: a COMMIT whose answer was lost is looked up and never guessed.
@@ -122,22 +154,61 @@ final class BidQueue: Sendable {
         }
     }
 
-    private func take(_ auction: AuctionID) -> [Entry] {
+    // MARK: The state
+
+    private struct Taken {
+        let auctionID: AuctionID
+        let entries: [Entry]
+    }
+
+    /// Takes the bids of the next transaction; nothing when the one before took all.
+    private func take() -> [Taken] {
         state.withLock { state in
-            let waiting = state.waiting[auction] ?? []
-            let batch = Array(waiting.prefix(Self.batchLimit))
-            state.waiting[auction] = Array(waiting.dropFirst(batch.count))
-            state.count -= batch.count
-            return batch
+            guard let first = state.ready.first else { return [] }
+            let alone = state.alone
+            var ids = [first]
+            if !alone.contains(first) {
+                let others = state.ready.dropFirst().lazy.filter { !alone.contains($0) }
+                ids += others.prefix(Self.auctionLimit - 1)
+            }
+            var batches: [Taken] = []
+            var left = Self.batchLimit
+            for id in ids where left > 0 {
+                let waiting = state.waiting[id] ?? []
+                let entries = Array(waiting.prefix(left))
+                state.waiting[id] = Array(waiting.dropFirst(entries.count))
+                state.alone.remove(id)
+                batches.append(Taken(auctionID: id, entries: entries))
+                left -= entries.count
+            }
+            let taken = Set(batches.map(\.auctionID))
+            state.ready.removeAll { taken.contains($0) }
+            state.count -= Self.batchLimit - left
+            return batches
         }
     }
 
-    /// Whether bids arrived meanwhile; when not, the auction is forgotten until its next bid.
-    private func hasMore(_ auction: AuctionID) -> Bool {
+    /// Bids that were not decided go back to where they were.
+    private func putBack(_ batch: Taken) {
         state.withLock { state in
-            guard state.waiting[auction]?.isEmpty != false else { return true }
-            state.waiting[auction] = nil
-            return false
+            state.waiting[batch.auctionID, default: []].insert(contentsOf: batch.entries, at: 0)
+            state.alone.insert(batch.auctionID)
+            state.count += batch.entries.count
+        }
+    }
+
+    /// Ends a transaction; true when its place is taken by the next one.
+    private func finish(_ batches: [Taken]) -> Bool {
+        state.withLock { state in
+            for batch in batches {
+                if state.waiting[batch.auctionID]?.isEmpty == false {
+                    state.ready.append(batch.auctionID)
+                } else {
+                    state.waiting[batch.auctionID] = nil
+                }
+            }
+            state.transactions -= 1
+            return Self.startsTransaction(&state)
         }
     }
 }

@@ -10,8 +10,8 @@ import UnixSignals
 
 final class LiveSettings: Sendable {
     struct Values: Sendable {
-        var tokenKeys: TokenKeys
-        /// One of ``tokenKeys`` that can sign.
+        var tokens: TokenVerifier
+        /// One whose tokens are good.
         var signingKey: TokenKey
         var origins: [String]
         var trustedProxies: [AddressBlock]
@@ -26,7 +26,7 @@ final class LiveSettings: Sendable {
     init(_ configuration: BidAPIConfiguration, keys: (all: TokenKeys, signing: TokenKey)) {
         values = Mutex(
             Values(
-                tokenKeys: keys.all, signingKey: keys.signing, origins: configuration.origins,
+                tokens: TokenVerifier(keys.all), signingKey: keys.signing, origins: configuration.origins,
                 trustedProxies: configuration.trustedProxies, bidsPerMinute: configuration.bidsPerMinute,
                 auctionsPerHour: configuration.auctionsPerHour,
                 searchesPerMinute: configuration.searchesPerMinute))
@@ -37,7 +37,7 @@ final class LiveSettings: Sendable {
     func replace(_ configuration: BidAPIConfiguration) {
         values.withLock { values in
             if let keys = configuration.tokenKeys, let signing = keys.signing {
-                values.tokenKeys = keys
+                values.tokens = TokenVerifier(keys)
                 values.signingKey = signing
             }
             values.origins = configuration.origins

@@ -179,18 +179,18 @@ final class Relay: Sendable {
             var last: Int64 = 0
             while case let page = try Notifications.take(database, after: last), let end = page.last?.number {
                 last = end
-                var missed: [String] = []
-                let byServer = Dictionary(grouping: page.map(\.notification)) {
-                    RedisKeys.server(of: $0.notice.userID, count: servers.count)
+                var missed: [Int64] = []
+                let byServer = Dictionary(grouping: page) {
+                    RedisKeys.server(of: $0.notification.notice.userID, count: servers.count)
                 }
-                for (index, notifications) in byServer {
-                    let commands = notifications.map {
+                for (index, rows) in byServer {
+                    let commands = rows.map(\.notification).map {
                         ["PUBLISH", RedisKeys.userChannel($0.notice.userID), $0.json].map { Array($0.utf8) }
                     }
                     if send(commands, to: index) == nil {
-                        missed += notifications.map(\.notificationID)
+                        missed += rows.map(\.number)
                     } else {
-                        relay.pushed.add(notifications.count)
+                        relay.pushed.add(rows.count)
                     }
                 }
                 if !missed.isEmpty { try Notifications.giveBack(database, missed) }

@@ -61,14 +61,13 @@ struct Services: Sendable {
 
     /// The user id of the request's token.
     func authenticate(_ request: Request) throws(APIError) -> String {
-        guard let header = request.headers[.authorization], header.lowercased().hasPrefix("bearer ") else {
-            throw .unauthorized
-        }
-        let text = header.dropFirst("bearer ".count).trimmingCharacters(in: .whitespaces)
+        guard let header = request.headers[.authorization],
+            header.prefix("bearer ".count).lowercased() == "bearer "
+        else { throw .unauthorized }
+        let text = String(header.dropFirst("bearer ".count).drop { $0 == " " })
         let token: AccessToken
         do throws(AccessToken.Fault) {
-            token = try AccessToken.verify(
-                text, with: settings.current.tokenKeys, now: Int(Date.now.timeIntervalSince1970))
+            token = try settings.current.tokens.verify(text, now: Int(Date.now.timeIntervalSince1970))
         } catch {
             throw .unauthorized
         }

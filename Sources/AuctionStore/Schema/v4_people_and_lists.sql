@@ -10,7 +10,7 @@ CREATE INDEX watchlist_by_time ON watchlist (user_id, added_at DESC, auction_id)
 -- Written in the transaction that gives the reason; pushed afterwards, as long as they are news.
 CREATE TABLE notifications (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    notification_id text NOT NULL UNIQUE DEFAULT 'ntf_' || replace(gen_random_uuid()::text, '-', ''),
+    notification_id text NOT NULL DEFAULT 'ntf_' || replace(gen_random_uuid()::text, '-', ''),
     user_id text NOT NULL REFERENCES users,
     type text NOT NULL CHECK (type IN ('OUTBID', 'AUCTION_WON', 'AUCTION_LOST', 'AUCTION_SOLD', 'AUCTION_UNSOLD')),
     auction_id text NOT NULL REFERENCES auctions,
@@ -19,7 +19,6 @@ CREATE TABLE notifications (
     pushed_at timestamptz);
 CREATE INDEX notifications_of_user ON notifications (user_id, number DESC);
 CREATE INDEX notifications_to_push ON notifications (number) WHERE pushed_at IS NULL;
-CREATE INDEX notifications_by_age ON notifications (created_at);
 
 CREATE TABLE audit_log (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -34,7 +33,7 @@ CREATE TABLE audit_log (
 -- How much was bid lately, in a form that needs no decay: the logarithm of the bids, each weighted with e^(its hour).
 -- The whole steps that the index holds change rarely, so that most bids leave every index alone.
 ALTER TABLE auctions ADD activity double precision NOT NULL DEFAULT 0;
-ALTER TABLE auctions ADD trend integer NOT NULL GENERATED ALWAYS AS (floor(activity * 10)::integer) STORED;
+ALTER TABLE auctions ADD trend integer NOT NULL GENERATED ALWAYS AS (floor(activity * 2)::integer) STORED;
 
 CREATE INDEX auctions_live_by_end ON auctions (ends_at, auction_id) WHERE status IN ('scheduled', 'active');
 CREATE INDEX auctions_live_by_trend ON auctions (trend DESC, auction_id) WHERE status IN ('scheduled', 'active');
@@ -44,6 +43,9 @@ CREATE INDEX auctions_of_seller ON auctions (seller_id, created_at DESC, auction
 CREATE INDEX auctions_by_words ON auctions
     USING gin (to_tsvector('english', title || ' ' || category || ' ' || description));
 CREATE INDEX bids_of_user ON bids (bidder_id, bid_at DESC, bid_id DESC);
+
+-- A bid is found by its auction; its id is for those who were told it.
+ALTER TABLE bids DROP CONSTRAINT bids_pkey, DROP CONSTRAINT bids_auction_id_seq_key, ADD PRIMARY KEY (auction_id, seq);
 
 -- How long events wait to be published is watched.
 ALTER TABLE outbox ADD created_at timestamptz NOT NULL DEFAULT now();

@@ -104,16 +104,31 @@ package final class HTTPClient {
                 throw SocketFailure(description: "the connection closed before an answer")
             }
             received += bytes
-            guard let end = received.firstRange(of: Array("\r\n\r\n".utf8))?.upperBound else { continue }
-            let lines = String(decoding: received[..<end], as: UTF8.self).split(separator: "\r\n")
-            let status = lines[0].split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
+            guard let end = headEnd(received) else { continue }
+            let lines = received[..<end].split { $0 == 0x0D || $0 == 0x0A }
+            let status = lines[0].split(separator: 0x20).dropFirst().first.flatMap {
+                Int(String(decoding: $0, as: UTF8.self))
+            }
             var fields: [String: String] = [:]
             for line in lines.dropFirst() {
-                let parts = line.split(separator: ":", maxSplits: 1)
-                guard parts.count == 2 else { continue }
-                fields[parts[0].lowercased()] = parts[1].trimmingCharacters(in: .whitespaces)
+                guard let colon = line.firstIndex(of: UInt8(ascii: ":")) else { continue }
+                let value = line[(colon + 1)...].drop { $0 == 0x20 || $0 == 0x09 }
+                let name = String(decoding: line[..<colon], as: UTF8.self).lowercased()
+                fields[name] = String(decoding: value, as: UTF8.self)
             }
-            return (HTTPReply(status: status, fields: fields, body: []), Array(received[end...]))
+            return (HTTPReply(status: status ?? 0, fields: fields, body: []), Array(received[end...]))
         }
+    }
+
+    /// Where the empty line ends.
+    private static func headEnd(_ bytes: [UInt8]) -> Int? {
+        guard bytes.count >= 4 else { return nil }
+        for index in 3..<bytes.count
+        where bytes[index] == 0x0A && bytes[index - 1] == 0x0D && bytes[index - 2] == 0x0A
+            && bytes[index - 3] == 0x0D
+        {
+            return index + 1
+        }
+        return nil
     }
 }

@@ -20,6 +20,7 @@ struct BidLoad {
     private let auctions: Int
     private let bidders: Int
     private let connections: Int
+    private let contenders: Int
     private let rate: Double
     private let seconds: Int
 
@@ -28,6 +29,7 @@ struct BidLoad {
         auctions = values.number("auctions")
         bidders = values.number("bidders")
         connections = values.number("connections")
+        contenders = values.number("contenders")
         rate = Double(values.number("rate"))
         seconds = values.number("seconds")
     }
@@ -49,19 +51,21 @@ struct BidLoad {
         let finished = DispatchGroup()
         for _ in 0..<connections {
             finished.enter()
-            let (port, rate) = (port, rate)
+            let (port, rate, contenders) = (port, rate, contenders)
             Thread.detachNewThread {
                 let http = HTTPClient(port: port)
                 while case let bid = next.add(1, ordering: .relaxed).oldValue, bid < total {
                     let due = start + Int64(Double(bid) / rate * 1_000_000)
                     let wait = due - Clock.wallMicroseconds()
                     if wait > 0 { Processor.pause(microseconds: Int(wait)) }
-                    // Prices rise by a cent a bid; what comes late is too low and refused, as in life.
-                    let cents = 100 + bid / ids.count
+                    // Prices rise by a cent; of those that bid the same, and of those that come late, most are
+                    // refused, as in life.
+                    let cents = 100 + bid / ids.count / contenders
                     let amount = "\(cents / 100)." + (cents % 100 < 10 ? "0" : "") + "\(cents % 100)"
                     let reply = try? http.request(
                         "POST", "/api/v1/auctions/\(ids[bid % ids.count])/bids",
-                        token: tokens[bid % tokens.count],
+                        // Each auction's next bid is another bidder's.
+                        token: tokens[(bid + bid / ids.count) % tokens.count],
                         json: #"{"amount":\#(amount)}"#)
                     let took = Clock.wallMicroseconds() - due
                     tally.withLock {

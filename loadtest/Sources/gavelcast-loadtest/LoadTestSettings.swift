@@ -72,6 +72,9 @@ enum Command: String, CaseIterable {
                 bidAPI, Setting("auctions", .number(1...10_000), default: "1", "auctions, made at the start"),
                 Setting("bidders", .number(2...10_000), default: "100", "users, registered at the start"),
                 Setting("connections", .number(1...1_000), default: "32", "requests under way at once"),
+                Setting(
+                    "contenders", .number(1...1_000), default: "1",
+                    "bids at each price, of which one can be accepted"),
                 Setting("rate", .number(1...1_000_000), default: "100", "bids a second over all auctions"),
                 Setting("seconds", .number(1...86_400), default: "10", "how long to bid"),
             ]
