@@ -27,9 +27,8 @@ package enum Migrations {
         let newest = Int(
             try connection.query("SELECT coalesce(max(version), 0) FROM schema_migrations").integer(0, 0))
         for (index, step) in steps.enumerated() where index + 1 > newest {
-            try connection.script(
-                "BEGIN; \(String(decoding: step, as: UTF8.self)); INSERT INTO schema_migrations (version) VALUES (\(index + 1)); COMMIT"
-            )
+            let note = "INSERT INTO schema_migrations (version) VALUES (\(index + 1))"
+            try connection.script("BEGIN; \(String(decoding: step, as: UTF8.self)); \(note); COMMIT")
         }
     }
 

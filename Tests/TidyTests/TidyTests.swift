@@ -35,7 +35,8 @@ import Testing
         "RedisLink": [
             "CLinux", "Glibc", "CHiredis", "COpenSSL", "Reactor", "TransportSecurity", "DequeModule",
         ],
-        "Tokens": ["COpenSSL", "Foundation"], "Telemetry": ["CLinux", "Glibc", "Logging", "Synchronization"],
+        "Tokens": ["COpenSSL", "Foundation", "Synchronization"],
+        "Telemetry": ["CLinux", "Glibc", "Logging", "Synchronization"],
         "Settings": ["Foundation", "Yams"],
         "AuctionStore": ["AuctionEvents", "Bidding", "CLibPQ", "Dispatch", "Foundation", "Synchronization"],
     ]
