@@ -167,8 +167,9 @@ let package = Package(
         tests(
             "EndToEndTests",
             [
-                "LoadClient", "LoadEngine", "LoadRun", "LocalServers", "RedisLink", "AuctionStore", "Reactor",
-                "Tokens", "TestSupport",
+                "LoadClient", "LoadEngine", "LoadRun", "LocalServers", "RedisLink", "AuctionEvents",
+                "AuctionStore",
+                "Bidding", "Reactor", "Tokens", "TestSupport",
                 "TransportSecurity", "CLinux", .product(name: "Histogram", package: "hdrhistogram-swift"),
             ]),
     ] + fuzzing

@@ -187,10 +187,7 @@ extension EndToEndTests {
         func sharedLimits() throws {
             let database = try SharedPostgres.database()
             let redis = try RedisServer()
-            let keys = Guardian.shared.folder + "/\(UUID().uuidString).json"
-            let secret = String(repeating: "A", count: 43)
-            try #"{"keys":[{"kty":"oct","kid":"k","alg":"HS256","k":"\#(secret)"}]}"#
-                .write(toFile: keys, atomically: true, encoding: .utf8)
+            let keys = try BidAPIProcess.sharedTokenKeys()
             let apis = try (0..<2).map { _ in
                 try BidAPIProcess(
                     database: database, redis: [redis.url],

@@ -17,10 +17,7 @@ extension EndToEndTests {
             redis = try RedisServer()
             database = try SharedPostgres.database()
             // A key that several bid APIs share.
-            let keys = Guardian.shared.folder + "/keys-\(UUID().uuidString).json"
-            let secret = String(repeating: "A", count: 43)
-            try #"{"keys":[{"kty":"oct","kid":"k","alg":"HS256","k":"\#(secret)"}]}"#
-                .write(toFile: keys, atomically: true, encoding: .utf8)
+            let keys = try BidAPIProcess.sharedTokenKeys()
             arguments = ["--bids-per-minute", "5", "--token-keys", keys]
             api = try BidAPIProcess(database: database, redis: [redis.url], arguments: arguments)
             let id = try api.user("seller").createAuction(

@@ -17,10 +17,7 @@ extension EndToEndTests {
         init() throws {
             redis = try RedisServer()
             database = try SharedPostgres.database()
-            keys = Guardian.shared.folder + "/\(UUID().uuidString).json"
-            let secret = String(repeating: "A", count: 43)
-            try #"{"keys":[{"kty":"oct","kid":"k","alg":"HS256","k":"\#(secret)"}]}"#
-                .write(toFile: keys, atomically: true, encoding: .utf8)
+            keys = try BidAPIProcess.sharedTokenKeys()
             api = try BidAPIProcess(
                 database: database, redis: [redis.url], arguments: ["--token-keys", keys])
             seller = try api.user("seller")

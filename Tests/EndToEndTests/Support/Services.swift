@@ -103,6 +103,24 @@ final class BidAPIProcess {
         }
     }
 
+    /// Two that accept each other's tokens.
+    static func pair(database: String, redis: String, arguments: [String] = []) throws -> [BidAPIProcess] {
+        let keys = try sharedTokenKeys()
+        return try (0..<2).map { _ in
+            try BidAPIProcess(
+                database: database, redis: [redis], arguments: ["--token-keys", keys] + arguments)
+        }
+    }
+
+    /// A file of one secret key.
+    static func sharedTokenKeys() throws -> String {
+        let file = Guardian.shared.folder + "/\(UUID().uuidString).json"
+        let secret = String(repeating: "A", count: 43)
+        try #"{"keys":[{"kty":"oct","kid":"k","alg":"HS256","k":"\#(secret)"}]}"#
+            .write(toFile: file, atomically: true, encoding: .utf8)
+        return file
+    }
+
     func isOK(_ path: String) throws -> Bool {
         guard process.isRunning else { throw TimedOut(description: "the bid API ended: \(process.log)") }
         return (try? HTTPClient(port: adminPort).request("GET", path).status) == 200
