@@ -56,6 +56,13 @@ package final class PostgresServer {
         try? eventually("PostgreSQL is gone") { (try? PostgresConnection(url: self.url("postgres"))) == nil }
     }
 
+    /// Shuts it down as `pg_ctl stop -m immediate` does: connections are cut, and the next start recovers.
+    package func stopImmediately() {
+        process?.kill(SIGQUIT)
+        process?.waitForExit()
+        process = nil
+    }
+
     /// The address of database `name`, which is made if need be.
     package func database(_ name: String) throws -> String {
         let connection = try PostgresConnection(url: url("postgres"))
