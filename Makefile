@@ -28,11 +28,11 @@ test: setup-tests
 	GAVELCAST_STRICT=1 swift build --build-tests
 	GAVELCAST_STRICT=1 swift test --skip-build
 
-# About 15 s a round.
+# About 20 s a round.
 ROUNDS ?= 20
 soak: setup
 	swift build --build-tests
-	GAVELCAST_SOAK_ROUNDS=$(ROUNDS) swift test --skip-build --filter 'UpheavalTests/mixed'
+	GAVELCAST_SOAK_ROUNDS=$(ROUNDS) swift test --skip-build --filter 'UpheavalTests/mixed|EndToEndTests/Model|EndToEndTests/BidUpheaval'
 
 figures: setup
 	swift build -c release --product gavelcast-gateway

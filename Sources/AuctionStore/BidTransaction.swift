@@ -61,8 +61,16 @@ package enum BidTransaction {
 
     package enum Conclusion: Sendable {
         case certain(Decision)
-        /// The answer to COMMIT was lost: ``resolve(_:transaction:)`` tells whether it happened.
-        case uncertain(Decision, transaction: String)
+        /// The answer to COMMIT was lost: ``resolve(_:_:)`` tells whether it happened.
+        case uncertain(Decision, Trace)
+    }
+
+    /// How a transaction can be found again.
+    package struct Trace: Sendable {
+        /// Its number. After a crash another one may get the same, when this one left nothing on disk.
+        fileprivate let number: String
+        /// Finds a row if the transaction has written what it was to write.
+        fileprivate let evidence: Statement
     }
 
     /// Decides `batches`, each of another auction, in one transaction, and ends auctions whose time is over. When it
@@ -80,17 +88,18 @@ package enum BidTransaction {
         }
     }
 
-    /// Whether a transaction whose COMMIT was not answered is committed; `nil` while the server does not know yet.
+    /// Whether a transaction whose COMMIT was not answered is committed; `nil` while it is under way.
     package static func resolve(
-        _ connection: PostgresConnection, transaction: String
+        _ connection: PostgresConnection, _ trace: Trace
     ) throws(DatabaseError) -> Bool? {
-        let rows = try connection.query("SELECT pg_xact_status($1::text::xid8)", [transaction])
-        switch rows[0, 0] {
-        case "committed": return true
-        case "aborted": return false
-        // Long forgotten, which a transaction of this moment cannot be, or under way.
-        default: return nil
+        do throws(DatabaseError) {
+            let rows = try connection.query("SELECT pg_xact_status($1::text::xid8)", [trace.number])
+            if rows[0, 0] == "in progress" { return nil }
+        } catch {
+            // No transaction has had this number since the server's crash: ours left nothing behind.
+            guard case .refused(sqlState: "22023", _) = error else { throw error }
         }
+        return try !connection.pipeline([trace.evidence])[0].isEmpty
     }
 
     private static func decide(
@@ -146,9 +155,31 @@ package enum BidTransaction {
         } catch {
             // What was sent last may have arrived.
             guard connection.isBroken else { throw error }
-            return .uncertain(decision, transaction: transaction)
+            return .uncertain(
+                decision, Trace(number: transaction, evidence: evidence(changes, answers.kept)))
         }
         return .certain(decision)
+    }
+
+    /// What proves that these were written: the first event, the first answer, or the leader's maximum.
+    private static func evidence(
+        _ changes: [AuctionChange], _ kept: [(key: IdempotencyKey, answer: KeptAnswer)]
+    ) -> Statement {
+        for change in changes {
+            guard let event = change.events.first else { continue }
+            return Statement(
+                "SELECT 1 FROM outbox WHERE auction_id = $1 AND seq = $2::bigint AND event = $3",
+                [change.auction.id.text, "\(event.sequence)", event.json])
+        }
+        if let (key, answer) = kept.first {
+            return Statement(
+                "SELECT 1 FROM idempotency_keys WHERE user_id = $1 AND key = $2 AND body = $3",
+                [key.userID, key.key, answer.body])
+        }
+        let auction = changes[0].auction
+        return Statement(
+            "SELECT 1 FROM auctions WHERE auction_id = $1 AND leader_id = $2 AND leader_max = $3::bigint",
+            [auction.id.text, auction.leader?.userID, AuctionRecords.cents(auction.leaderMaximum)])
     }
 
     private static func reading(_ batches: [Batch], _ keys: [IdempotencyKey]) -> [Statement] {

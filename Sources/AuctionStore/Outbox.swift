@@ -57,19 +57,20 @@ package enum Outbox {
             ])
     }
 
-    /// The auctions that are running or to come, after `cursor` in order of their ids, with their states only.
+    /// The auctions that are running, to come or just over, after `cursor` in order of their ids, with their states only.
     package static func live(
         _ connection: PostgresConnection, after cursor: String, limit: Int
     ) throws(DatabaseError) -> [Publication] {
         let rows = try connection.query(
             """
-            SELECT auction_id, seq, state FROM auctions
-            WHERE status IN ('scheduled', 'active') AND auction_id > $1 ORDER BY auction_id LIMIT $2::bigint
+            SELECT auction_id, seq, state, status FROM auctions
+            WHERE (status IN ('scheduled', 'active') OR ends_at > now() - interval '1 day') AND auction_id > $1
+            ORDER BY auction_id LIMIT $2::bigint
             """, [cursor, "\(limit)"])
         return (0..<rows.count).map { row in
             Publication(
                 auctionID: rows.text(row, 0), first: SequenceNumber(rows.integer(row, 1)) + 1, events: [],
-                state: rows.text(row, 2), isOver: false)
+                state: rows.text(row, 2), isOver: AuctionStatus(rawValue: rows.text(row, 3))?.isOver ?? false)
         }
     }
 

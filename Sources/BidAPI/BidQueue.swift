@@ -137,12 +137,12 @@ final class BidQueue: Sendable {
     ) throws(DatabaseError) -> BidTransaction.Decision {
         switch conclusion {
         case .certain(let decision): return decision
-        case .uncertain(let decision, let transaction):
+        case .uncertain(let decision, let trace):
             let deadline = ContinuousClock.now + resolveTime
             while ContinuousClock.now < deadline {
                 Thread.sleep(forTimeInterval: resolvePauseSeconds)
                 let isCommitted = try? access.use { connection throws(DatabaseError) in
-                    try BidTransaction.resolve(connection, transaction: transaction)
+                    try BidTransaction.resolve(connection, trace)
                 }
                 switch isCommitted {
                 case true?: return decision
