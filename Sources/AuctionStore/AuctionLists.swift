@@ -6,6 +6,9 @@ import Bidding
 
 /// Where a page ended: the number that it was sorted by, and the row's id, which decides between equal numbers.
 package struct PageCursor: Sendable, Equatable {
+    /// Microseconds up to the year 2096.
+    private static let keys: ClosedRange<Int64> = 0...4_000_000_000_000_000
+
     package let key: Int64
     package let id: String
 
@@ -16,7 +19,7 @@ package struct PageCursor: Sendable, Equatable {
 
     /// Reads ``text``; `nil` for anything else.
     package init?(_ text: some StringProtocol) {
-        guard let end = text.firstIndex(of: "."), let key = Int64(text[..<end]),
+        guard let end = text.firstIndex(of: "."), let key = Int64(text[..<end]), Self.keys.contains(key),
             let id = AuctionID(text[text.index(after: end)...])
         else { return nil }
         self.init(key: key, id: id.text)
@@ -58,7 +61,7 @@ package struct AuctionListing: Sendable {
     /// `nil`: those that run or are to come, and for ``Order/newest`` all.
     package var status: AuctionStatus?
     package var category: String?
-    /// Words, or beginnings of words, that stand in title, category or description.
+    /// Words, or beginnings of words, that stand in title, category or description; of letters and digits, lower case.
     package var words: [String] = []
     package var order = Order.endingSoon
     /// 1…100
@@ -78,16 +81,6 @@ package enum AuctionLists {
         let falls: Bool
 
         var order: String { "\(column)\(falls ? " DESC" : ""), a.auction_id" }
-
-        /// The rows behind the cursor in the parameters `$n` and `$n+1`; all when these are NULL.
-        func isBehind(_ key: Int) -> String {
-            let parameter = parameter("$\(key)")
-            let sign = falls ? "<" : ">"
-            return """
-                ($\(key)::bigint IS NULL OR (\(column) \(sign)= \(parameter)
-                    AND (\(column) \(sign) \(parameter) OR a.auction_id > $\(key + 1))))
-                """
-        }
     }
 
     private static func time(_ column: String, falls: Bool) -> SortKey {
@@ -105,65 +98,91 @@ package enum AuctionLists {
         }
     }
 
+    /// Conditions and their parameters. Only what is asked for stands in the statement, so that each form of it is planned
+    /// for its own index.
+    private struct Filter {
+        private(set) var conditions: [String] = []
+        private(set) var parameters: [String?] = []
+
+        mutating func require(_ condition: String) { conditions.append(condition) }
+
+        mutating func parameter(_ value: String) -> String {
+            parameters.append(value)
+            return "$\(parameters.count)"
+        }
+
+        /// Only the rows behind the cursor.
+        mutating func begin(after cursor: PageCursor?, _ key: SortKey) {
+            guard let cursor else { return }
+            let number = key.parameter(parameter("\(cursor.key)"))
+            let id = parameter(cursor.id)
+            let sign = key.falls ? "<" : ">"
+            require("\(key.column) \(sign)= \(number)")
+            require("(\(key.column) \(sign) \(number) OR a.auction_id > \(id))")
+        }
+    }
+
     /// Public auctions.
     package static func page(
         _ connection: PostgresConnection, _ listing: AuctionListing
     ) throws(DatabaseError) -> Page<AuctionRecord> {
-        let key = sortKey(listing.order)
-        var filter = "a.auction_id NOT LIKE 'prv\\_%' AND \(key.isBehind(1))"
-        var parameters: [String?] = [
-            listing.after.map { "\($0.key)" }, listing.after?.id, "\(listing.limit + 1)",
-        ]
-        func require(_ condition: (String) -> String, _ value: String) {
-            parameters.append(value)
-            filter += " AND " + condition("$\(parameters.count)")
-        }
-        // Only what is asked for stands in the statement: so each form is planned for its own index.
+        var filter = Filter()
+        filter.require("a.auction_id NOT LIKE 'prv\\_%'")
         if let status = listing.status {
-            require({ "a.status = \($0)" }, status.rawValue)
+            filter.require("a.status = \(filter.parameter(status.rawValue))")
         } else if listing.order != .newest {
-            filter += " AND a.status IN ('scheduled', 'active')"
+            filter.require("a.status IN ('scheduled', 'active')")
         }
-        if let category = listing.category { require({ "a.category = \($0)" }, category) }
+        if let category = listing.category { filter.require("a.category = \(filter.parameter(category))") }
         if !listing.words.isEmpty {
-            require(
-                {
-                    "to_tsvector('english', a.title || ' ' || a.category || ' ' || a.description) "
-                        + "@@ to_tsquery('english', \($0))"
-                }, PostgresText.prefixQuery(listing.words))
+            let query = listing.words.map { word in
+                let beginning = filter.parameter("'\(word)':*")
+                return
+                    "(to_tsquery('simple', \(beginning)) || plainto_tsquery('english', \(filter.parameter(word))))"
+            }.joined(separator: " && ")
+            // Found first, by their index: the planner has no idea how rare a word is.
+            filter.require(
+                """
+                a.auction_id IN (WITH found AS MATERIALIZED (SELECT auction_id FROM auctions
+                    WHERE auction_words(title, category, description) @@ (\(query))) SELECT auction_id FROM found)
+                """)
         }
-        return try page(connection, filter, key, "", parameters, limit: listing.limit)
+        return try page(connection, filter, sortKey(listing.order), after: listing.after, listing.limit)
     }
 
     /// The auctions that a user sells, private ones too, the newest first.
     package static func ofSeller(
         _ connection: PostgresConnection, _ userID: String, after cursor: PageCursor?, limit: Int
     ) throws(DatabaseError) -> Page<AuctionRecord> {
-        let key = time("a.created_at", falls: true)
-        return try page(
-            connection, "a.seller_id = $4 AND \(key.isBehind(1))", key, "",
-            [cursor.map { "\($0.key)" }, cursor?.id, "\(limit + 1)", userID], limit: limit)
+        var filter = Filter()
+        filter.require("a.seller_id = \(filter.parameter(userID))")
+        return try page(connection, filter, time("a.created_at", falls: true), after: cursor, limit)
     }
 
     /// What a user watches, the last added first.
     package static func watched(
         _ connection: PostgresConnection, by userID: String, after cursor: PageCursor?, limit: Int
     ) throws(DatabaseError) -> Page<AuctionRecord> {
-        let key = time("w.added_at", falls: true)
+        var filter = Filter()
+        filter.require("w.user_id = \(filter.parameter(userID))")
         return try page(
-            connection, "w.user_id = $4 AND \(key.isBehind(1))", key, "JOIN watchlist w USING (auction_id)",
-            [cursor.map { "\($0.key)" }, cursor?.id, "\(limit + 1)", userID], limit: limit)
+            connection, filter, time("w.added_at", falls: true), join: "JOIN watchlist w USING (auction_id)",
+            after: cursor, limit)
     }
 
-    /// Parameters 1 to 3 are the cursor's two parts and the number of rows.
     private static func page(
-        _ connection: PostgresConnection, _ filter: String, _ key: SortKey, _ join: String,
-        _ parameters: [String?], limit: Int
+        _ connection: PostgresConnection, _ filter: Filter, _ key: SortKey, join: String = "",
+        after cursor: PageCursor?, _ limit: Int
     ) throws(DatabaseError) -> Page<AuctionRecord> {
-        let query = AuctionRecords.recordQuery(filter, key: key.number, join: join)
-        let rows = try connection.query("\(query) ORDER BY \(key.order) LIMIT $3::bigint", parameters)
-        let found = try AuctionRecords.records(connection, rows)
-        return Page(found, limit: limit) { PageCursor(key: $0.key, id: $0.record.auction.id.text) }.map(
-            \.record)
+        var filter = filter
+        filter.begin(after: cursor, key)
+        let count = filter.parameter("\(limit + 1)")
+        let query = AuctionRecords.recordQuery(
+            filter.conditions.joined(separator: " AND "), key: key.number, join: join)
+        let rows = try connection.query(
+            "\(query) ORDER BY \(key.order) LIMIT \(count)::bigint", filter.parameters)
+        let found = AuctionRecords.records(rows)
+        return Page(found, limit: limit) { PageCursor(key: $0.key, id: $0.record.auction.id.text) }
+            .map(\.record)
     }
 }

@@ -69,11 +69,7 @@ package enum AuctionRecords {
     package static func find(
         _ connection: PostgresConnection, _ id: AuctionID
     ) throws(DatabaseError) -> AuctionRecord? {
-        let rows = try connection.pipeline([
-            Statement(recordQuery("a.auction_id = $1"), [id.text]), topBids([id]),
-        ])
-        guard !rows[0].isEmpty else { return nil }
-        return record(rows[0], 0, topBids: groupedTopBids(rows[1]))
+        records(try connection.query(recordQuery("a.auction_id = $1"), [id.text])).first?.record
     }
 
     /// Reads whole records.
@@ -83,7 +79,7 @@ package enum AuctionRecords {
     static func recordQuery(_ condition: String, key: String = "0", join: String = "") -> String {
         """
         SELECT \(auctionColumns), l.username, s.username, a.description, a.category, array_to_json(a.image_urls),
-            \(PostgresText.milliseconds("clock_timestamp()")), (\(key))::bigint
+            \(PostgresText.milliseconds("clock_timestamp()")), (\(key))::bigint, \(topBidsColumn)
         FROM auctions a \(join) JOIN users s ON s.user_id = a.seller_id
             LEFT JOIN users l ON l.user_id = a.leader_id
         WHERE \(condition)
@@ -91,20 +87,33 @@ package enum AuctionRecords {
     }
 
     /// The records that ``recordQuery(_:key:join:)`` brought, with their keys.
-    static func records(
-        _ connection: PostgresConnection, _ rows: Rows
-    ) throws(DatabaseError) -> [(record: AuctionRecord, key: Int64)] {
-        guard !rows.isEmpty else { return [] }
-        let ids = (0..<rows.count).compactMap { AuctionID(rows.text($0, 0)) }
-        let top = groupedTopBids(try connection.pipeline([topBids(ids)])[0])
-        return (0..<rows.count).map { (record(rows, $0, topBids: top), rows.integer($0, 22)) }
+    static func records(_ rows: Rows) -> [(record: AuctionRecord, key: Int64)] {
+        (0..<rows.count).map { (record(rows, $0), rows.integer($0, 22)) }
     }
 
-    private static func record(
-        _ rows: Rows, _ row: Int, topBids: [String: [TopBid]]
-    ) -> AuctionRecord {
+    /// The highest bids as `bidder:cents:milliseconds,…`, of the same moment as the row; names hold no such marks.
+    private static let topBidsColumn = """
+        (SELECT string_agg(concat(t.bidder, ':', t.amount, ':', \(PostgresText.milliseconds("t.bid_at"))), ','
+            ORDER BY t.seq DESC)
+        FROM (SELECT bidder, amount, bid_at, seq FROM bids WHERE auction_id = a.auction_id
+            ORDER BY seq DESC LIMIT \(AuctionState.topBidLimit)) t)
+        """
+
+    private static func topBids(inColumn text: String) -> [TopBid] {
+        text.split(separator: ",").compactMap { entry in
+            let parts = entry.split(separator: ":")
+            guard parts.count == 3, let cents = Int64(parts[1]), let time = Int64(parts[2]) else {
+                return nil
+            }
+            return TopBid(
+                bidder: String(parts[0]), amount: Money(cents: cents), bidAt: Timestamp(milliseconds: time))
+        }
+    }
+
+    private static func record(_ rows: Rows, _ row: Int) -> AuctionRecord {
         AuctionRecord(
-            auction: auction(rows, row, leaderName: rows[row, 16], topBids: topBids[rows.text(row, 0)] ?? []),
+            auction: auction(
+                rows, row, leaderName: rows[row, 16], topBids: topBids(inColumn: rows.text(row, 23))),
             seller: rows.text(row, 17), description: rows.text(row, 18), category: rows.text(row, 19),
             imageURLs: strings(inJSONArray: rows.text(row, 20)), startsAt: startsAt(rows, row),
             readAt: Timestamp(milliseconds: rows.integer(row, 21)))
@@ -241,9 +250,12 @@ package enum AuctionRecords {
                 ]),
             Statement(
                 """
-                UPDATE auctions a SET status = c.status, ends_at = \(PostgresText.time("c.ends_at")),
+                UPDATE auctions a SET status = c.status,
+                    ended_at = CASE WHEN c.status NOT IN ('scheduled', 'active') THEN clock_timestamp() END,
+                    ends_at = \(PostgresText.time("c.ends_at")),
                     leader_id = c.leader_id, current_price = c.current_price, bid_count = c.bid_count, seq = c.seq,
-                    state = c.state, leader_max = c.leader_max, activity = \(activity("a", "c.bid_count - a.bid_count"))
+                    state = c.state, leader_max = c.leader_max,
+                    activity = \(activity("a", "c.bid_count - a.bid_count"))
                 FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::integer[],
                     $7::bigint[], $8::text[], $9::bigint[])
                     AS c (auction_id, status, ends_at, leader_id, current_price, bid_count, seq, state, leader_max)

@@ -16,7 +16,7 @@ package enum BidHistory {
     package static func page(
         _ connection: PostgresConnection, _ id: AuctionID, before: SequenceNumber, limit: Int
     ) throws(DatabaseError) -> (bids: [BidRow], total: Int)? {
-        let rows = try connection.pipeline([
+        let rows = try connection.snapshot([
             Statement("SELECT bid_count FROM auctions WHERE auction_id = $1", [id.text]),
             Statement(
                 """

@@ -17,6 +17,11 @@ package enum BidTransaction {
         case repeated(KeptAnswer)
         /// Another request was answered under the same key.
         case otherRequest
+
+        /// Whether it is the answer to repeats too: a request that was wrong in itself may be right later.
+        fileprivate var isKept: Bool {
+            if case .refused(.notForSale) = self { false } else { true }
+        }
     }
 
     /// A bid that waits: its bidder's name is read in the transaction.
@@ -133,7 +138,7 @@ package enum BidTransaction {
                 guard let user = users[bid.bidderID] else { return .unknownBidder }
                 if let earlier = answers.earlier(bid.key) { return earlier }
                 let outcome = decide(bid, by: user, on: &auction, at: now, antiSniping)
-                if let key = bid.key { answers.keep(answer(outcome), for: key) }
+                if let key = bid.key, outcome.isKept { answers.keep(answer(outcome), for: key) }
                 return outcome
             }
             // A leader who goes further changes the row and brings no event.

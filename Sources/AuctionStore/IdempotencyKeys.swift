@@ -29,6 +29,7 @@ package struct KeptAnswer: Sendable, Equatable {
 
 package enum IdempotencyKeys {
     private static let lifetime = "interval '24 hours'"
+    private static let purgeBatch = 2_000
     private static let hash = "encode(sha256(convert_to(c.request, 'UTF8')), 'hex')"
 
     /// What stands under a key that could not be claimed.
@@ -37,21 +38,29 @@ package enum IdempotencyKeys {
         case otherRequest
     }
 
-    /// Whether an earlier request stands under `key`; without claiming it.
+    /// Whether the same request stands under `key`; without claiming it.
     package static func isKnown(
         _ connection: PostgresConnection, _ key: IdempotencyKey
     ) throws(DatabaseError) -> Bool {
         let rows = try connection.query(
             """
-            SELECT 1 FROM idempotency_keys WHERE user_id = $1 AND key = $2
-                AND created_at > now() - \(lifetime)
-            """, [key.userID, key.key])
+            SELECT 1 FROM (SELECT $1 AS user_id, $2 AS key, $3 AS request) c
+                JOIN idempotency_keys k USING (user_id, key)
+            WHERE k.request_hash = \(hash) AND k.created_at > now() - \(lifetime)
+            """, [key.userID, key.key, key.request])
         return !rows.isEmpty
     }
 
-    /// Deletes keys that are over.
-    package static func purge(_ connection: PostgresConnection) throws(DatabaseError) {
-        try connection.query("DELETE FROM idempotency_keys WHERE created_at < now() - \(lifetime)")
+    /// Deletes keys that are over; true when there may be more.
+    package static func purge(_ connection: PostgresConnection) throws(DatabaseError) -> Bool {
+        try connection.query(
+            """
+            WITH old AS (SELECT user_id, key FROM idempotency_keys WHERE created_at < now() - \(lifetime)
+                ORDER BY created_at LIMIT \(purgeBatch) FOR UPDATE SKIP LOCKED)
+            DELETE FROM idempotency_keys k USING old WHERE k.user_id = old.user_id AND k.key = old.key
+            RETURNING 1
+            """
+        ).count == purgeBatch
     }
 
     /// Claims keys, of which none may be given twice, for users that exist. Waits for a transaction that is claiming one

@@ -10,7 +10,7 @@ package enum Notifications {
     private static let newsLifetime = "interval '1 minute'"
     private static let keptFor = "interval '90 days'"
     /// The oldest that are looked at in one go.
-    private static let pruneBatch = 10_000
+    private static let pruneBatch = 2_000
 
     // MARK: Writing
 
@@ -88,21 +88,34 @@ package enum Notifications {
 
     // MARK: Pushing
 
-    /// Takes what is to be pushed after `number`; others that push at the same time get other rows. Who takes must push,
-    /// or give back: a crash in between leaves a notification in its list only.
-    package static func take(
+    /// What is to be pushed after `number`, and to whom.
+    package static func waiting(
         _ connection: PostgresConnection, after number: Int64
-    ) throws(DatabaseError) -> [(number: Int64, notification: UserNotification)] {
+    ) throws(DatabaseError) -> [(number: Int64, userID: String)] {
+        let rows = try connection.query(
+            """
+            SELECT number, user_id FROM notifications
+            WHERE pushed_at IS NULL AND number > $1::bigint AND created_at > now() - \(newsLifetime)
+            ORDER BY number LIMIT \(pushBatch)
+            """, ["\(number)"])
+        return (0..<rows.count).map { (rows.integer($0, 0), rows.text($0, 1)) }
+    }
+
+    /// Takes of these what nobody else has taken. Who takes must push, or give back: a crash in between leaves a
+    /// notification in its list only.
+    package static func take(
+        _ connection: PostgresConnection, _ numbers: [Int64]
+    ) throws(DatabaseError) -> [UserNotification] {
         notifications(
             try connection.query(
                 """
                 WITH taken AS (UPDATE notifications SET pushed_at = now() WHERE number IN (
-                    SELECT number FROM notifications
-                    WHERE pushed_at IS NULL AND number > $1::bigint AND created_at > now() - \(newsLifetime)
-                    ORDER BY number LIMIT \(pushBatch) FOR UPDATE SKIP LOCKED)
+                    SELECT number FROM notifications WHERE number = ANY ($1::bigint[]) AND pushed_at IS NULL
+                    FOR UPDATE SKIP LOCKED)
                     RETURNING *)
                 SELECT \(columns) FROM taken n JOIN auctions a USING (auction_id) ORDER BY n.number
-                """, ["\(number)"]))
+                """, [PostgresText.array(numbers)])
+        ).map(\.notification)
     }
 
     /// Gives back what could not be pushed.
@@ -114,19 +127,19 @@ package enum Notifications {
             [PostgresText.array(numbers)])
     }
 
-    /// Gives up on what is no news any more, and deletes what is old.
-    package static func prune(_ connection: PostgresConnection) throws(DatabaseError) {
-        _ = try connection.pipeline([
-            Statement(
-                """
-                UPDATE notifications SET pushed_at = now()
-                WHERE pushed_at IS NULL AND created_at < now() - \(newsLifetime)
-                """),
-            Statement(
-                """
-                DELETE FROM notifications WHERE created_at < now() - \(keptFor)
-                    AND number IN (SELECT number FROM notifications ORDER BY number LIMIT \(pruneBatch))
-                """),
-        ])
+    /// Gives up on what is no news any more, and deletes some of what is old; true when there may be more.
+    package static func prune(_ connection: PostgresConnection) throws(DatabaseError) -> Bool {
+        try connection.query(
+            """
+            UPDATE notifications SET pushed_at = now()
+            WHERE pushed_at IS NULL AND created_at < now() - \(newsLifetime)
+            """)
+        return try connection.query(
+            """
+            DELETE FROM notifications WHERE created_at < now() - \(keptFor)
+                AND number IN (SELECT number FROM notifications ORDER BY number LIMIT \(pruneBatch))
+            RETURNING 1
+            """
+        ).count == pruneBatch
     }
 }

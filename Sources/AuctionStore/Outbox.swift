@@ -20,41 +20,61 @@ package enum Outbox {
     /// Auctions read in one go, and events of each.
     private static let auctionsPerRead = 200
     private static let eventsPerRead = 500
+    /// Auctions that are forgotten in one go.
+    private static let prunedAuctions = 200
     /// As many events of an auction as Redis' log keeps.
     package static let kept = 1_024
 
-    /// What waits to be published of the auctions after `cursor`, in (auction, seq) order.
-    package static func pending(
+    /// The auctions after `cursor` of which something waits to be published, in order of their ids.
+    package static func waiting(
         _ connection: PostgresConnection, after cursor: String
+    ) throws(DatabaseError) -> [String] {
+        let rows = try connection.query(
+            """
+            SELECT DISTINCT auction_id FROM outbox WHERE published_at IS NULL AND auction_id > $1
+            ORDER BY auction_id LIMIT \(auctionsPerRead)
+            """, [cursor])
+        return (0..<rows.count).map { rows.text($0, 0) }
+    }
+
+    /// What waits to be published of these auctions, in (auction, seq) order.
+    package static func pending(
+        _ connection: PostgresConnection, _ auctionIDs: [String]
     ) throws(DatabaseError) -> [Publication] {
         // One statement, so that states and events are of one moment.
         let rows = try connection.query(
             """
             SELECT a.auction_id, a.seq, a.status, a.state, o.seq, o.event
-            FROM (SELECT DISTINCT auction_id FROM outbox WHERE published_at IS NULL AND auction_id > $1
-                ORDER BY auction_id LIMIT \(auctionsPerRead)) w
-            JOIN auctions a USING (auction_id)
+            FROM unnest($1::text[]) AS w (auction_id) JOIN auctions a USING (auction_id)
             CROSS JOIN LATERAL (SELECT seq, event FROM outbox WHERE auction_id = a.auction_id
                 AND published_at IS NULL ORDER BY seq LIMIT \(eventsPerRead)) o
             ORDER BY a.auction_id, o.seq
-            """, [cursor])
+            """, [PostgresText.array(auctionIDs)])
         return publications(rows)
     }
 
-    /// Notes that events up to `sequence` are in Redis.
+    /// Notes that events up to `sequence` are in Redis, and forgets those that are too old for it.
     package static func markPublished(
         _ connection: PostgresConnection, _ published: [(auctionID: String, sequence: SequenceNumber)]
     ) throws(DatabaseError) {
-        try connection.query(
-            """
-            UPDATE outbox o SET published_at = now()
-            FROM unnest($1::text[], $2::bigint[]) AS p (auction_id, seq)
-            WHERE o.auction_id = p.auction_id AND o.seq <= p.seq AND o.published_at IS NULL
-            """,
-            [
-                PostgresText.array(published.map(\.auctionID)),
-                PostgresText.array(published.map { Int64($0.sequence) }),
-            ])
+        let parameters = [
+            PostgresText.array(published.map(\.auctionID)),
+            PostgresText.array(published.map { Int64($0.sequence) }),
+        ]
+        _ = try connection.pipeline([
+            Statement(
+                """
+                UPDATE outbox o SET published_at = now()
+                FROM unnest($1::text[], $2::bigint[]) AS p (auction_id, seq)
+                WHERE o.auction_id = p.auction_id AND o.seq <= p.seq AND o.published_at IS NULL
+                """, parameters),
+            // Neither Redis nor a refill needs more.
+            Statement(
+                """
+                DELETE FROM outbox o USING unnest($1::text[], $2::bigint[]) AS p (auction_id, seq)
+                WHERE o.auction_id = p.auction_id AND o.seq <= p.seq - \(kept)
+                """, parameters),
+        ])
     }
 
     /// The auctions that are running, to come or just over, after `cursor` in order of their ids, with their states only.
@@ -64,7 +84,7 @@ package enum Outbox {
         let rows = try connection.query(
             """
             SELECT auction_id, seq, state, status FROM auctions
-            WHERE (status IN ('scheduled', 'active') OR ends_at > now() - interval '1 day') AND auction_id > $1
+            WHERE NOT is_forgotten AND auction_id > $1
             ORDER BY auction_id LIMIT $2::bigint
             """, [cursor, "\(limit)"])
         return (0..<rows.count).map { row in
@@ -90,15 +110,20 @@ package enum Outbox {
         return (publication, unpublished)
     }
 
-    /// Forgets published events that neither Redis nor a refill needs any more.
-    package static func prune(_ connection: PostgresConnection) throws(DatabaseError) {
+    /// Forgets the events of some auctions that were over a day ago, as Redis does; true when there may be more. Events of
+    /// running auctions go when newer ones are published.
+    package static func prune(_ connection: PostgresConnection) throws(DatabaseError) -> Bool {
         try connection.query(
             """
-            DELETE FROM outbox o USING auctions a
-            WHERE o.auction_id = a.auction_id AND o.published_at < now() - interval '1 minute'
-            AND (o.seq <= a.seq - \(kept)
-                OR (a.status NOT IN ('scheduled', 'active') AND a.ends_at < now() - interval '1 day'))
-            """)
+            WITH over AS (UPDATE auctions SET is_forgotten = true WHERE auction_id IN (
+                SELECT a.auction_id FROM auctions a WHERE NOT a.is_forgotten AND a.ended_at < now() - interval '1 day'
+                    AND NOT EXISTS (SELECT 1 FROM outbox WHERE auction_id = a.auction_id AND published_at IS NULL)
+                ORDER BY a.ended_at LIMIT \(prunedAuctions) FOR UPDATE SKIP LOCKED)
+                RETURNING auction_id),
+            gone AS (DELETE FROM outbox o USING over WHERE o.auction_id = over.auction_id)
+            SELECT 1 FROM over
+            """
+        ).count == prunedAuctions
     }
 
     /// How many events wait to be published, and for how many seconds the oldest does.

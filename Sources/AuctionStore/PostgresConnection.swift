@@ -138,6 +138,17 @@ package final class PostgresConnection {
         return results
     }
 
+    /// Runs reading statements in one round trip, all of one moment.
+    package func snapshot(_ statements: [Statement]) throws(DatabaseError) -> [Rows] {
+        let begin = Statement("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        do throws(DatabaseError) {
+            return Array(try pipeline([begin] + statements + [Statement("COMMIT")])[1...statements.count])
+        } catch {
+            rollBack()
+            throw error
+        }
+    }
+
     /// Runs `body` between BEGIN and COMMIT; on an error everything is rolled back.
     package func transaction<Result>(
         _ body: () throws(DatabaseError) -> Result

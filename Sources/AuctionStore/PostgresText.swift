@@ -48,11 +48,4 @@ enum PostgresText {
     static func timeInMicroseconds(_ parameter: String) -> String {
         "(timestamptz 'epoch' + \(parameter)::bigint * interval '1 microsecond')"
     }
-
-    /// A text search query for all of the words, each of which may go on.
-    static func prefixQuery(_ words: [String]) -> String {
-        words.map { word in
-            "'" + word.replacing("\\", with: "\\\\").replacing("'", with: "''") + "':*"
-        }.joined(separator: " & ")
-    }
 }

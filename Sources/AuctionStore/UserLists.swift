@@ -19,16 +19,16 @@ package enum UserLists {
     package static func bids(
         _ connection: PostgresConnection, of userID: String, after cursor: PageCursor?, limit: Int
     ) throws(DatabaseError) -> Page<UserBid> {
-        let time = PostgresText.timeInMicroseconds("$2")
+        let begin = "(b.bid_at, b.bid_id) < (\(PostgresText.timeInMicroseconds("$3")), $4)"
         let rows = try connection.query(
             """
             SELECT b.bid_id, b.bidder, b.amount, \(PostgresText.milliseconds("b.bid_at")), b.is_proxy, b.seq,
                 a.auction_id, a.title, a.status, a.currency, a.current_price,
                 \(PostgresText.milliseconds("a.ends_at")), b.amount = a.current_price
             FROM bids b JOIN auctions a USING (auction_id)
-            WHERE b.bidder_id = $1 AND ($2::bigint IS NULL OR (b.bid_at, b.bid_id) < (\(time), $3))
-            ORDER BY b.bid_at DESC, b.bid_id DESC LIMIT $4::bigint
-            """, [userID, cursor.map { "\($0.key)" }, cursor?.id, "\(limit + 1)"])
+            WHERE b.bidder_id = $1 \(cursor == nil ? "" : "AND \(begin)")
+            ORDER BY b.bid_at DESC, b.bid_id DESC LIMIT $2::bigint
+            """, [userID, "\(limit + 1)"] + (cursor.map { ["\($0.key)", $0.id] } ?? []))
         let bids = (0..<rows.count).map { row in
             UserBid(
                 bid: BidHistory.bid(rows, row), auctionID: rows.text(row, 6), title: rows.text(row, 7),

@@ -59,13 +59,21 @@ struct AdminRoutes: Sendable {
                 backlog.oldestSeconds)
         }
         let relay = services.relay
-        count("gavelcast_relay_published_total", "Events brought to Redis.", relay.published.current)
-        count("gavelcast_relay_pushed_total", "Notifications pushed to users.", relay.pushed.current)
-        count("gavelcast_relay_refills_total", "Auctions written anew to Redis.", relay.refilled.current)
+        count(
+            "gavelcast_relay_published_total", "Events brought to Redis.",
+            relay.total { $0.published.current })
+        count(
+            "gavelcast_relay_pushed_total", "Notifications pushed to users.",
+            relay.total { $0.pushed.current })
+        count(
+            "gavelcast_relay_refills_total", "Auctions written anew to Redis.",
+            relay.total { $0.refilled.current })
         count(
             "gavelcast_relay_redis_ahead_total", "Auctions found ahead in Redis.",
-            relay.aheadOfDatabase.current)
-        count("gavelcast_relay_redis_failures_total", "Failed calls of Redis.", relay.redisFailures.current)
+            relay.total { $0.aheadOfDatabase.current })
+        count(
+            "gavelcast_relay_redis_failures_total", "Failed calls of Redis.",
+            relay.total { $0.redisFailures.current })
         var response = Self.text(text.text)
         response.headers[.contentType] = PrometheusText.contentType
         return response

@@ -197,6 +197,7 @@ extension APIError {
         switch fault {
         case .endsBeforeStart: .validation("ends_at: must be after the start and in the future")
         case .startsInThePast: .validation("starts_at: is in the past")
+        case .startsTooLate: .validation("starts_at: is more than a year ahead")
         case .tooLong: .validation("ends_at: an auction lasts at most 90 days")
         }
     }

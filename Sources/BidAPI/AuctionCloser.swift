@@ -1,5 +1,4 @@
-// Starts and ends auctions: asks the database every quarter of a second what is due by its clock. Also deletes, now and
-// then, what is over.
+// Starts and ends auctions: asks the database every quarter of a second what is due by its clock.
 
 import AuctionStore
 import Logging
@@ -9,7 +8,6 @@ import Telemetry
 
 struct AuctionCloser: Service {
     private static let interval = Duration.milliseconds(250)
-    private static let purgeInterval = Duration.seconds(600)
 
     let services: Services
     /// A connection of its own.
@@ -18,16 +16,11 @@ struct AuctionCloser: Service {
 
     func run() async throws {
         var isLossLogged = false
-        var purgeAt = ContinuousClock.now
         while !Task.isShuttingDownGracefully, !Task.isCancelled {
             do {
                 let lateness = try await pool.run(AuctionClock.tick)
                 if isLossLogged { logger.info("the closer is back at PostgreSQL") }
                 isLossLogged = false
-                if ContinuousClock.now >= purgeAt {
-                    try await pool.run(IdempotencyKeys.purge)
-                    purgeAt = ContinuousClock.now + Self.purgeInterval
-                }
                 if !lateness.isEmpty {
                     services.counters.endedOrStarted.add(lateness.count)
                     for milliseconds in lateness {

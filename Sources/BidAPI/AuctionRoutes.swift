@@ -31,10 +31,15 @@ struct AuctionRoutes: Sendable {
             }
             return try AuctionRecords.insert(connection, draft).mapError(APIError.schedule)
         }
-        let record = try result.get()
-        services.relay.notify()
-        services.counters.createdAuctions.add()
-        return .json(.created) { Self.write(record, to: &$0) }
+        switch result {
+        case .failure(let error):
+            await services.auctionLimiter.giveBack(userID, limit: limit)
+            throw error
+        case .success(let record):
+            services.relay.notify()
+            services.counters.createdAuctions.add()
+            return .json(.created) { Self.write(record, to: &$0) }
+        }
     }
 
     func update(_ request: Request, _ context: AppContext) async throws -> Response {
@@ -55,7 +60,7 @@ struct AuctionRoutes: Sendable {
     }
 
     func share(_ request: Request, _ context: AppContext) async throws -> Response {
-        let userID = try services.authenticate(request)
+        let userID = try await services.requireUser(request)
         let record = try await find(try context.auctionID)
         let id = record.auction.id
         guard record.auction.sellerID == userID else { throw APIError.refusal(.rule(.notSeller)) }
@@ -108,7 +113,7 @@ struct AuctionRoutes: Sendable {
 
     func get(_ request: Request, _ context: AppContext) async throws -> Response {
         let id = try context.auctionID
-        try services.authenticate(request, toRead: id)
+        try await services.requireUser(request, toRead: id)
         let record = try await find(id)
         let viewers = await ViewerCounts.count(of: id.text, services.redis)
         return .json {
@@ -135,7 +140,8 @@ struct AuctionRoutes: Sendable {
                 who ?? services.client(request, context), limit: limit)
             if let seconds { throw APIError.rateLimited(retryAfterSeconds: seconds) }
         }
-        let page = try await services.pool.run { connection throws(DatabaseError) in
+        let pool = listing.words.isEmpty ? services.pool : services.searchPool
+        let page = try await pool.run { connection throws(DatabaseError) in
             try AuctionLists.page(connection, listing)
         }
         return .auctions(page)
@@ -157,7 +163,7 @@ struct AuctionRoutes: Sendable {
         }
         listing.category = try request.parameter("category")
         if let text = try request.parameter("q") {
-            listing.words = text.split { !$0.isLetter && !$0.isNumber }.map(String.init)
+            listing.words = text.lowercased().split { !$0.isLetter && !$0.isNumber }.map(String.init)
             guard (1...maximumWords).contains(listing.words.count) else {
                 throw .validation("q: must be 1 to \(maximumWords) words")
             }

@@ -21,7 +21,7 @@ struct AuthRoutes: Sendable {
         guard body.password.count >= 8, body.password.utf8.count <= 1_024 else {
             throw APIError.validation("password: must be 8 characters or more, at most 1024 bytes")
         }
-        let hash = try await services.blocking { PasswordHash.make(body.password) }
+        let hash = try await services.passwords.run { PasswordHash.make(body.password) }
         let userID = AuctionID.random(prefix: "usr_").text
         do throws(DatabaseError) {
             try await services.pool.run { connection throws(DatabaseError) in
@@ -46,7 +46,7 @@ struct AuthRoutes: Sendable {
         let user = try await services.pool.run { connection throws(DatabaseError) in
             try UserRecords.find(connection, login: login)
         }
-        let isRight = try await services.blocking {
+        let isRight = try await services.passwords.run {
             // An unknown name takes as long as a wrong password.
             guard let user else { return PasswordHash.make(body.password).isEmpty }
             return PasswordHash.verify(body.password, against: user.passwordHash)

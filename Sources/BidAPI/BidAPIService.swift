@@ -16,7 +16,10 @@ package enum BidAPIService {
     /// Connections for bids, as many as there are transactions at once, and for all else.
     private static let bidThreads = BidQueue.transactionLimit
     private static let databaseThreads = 6
+    private static let searchThreads = 2
     private static let waitingJobs = 4_096
+    /// How long requests that are under way may take after SIGTERM.
+    private static let drainLimit = Duration.seconds(5)
 
     /// Runs until SIGTERM or SIGINT has drained it.
     /// - Throws: when a port cannot be opened.
@@ -36,19 +39,21 @@ package enum BidAPIService {
             try migrate(connection)
             try connection.query("SET plan_cache_mode = force_generic_plan")
         }
-        let relay = Relay(
+        let relay = Relays(
             databaseURL: configuration.databaseURL, redisURLs: configuration.redisURLs, logger: logger)
         let pool = DatabasePool(
             url: configuration.databaseURL, threads: databaseThreads, jobLimit: waitingJobs, prepare: migrate)
         let bidPool = DatabasePool(
             url: configuration.databaseURL, threads: bidThreads, jobLimit: bidThreads, prepare: migrateForBids
         )
+        let searchPool = DatabasePool(
+            url: configuration.databaseURL, threads: searchThreads, jobLimit: waitingJobs, prepare: migrate)
         // The closer must not wait behind a rush of bids.
         let closerPool = DatabasePool(
             url: configuration.databaseURL, threads: 1, jobLimit: 1, prepare: migrate)
         let counters = BidAPICounters()
         let services = Services(
-            pool: pool, relay: relay,
+            pool: pool, searchPool: searchPool, relay: relay,
             bids: BidQueue(
                 pool: bidPool, antiSniping: configuration.antiSniping, answer: BidRoutes.keptAnswer,
                 batchBids: counters.batchBids
@@ -63,10 +68,18 @@ package enum BidAPIService {
             closerPool.close()
             pool.close()
             bidPool.close()
+            searchPool.close()
             relay.stop()
             services.redis.stop()
         }
-        try await serve(services, closerPool, configuration, logger)
+        let outcome: Result<Void, any Error>
+        do {
+            outcome = .success(try await serve(services, closerPool, configuration, logger))
+        } catch {
+            outcome = .failure(error)
+        }
+        await services.passwords.stop()
+        try outcome.get()
     }
 
     /// The configured keys; without any, one that lives as long as this process.
@@ -85,6 +98,7 @@ package enum BidAPIService {
     ) async throws {
         let application = Application(
             router: PublicRoutes(services: services).router(),
+            server: .http1(configuration: .init(additionalChannelHandlers: SilentClientHandler.handlers())),
             configuration: .init(
                 address: .hostname(configuration.listen.host, port: Int(configuration.listen.port))),
             onServerRunning: { channel in
@@ -97,14 +111,20 @@ package enum BidAPIService {
             configuration: .init(
                 address: .hostname(configuration.adminListen.host, port: Int(configuration.adminListen.port))),
             logger: logger)
-        let group = ServiceGroup(
-            configuration: .init(
-                services: [
-                    SettingsReloader(settings: services.settings, logger: logger),
-                    AuctionCloser(services: services, pool: closerPool, logger: logger), admin, application,
-                ],
-                gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
-        try await group.run()
+        var group = ServiceGroupConfiguration(
+            services: [
+                SettingsReloader(settings: services.settings, logger: logger),
+                Housekeeper(services: services, logger: logger),
+                AuctionCloser(services: services, pool: closerPool, logger: logger), admin, application,
+            ],
+            gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+        // A client that is in the middle of a request may not hold it up for ever.
+        group.maximumGracefulShutdownDuration = drainLimit
+        do {
+            try await ServiceGroup(configuration: group).run()
+        } catch is CancellationError {
+            logger.notice("ended with requests under way")
+        }
     }
 }
 

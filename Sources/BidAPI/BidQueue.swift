@@ -127,7 +127,22 @@ final class BidQueue: Sendable {
                 for (entry, outcome) in zip(batch.entries, outcomes) { entry.resume(.success(outcome)) }
             }
         } catch {
+            fail(batches, error, access)
+        }
+    }
+
+    /// What the database refuses is one bid's fault: the others are decided without it.
+    private func fail(_ batches: [Taken], _ error: DatabaseError, _ access: borrowing DatabasePool.Access) {
+        if case .unavailable = error {
             for entry in batches.flatMap(\.entries) { entry.resume(.failure(error)) }
+        } else if batches.count > 1 {
+            for batch in batches { putBack(batch) }
+        } else if batches[0].entries.count > 1 {
+            for entry in batches[0].entries {
+                decide([Taken(auctionID: batches[0].auctionID, entries: [entry])], access)
+            }
+        } else {
+            batches[0].entries[0].resume(.failure(error))
         }
     }
 

@@ -45,7 +45,7 @@ struct BidRoutes: Sendable {
         let auctionID = try context.auctionID
         let arrival = ContinuousClock.now
         let key = try Self.key(request, userID, text)
-        try await limit(userID, key)
+        let isCounted = try await takesFromLimit(userID, key)
         let bid = BidTransaction.Waiting(
             bidID: AuctionID.random(prefix: "bid_").text,
             automaticBidID: AuctionID.random(prefix: "bid_").text, bidderID: userID,
@@ -59,22 +59,22 @@ struct BidRoutes: Sendable {
         }
         services.counters.add(BidAPICounters.BidResult(outcome))
         services.counters.bidSeconds.add((ContinuousClock.now - arrival) / .seconds(1))
-        if case .repeated = outcome {
+        if isCounted, case .repeated = outcome {
             let limit = services.settings.current.bidsPerMinute
             await services.bidLimiter.giveBack(userID, limit: limit)
         }
         return Self.response(outcome)
     }
 
-    /// Takes one of the user's bids a minute; a request that was answered before needs none.
-    private func limit(_ userID: String, _ key: IdempotencyKey?) async throws {
+    /// Takes one of the user's bids a minute; false when there is none left, but the request was answered before.
+    private func takesFromLimit(_ userID: String, _ key: IdempotencyKey?) async throws -> Bool {
         let limit = services.settings.current.bidsPerMinute
-        guard let seconds = await services.bidLimiter.take(userID, limit: limit) else { return }
+        guard let seconds = await services.bidLimiter.take(userID, limit: limit) else { return true }
         if let key {
             let isKnown = try await services.pool.run { connection throws(DatabaseError) in
                 try IdempotencyKeys.isKnown(connection, key)
             }
-            if isKnown { return }
+            if isKnown { return false }
         }
         services.counters.add(.rateLimited)
         throw APIError.rateLimited(retryAfterSeconds: seconds)
@@ -145,7 +145,7 @@ struct BidRoutes: Sendable {
 
     func history(_ request: Request, _ context: AppContext) async throws -> Response {
         let auctionID = try context.auctionID
-        try services.authenticate(request, toRead: auctionID)
+        try await services.requireUser(request, toRead: auctionID)
         let limit = try request.limit
         let most = SequenceNumber.maximumSequence
         let before = try request.number("cursor", default: most, in: 1...most)

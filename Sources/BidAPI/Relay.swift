@@ -1,6 +1,6 @@
 // Brings committed events from the outbox to Redis, in order, at least once, with the script making it exactly once.
-// A thread of its own: it waits for a commit's signal or a quarter of a second, whichever comes first. It also fills a
-// Redis that came back without its data.
+// Each server has a relay and a thread of its own, so that one that hangs delays no other. A relay waits for a commit's
+// signal or a quarter of a second, whichever comes first. It also fills a Redis that came back without its data.
 
 import AuctionEvents
 import AuctionStore
@@ -11,10 +11,38 @@ import RedisLink
 import Synchronization
 import Telemetry
 
+/// The relays of all servers.
+struct Relays: Sendable {
+    private let all: [Relay]
+
+    init(databaseURL: String, redisURLs: [RedisURL], logger: Logger) {
+        all = redisURLs.indices.map {
+            Relay(databaseURL: databaseURL, redisURLs: redisURLs, index: $0, logger: logger)
+        }
+    }
+
+    /// Says that something was committed. Any thread; cheap.
+    func notify() {
+        for relay in all { relay.notify() }
+    }
+
+    /// - Parameter prepare: called with each relay's own connection before its first use (migrations).
+    func start(prepare: @escaping @Sendable (PostgresConnection) throws(DatabaseError) -> Void) {
+        for relay in all { relay.start(prepare: prepare) }
+    }
+
+    /// Publishes what is committed and ends the threads. Blocks.
+    func stop() {
+        for relay in all { relay.requestStop() }
+        for relay in all { relay.waitForEnd() }
+    }
+
+    func total(_ count: (Relay) -> Int) -> Int { all.reduce(0) { $0 + count($1) } }
+}
+
 final class Relay: Sendable {
     /// How long an event committed by another bid API may wait for us, should that one have died.
     private static let pollMilliseconds = 250
-    private static let pruneSeconds = 60.0
     /// Auctions compared with Redis in one batch.
     private static let compareBatch = 200
 
@@ -30,21 +58,22 @@ final class Relay: Sendable {
     private let finished = DispatchGroup()
     private let databaseURL: String
     private let redisURLs: [RedisURL]
+    /// Of ``redisURLs``, this relay's.
+    private let index: Int
     private let logger: Logger
 
-    init(databaseURL: String, redisURLs: [RedisURL], logger: Logger) {
+    init(databaseURL: String, redisURLs: [RedisURL], index: Int, logger: Logger) {
         self.databaseURL = databaseURL
         self.redisURLs = redisURLs
+        self.index = index
         self.logger = logger
     }
 
-    /// Says that something was committed. Any thread; cheap.
     func notify() {
         guard !isSignalled.exchange(true, ordering: .acquiringAndReleasing) else { return }
         signal.signal()
     }
 
-    /// - Parameter prepare: called with the relay's own connection before its first use (migrations).
     func start(prepare: @escaping @Sendable (PostgresConnection) throws(DatabaseError) -> Void) {
         finished.enter()
         let thread = Thread { [self] in
@@ -55,12 +84,14 @@ final class Relay: Sendable {
         thread.start()
     }
 
-    /// Publishes what is committed and ends the thread. Blocks.
-    func stop() {
+    func requestStop() {
         isStopping.store(true, ordering: .releasing)
         signal.signal()
-        finished.wait()
     }
+
+    func waitForEnd() { finished.wait() }
+
+    private func owns(_ id: String) -> Bool { RedisKeys.server(of: id, count: redisURLs.count) == index }
 
     private func run(_ session: Session) {
         while true {
@@ -79,39 +110,26 @@ final class Relay: Sendable {
         private let relay: Relay
         private let prepare: @Sendable (PostgresConnection) throws(DatabaseError) -> Void
         private var database: PostgresConnection?
-        private var servers: [RedisClient?]
+        private var server: RedisClient?
         private var isDatabaseLossLogged = false
-        private var isRedisLossLogged: [Bool]
-        /// Servers whose auctions were not compared to the end since they were reached.
-        private var needsComparison: [Bool]
-        private var nextPruneAt = Date.now
+        private var isRedisLossLogged = false
+        /// Whether the auctions were not compared to the end since the server was reached.
+        private var needsComparison = true
 
         init(
             relay: Relay, prepare: @escaping @Sendable (PostgresConnection) throws(DatabaseError) -> Void
         ) {
             self.relay = relay
             self.prepare = prepare
-            servers = relay.redisURLs.map { _ in nil }
-            isRedisLossLogged = relay.redisURLs.map { _ in false }
-            needsComparison = relay.redisURLs.map { _ in true }
         }
 
         func round() {
             do throws(DatabaseError) {
                 let database = try connect()
-                for index in servers.indices {
-                    if servers[index] == nil { reconnect(index) }
-                    if servers[index] != nil, needsComparison[index] {
-                        needsComparison[index] = try !compare(index, database)
-                    }
-                }
-                while try publishAll(database) {}
-                try pushNotifications(database)
-                if Date.now >= nextPruneAt {
-                    nextPruneAt = Date.now + Relay.pruneSeconds
-                    try Outbox.prune(database)
-                    try Notifications.prune(database)
-                }
+                if server == nil { reconnect() }
+                if server != nil, needsComparison { needsComparison = try !compare(database) }
+                while server != nil, try publishAll(database) {}
+                if server != nil { try pushNotifications(database) }
             } catch {
                 database = nil
                 guard !isDatabaseLossLogged else { return }
@@ -136,99 +154,88 @@ final class Relay: Sendable {
         private func publishAll(_ database: PostgresConnection) throws(DatabaseError) -> Bool {
             var cursor = ""
             var hasMore = false
-            while true {
-                let page = try Outbox.pending(database, after: cursor)
-                guard let last = page.last else { return hasMore }
-                cursor = last.auctionID
+            while server != nil {
+                let waiting = try Outbox.waiting(database, after: cursor)
+                guard let last = waiting.last else { return hasMore }
+                cursor = last
+                let own = waiting.filter(relay.owns)
+                guard !own.isEmpty else { continue }
+                let page = try Outbox.pending(database, own)
                 let done = try publish(page, database)
                 if !done.isEmpty { try Outbox.markPublished(database, done) }
-                // Only what went on counts: a server that is down must not keep the others' relay turning.
+                // Only what went on counts: a publication that is refused must not keep the relay turning.
                 let moved = Set(done.map(\.auctionID))
                 hasMore = hasMore || page.contains { $0.state == nil && moved.contains($0.auctionID) }
             }
+            return false
         }
 
-        /// Sends each server its publications in one pipeline; returns what Redis holds afterwards.
+        /// Sends the publications in one pipeline; returns what Redis holds afterwards.
         private func publish(
             _ page: [Publication], _ database: PostgresConnection
         ) throws(DatabaseError) -> [(auctionID: String, sequence: UInt64)] {
             var done: [(auctionID: String, sequence: UInt64)] = []
-            let byServer = Dictionary(grouping: page) {
-                RedisKeys.server(of: $0.auctionID, count: servers.count)
-            }
-            for (index, publications) in byServer {
-                let commands = publications.map {
-                    PublishingScript.command($0, mode: .next, publishFrom: $0.first)
+            let commands = page.map { PublishingScript.command($0, mode: .next, publishFrom: $0.first) }
+            for (publication, reply) in zip(page, send(commands) ?? []) {
+                guard var held = heldSequence(reply) else { continue }
+                if held + 1 < publication.first {
+                    held = try refill(publication.auctionID, database) ?? held
                 }
-                guard let replies = send(commands, to: index) else { continue }
-                for (publication, reply) in zip(publications, replies) {
-                    guard var held = heldSequence(reply) else { continue }
-                    if held + 1 < publication.first {
-                        held = try refill(publication.auctionID, on: index, database) ?? held
-                    }
-                    guard held + 1 >= publication.first else { continue }
-                    done.append((publication.auctionID, min(held, publication.last)))
-                    relay.published.add(publication.events.count)
-                }
+                guard held + 1 >= publication.first else { continue }
+                done.append((publication.auctionID, min(held, publication.last)))
+                relay.published.add(publication.events.count)
             }
             return done
         }
 
         /// Pushes what users are to be told to their own channels.
         private func pushNotifications(_ database: PostgresConnection) throws(DatabaseError) {
-            var last: Int64 = 0
-            while case let page = try Notifications.take(database, after: last), let end = page.last?.number {
-                last = end
-                var missed: [Int64] = []
-                let byServer = Dictionary(grouping: page) {
-                    RedisKeys.server(of: $0.notification.notice.userID, count: servers.count)
+            var cursor: Int64 = 0
+            while case let waiting = try Notifications.waiting(database, after: cursor),
+                let last = waiting.last
+            {
+                cursor = last.number
+                let own = waiting.filter { relay.owns($0.userID) }.map(\.number)
+                guard !own.isEmpty else { continue }
+                let taken = try Notifications.take(database, own)
+                let commands = taken.map {
+                    ["PUBLISH", RedisKeys.userChannel($0.notice.userID), $0.json].map { Array($0.utf8) }
                 }
-                for (index, rows) in byServer {
-                    let commands = rows.map(\.notification).map {
-                        ["PUBLISH", RedisKeys.userChannel($0.notice.userID), $0.json].map { Array($0.utf8) }
-                    }
-                    if send(commands, to: index) == nil {
-                        missed += rows.map(\.number)
-                    } else {
-                        relay.pushed.add(rows.count)
-                    }
-                }
-                if !missed.isEmpty { try Notifications.giveBack(database, missed) }
+                guard send(commands) != nil else { return try Notifications.giveBack(database, own) }
+                relay.pushed.add(taken.count)
             }
         }
 
         // MARK: Redis
 
-        private func reconnect(_ index: Int) {
+        private func reconnect() {
+            needsComparison = true
             do throws(RedisClient.Failure) {
-                servers[index] = try RedisClient(url: relay.redisURLs[index])
+                server = try RedisClient(url: relay.redisURLs[relay.index])
             } catch {
-                return lose(index, error)
+                lose(error)
             }
-            if isRedisLossLogged[index] { relay.logger.info("the relay is back at Redis") }
-            isRedisLossLogged[index] = false
-            needsComparison[index] = true
         }
 
-        /// Compares the live auctions with what the server holds, and refills it where it fell behind; false when the
-        /// server did not answer for each.
-        private func compare(_ index: Int, _ database: PostgresConnection) throws(DatabaseError) -> Bool {
+        /// Compares the auctions that are not long over with what the server holds, and refills it where it fell behind;
+        /// false when the server did not answer for each.
+        private func compare(_ database: PostgresConnection) throws(DatabaseError) -> Bool {
             var cursor = ""
             var isComplete = true
             while true {
                 let page = try Outbox.live(database, after: cursor, limit: Relay.compareBatch)
-                guard let last = page.last else { return isComplete }
+                guard let last = page.last else { break }
                 cursor = last.auctionID
-                let own = page.filter { RedisKeys.server(of: $0.auctionID, count: servers.count) == index }
+                let own = page.filter { relay.owns($0.auctionID) }
                 let commands = own.map { PublishingScript.command($0, mode: .next, publishFrom: $0.first) }
-                guard let replies = send(commands, to: index) else { return false }
+                guard let replies = send(commands) else { return false }
                 for (publication, reply) in zip(own, replies) {
                     guard let held = heldSequence(reply) else {
                         isComplete = false
                         continue
                     }
                     if held < publication.last {
-                        _ = try refill(publication.auctionID, on: index, database)
+                        _ = try refill(publication.auctionID, database)
                     } else if held > publication.last {
                         relay.aheadOfDatabase.add()
                         relay.logger.error(
@@ -240,11 +247,14 @@ final class Relay: Sendable {
                     }
                 }
             }
+            if isRedisLossLogged { relay.logger.info("the relay is back at Redis") }
+            isRedisLossLogged = false
+            return isComplete
         }
 
         /// Writes an auction's last events and state to a server that lacks them; returns what it holds afterwards.
         private func refill(
-            _ auctionID: String, on index: Int, _ database: PostgresConnection
+            _ auctionID: String, _ database: PostgresConnection
         ) throws(DatabaseError) -> UInt64? {
             guard let (publication, firstUnpublished) = try Outbox.refill(database, auctionID: auctionID)
             else {
@@ -252,16 +262,16 @@ final class Relay: Sendable {
             }
             relay.refilled.add()
             let command = PublishingScript.command(publication, mode: .refill, publishFrom: firstUnpublished)
-            return send([command], to: index).flatMap { heldSequence($0[0]) }
+            return send([command]).flatMap { heldSequence($0[0]) }
         }
 
-        private func send(_ commands: [[[UInt8]]], to index: Int) -> [RedisReply]? {
-            guard let server = servers[index] else { return nil }
+        private func send(_ commands: [[[UInt8]]]) -> [RedisReply]? {
+            guard let server else { return nil }
             guard !commands.isEmpty else { return [] }
             do throws(RedisClient.Failure) {
                 return try server.pipeline(commands)
             } catch {
-                lose(index, error)
+                lose(error)
                 return nil
             }
         }
@@ -273,14 +283,14 @@ final class Relay: Sendable {
             return nil
         }
 
-        private func lose(_ index: Int, _ error: RedisClient.Failure) {
-            servers[index] = nil
+        private func lose(_ error: RedisClient.Failure) {
+            server = nil
             relay.redisFailures.add()
-            guard !isRedisLossLogged[index] else { return }
-            isRedisLossLogged[index] = true
+            guard !isRedisLossLogged else { return }
+            isRedisLossLogged = true
             relay.logger.error(
                 "the relay lost Redis; retrying",
-                metadata: ["redis": "\(relay.redisURLs[index].address)", "error": "\(error)"])
+                metadata: ["redis": "\(relay.redisURLs[relay.index].address)", "error": "\(error)"])
         }
     }
 }

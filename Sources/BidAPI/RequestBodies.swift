@@ -128,10 +128,21 @@ enum RequestBodies {
                 status: .unsupportedMediaType, code: "UNSUPPORTED_MEDIA_TYPE",
                 message: "send application/json")
         }
-        let bytes = try await request.body.collect(upTo: maximumBytes)
+        let bytes: ByteBuffer
         do {
-            let data = Data(bytes.readableBytesView)
-            return (try JSONDecoder().decode(type, from: data), String(decoding: data, as: UTF8.self))
+            bytes = try await request.body.collect(upTo: maximumBytes)
+        } catch let error as any HTTPResponseError {
+            throw error
+        } catch {
+            throw APIError.validation("the body did not arrive")
+        }
+        // JSON between systems is UTF-8 (RFC 8259, 8.1); the decoder would guess other forms.
+        guard let text = String(validating: bytes.readableBytesView, as: UTF8.self), !text.utf8.contains(0)
+        else {
+            throw APIError.validation("the body is no valid JSON in UTF-8")
+        }
+        do {
+            return (try JSONDecoder().decode(type, from: Data(text.utf8)), text)
         } catch let error as DecodingError {
             throw APIError.validation(describe(error))
         }

@@ -8,7 +8,6 @@ import HTTPTypes
 import Hummingbird
 import Logging
 import NIOCore
-import NIOPosix
 import Reactor
 import Synchronization
 import Telemetry
@@ -29,7 +28,10 @@ struct Services: Sendable {
     static let tokenSeconds = 86_400
 
     let pool: DatabasePool
-    let relay: Relay
+    /// What may take long must not keep the rest waiting.
+    let searchPool: DatabasePool
+    let passwords: PasswordHashing
+    let relay: Relays
     let bids: BidQueue
     let redis: RedisQueries
     let settings: LiveSettings
@@ -39,10 +41,13 @@ struct Services: Sendable {
     let searchLimiter: RateLimiter
 
     init(
-        pool: DatabasePool, relay: Relay, bids: BidQueue, redis: RedisQueries, settings: LiveSettings,
+        pool: DatabasePool, searchPool: DatabasePool, relay: Relays, bids: BidQueue, redis: RedisQueries,
+        settings: LiveSettings,
         counters: BidAPICounters
     ) {
         self.pool = pool
+        self.searchPool = searchPool
+        passwords = PasswordHashing()
         self.relay = relay
         self.bids = bids
         self.redis = redis
@@ -77,9 +82,19 @@ struct Services: Sendable {
         return token.subject
     }
 
-    /// Reading a private auction needs a user's token, besides its id.
-    func authenticate(_ request: Request, toRead auctionID: AuctionID) throws(APIError) {
-        if auctionID.isPrivate { _ = try authenticate(request) }
+    /// The user id of the request's token, of a user who is there and not banned.
+    func requireUser(_ request: Request) async throws -> String {
+        let userID = try authenticate(request)
+        let refusal = try await pool.run { connection throws(DatabaseError) in
+            try UserRecords.refusal(connection, userID, .user)
+        }
+        if let refusal { throw APIError.refusal(refusal) }
+        return userID
+    }
+
+    /// Reading a private auction needs a user, besides its id.
+    func requireUser(_ request: Request, toRead auctionID: AuctionID) async throws {
+        if auctionID.isPrivate { _ = try await requireUser(request) }
     }
 
     /// Whom a limit of anonymous requests counts.
@@ -92,11 +107,6 @@ struct Services: Sendable {
             ForwardedClient.find($0, peer: peer, trusted: trusted)
         }
         return (forwarded ?? peer).network.description
-    }
-
-    /// Runs what blocks for long (hashing) away from the event loops.
-    func blocking<Result: Sendable>(_ body: @escaping @Sendable () -> Result) async throws -> Result {
-        try await NIOThreadPool.singleton.runIfActive { body() }
     }
 }
 

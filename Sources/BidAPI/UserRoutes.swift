@@ -8,7 +8,7 @@ struct UserRoutes: Sendable {
     let services: Services
 
     func bids(_ request: Request, _ context: AppContext) async throws -> Response {
-        let userID = try services.authenticate(request)
+        let userID = try await services.requireUser(request)
         let (limit, cursor) = (try request.limit, try request.pageCursor)
         let page = try await services.pool.run { connection throws(DatabaseError) in
             try UserLists.bids(connection, of: userID, after: cursor, limit: limit)
@@ -26,7 +26,7 @@ struct UserRoutes: Sendable {
     }
 
     func auctions(_ request: Request, _ context: AppContext) async throws -> Response {
-        let userID = try services.authenticate(request)
+        let userID = try await services.requireUser(request)
         let (limit, cursor) = (try request.limit, try request.pageCursor)
         return .auctions(
             try await services.pool.run { connection throws(DatabaseError) in
@@ -37,7 +37,7 @@ struct UserRoutes: Sendable {
     // MARK: Watchlist
 
     func watchlist(_ request: Request, _ context: AppContext) async throws -> Response {
-        let userID = try services.authenticate(request)
+        let userID = try await services.requireUser(request)
         let (limit, cursor) = (try request.limit, try request.pageCursor)
         return .auctions(
             try await services.pool.run { connection throws(DatabaseError) in
@@ -46,7 +46,7 @@ struct UserRoutes: Sendable {
     }
 
     func watch(_ request: Request, _ context: AppContext) async throws -> Response {
-        let userID = try services.authenticate(request)
+        let userID = try await services.requireUser(request)
         let id = try context.auctionID
         let refusal = try await services.pool.run { connection throws(DatabaseError) in
             try UserLists.watch(connection, id, by: userID)
@@ -60,7 +60,7 @@ struct UserRoutes: Sendable {
     }
 
     func unwatch(_ request: Request, _ context: AppContext) async throws -> Response {
-        let userID = try services.authenticate(request)
+        let userID = try await services.requireUser(request)
         let id = try context.auctionID
         try await services.pool.run { connection throws(DatabaseError) in
             try UserLists.unwatch(connection, id, by: userID)
@@ -71,7 +71,7 @@ struct UserRoutes: Sendable {
     // MARK: Notifications
 
     func notifications(_ request: Request, _ context: AppContext) async throws -> Response {
-        let userID = try services.authenticate(request)
+        let userID = try await services.requireUser(request)
         let (limit, cursor) = (try request.limit, try request.numberCursor)
         let rows = try await services.pool.run { connection throws(DatabaseError) in
             try Notifications.page(connection, of: userID, below: cursor, limit: limit + 1)

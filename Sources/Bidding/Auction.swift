@@ -96,7 +96,9 @@ package struct Auction: Sendable {
         _ request: BidRequest, amount: Money?, maximum: Money, at time: Timestamp, _ antiSniping: AntiSniping
     ) -> Result<BidReceipt, BidRefusal> {
         guard request.bidderID != leader?.userID else { return raise(request, to: maximum, at: time) }
-        guard (amount ?? maximum) >= minimumBid else { return .failure(tooLow) }
+        // At the highest amount that there is, an increment adds nothing.
+        let isHigher = leader.map { (amount ?? maximum) > $0.amount } ?? true
+        guard isHigher, (amount ?? maximum) >= minimumBid else { return .failure(tooLow) }
         let least = amount ?? minimumBid
         guard let leader, let known = leaderMaximum else {
             return lead(request, at: withReserve(least, maximum), maximum, named: amount, time, antiSniping)

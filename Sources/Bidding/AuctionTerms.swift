@@ -43,6 +43,8 @@ package struct AuctionTerms: Sendable, Equatable {
 package struct AuctionSchedule: Sendable, Equatable {
     /// The longest time from start to end, in milliseconds: 90 days.
     package static let maximumMilliseconds: Int64 = 90 * 86_400_000
+    /// The longest time from now to the start, in milliseconds: a year.
+    package static let maximumLeadMilliseconds: Int64 = 366 * 86_400_000
     /// A start so long ago still counts as "now": a client's clock may be behind.
     private static let toleranceMilliseconds: Int64 = 60_000
 
@@ -56,14 +58,16 @@ package struct AuctionSchedule: Sendable, Equatable {
 
     package enum Fault: Error, Sendable, Equatable {
         case startsInThePast
+        case startsTooLate
         case endsBeforeStart
         case tooLong
     }
 
     /// Why an auction that has not begun cannot take place then; `nil` when it can.
     package func fault(at now: Timestamp) -> Fault? {
-        startsAt.milliseconds > now.milliseconds - Self.toleranceMilliseconds
-            ? endFault(at: now) : .startsInThePast
+        if startsAt.milliseconds <= now.milliseconds - Self.toleranceMilliseconds { return .startsInThePast }
+        return startsAt.milliseconds > now.milliseconds + Self.maximumLeadMilliseconds
+            ? .startsTooLate : endFault(at: now)
     }
 
     /// The same for one that has begun.

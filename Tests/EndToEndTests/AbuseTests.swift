@@ -12,7 +12,8 @@ extension EndToEndTests {
 
         init() throws {
             redis = try RedisServer()
-            gateway = try GatewayProcess(redis: [redis.url], arguments: ["--workers", "1"])
+            gateway = try GatewayProcess(
+                redis: [redis.url], arguments: ["--workers", "1", "--slow-deadline-seconds", "2"])
         }
 
         /// Gives an auction `count` lossless events of `bytes` in Redis' log.

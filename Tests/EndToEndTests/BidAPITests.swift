@@ -183,6 +183,47 @@ extension EndToEndTests {
                     .request("POST", "/api/v1/auctions", token: seller.token, json: Self.lot).status == 429)
         }
 
+        @Test("an auction whose row somebody holds keeps its own bids waiting and no others")
+        func heldRow() throws {
+            let database = try SharedPostgres.database()
+            let redis = try RedisServer()
+            let api = try BidAPIProcess(database: database, redis: [redis.url])
+            let seller = try api.user("seller")
+            let held = try seller.createAuction(Self.lot)
+            let others = try (0..<20).map { _ in try seller.createAuction(Self.lot) }
+            let token = try api.user("ava").token
+            let port = api.port
+            let bid = { @Sendable (auction: String) throws -> HTTPReply in
+                try HTTPClient(port: port).request(
+                    "POST", "/api/v1/auctions/\(auction)/bids", token: token,
+                    fields: ["Idempotency-Key": "key-\(auction)"], json: #"{"amount":10}"#)
+            }
+            let holder = try PostgresConnection(url: database)
+            try holder.query("BEGIN")
+            try holder.query("SELECT 1 FROM auctions WHERE auction_id = $1 FOR UPDATE", [held])
+            let waiting = Locked<Int?>(nil)
+            let group = DispatchGroup()
+            group.enter()
+            Thread.detachNewThread {
+                let status = (try? bid(held))?.status ?? 0
+                waiting.with { $0 = status }
+                group.leave()
+            }
+            // One goes alone and waits for the row; these come behind it, many at once.
+            let observer = try PostgresConnection(url: database)
+            try eventually("the first bid waits for the row") {
+                try !observer.query(
+                    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%FOR UPDATE%'"
+                ).isEmpty
+            }
+            #expect(try together(20) { try bid(others[$0]).status } == [Int](repeating: 201, count: 20))
+            #expect(waiting.with { $0 } == nil)
+            try holder.query("COMMIT")
+            group.wait()
+            #expect(waiting.with { $0 } == 201)
+            #expect(try bid(held).status == 200, "its key was kept")
+        }
+
         @Test("limits count for all bid APIs together, and hold up nobody while Redis is away")
         func sharedLimits() throws {
             let database = try SharedPostgres.database()

@@ -35,13 +35,29 @@ CREATE TABLE audit_log (
 ALTER TABLE auctions ADD activity double precision NOT NULL DEFAULT 0;
 ALTER TABLE auctions ADD trend integer NOT NULL GENERATED ALWAYS AS (floor(activity * 2)::integer) STORED;
 
+-- A day after its end an auction's events are forgotten, as Redis forgets them.
+ALTER TABLE auctions ADD ended_at timestamptz, ADD is_forgotten boolean NOT NULL DEFAULT false;
+UPDATE auctions SET ended_at = ends_at WHERE status NOT IN ('scheduled', 'active');
+ALTER TABLE auctions ADD CHECK ((ended_at IS NULL) = (status IN ('scheduled', 'active')));
+CREATE INDEX auctions_to_compare ON auctions (auction_id) WHERE NOT is_forgotten;
+CREATE INDEX auctions_to_forget ON auctions (ended_at) WHERE NOT is_forgotten AND ended_at IS NOT NULL;
+
 CREATE INDEX auctions_live_by_end ON auctions (ends_at, auction_id) WHERE status IN ('scheduled', 'active');
 CREATE INDEX auctions_live_by_trend ON auctions (trend DESC, auction_id) WHERE status IN ('scheduled', 'active');
 CREATE INDEX auctions_live_by_category ON auctions (category, ends_at, auction_id)
     WHERE status IN ('scheduled', 'active');
 CREATE INDEX auctions_of_seller ON auctions (seller_id, created_at DESC, auction_id);
-CREATE INDEX auctions_by_words ON auctions
-    USING gin (to_tsvector('english', title || ' ' || category || ' ' || description));
+
+-- The words of an auction as they are written, for their beginnings, and as English has them, for their forms. Cut
+-- at everything but letters and digits, as the words of a search are.
+CREATE FUNCTION auction_words(title text, category text, description text) RETURNS tsvector
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT to_tsvector('simple', words) || to_tsvector('english', words) FROM (
+        SELECT regexp_replace(lower((title || ' ' || category || ' ' || description) COLLATE "und-x-icu"),
+            '[^[:alnum:]]+', ' ', 'g') AS words) w
+$$;
+CREATE INDEX auctions_by_words ON auctions USING gin (auction_words(title, category, description));
+
 CREATE INDEX bids_of_user ON bids (bidder_id, bid_at DESC, bid_id DESC);
 
 -- A bid is found by its auction; its id is for those who were told it.

@@ -1,0 +1,32 @@
+// Passwords are hashed on threads of their own, half as many as there are processors: a crowd that signs in must leave
+// the others to those who bid.
+
+import NIOCore
+import NIOPosix
+import Synchronization
+
+final class PasswordHashing: Sendable {
+    /// Some 50 ms each.
+    private static let waitingLimit = 200
+
+    private let threads: NIOThreadPool
+    private let waiting = Atomic<Int>(0)
+
+    init() {
+        threads = NIOThreadPool(numberOfThreads: max(1, System.coreCount / 2))
+        threads.start()
+    }
+
+    /// Runs `body` when it is its turn.
+    /// - Throws: ``APIError/busy`` when too many wait.
+    func run<Result: Sendable>(_ body: @escaping @Sendable () -> Result) async throws -> Result {
+        let count = waiting.add(1, ordering: .relaxed).newValue
+        defer { waiting.subtract(1, ordering: .relaxed) }
+        guard count <= Self.waitingLimit else { throw APIError.busy }
+        return try await threads.runIfActive { body() }
+    }
+
+    func stop() async {
+        try? await threads.shutdownGracefully()
+    }
+}

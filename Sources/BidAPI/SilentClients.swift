@@ -1,0 +1,23 @@
+// Who opens a connection and says nothing, or stops in the middle of a request, does not keep it.
+
+import NIOCore
+
+final class SilentClientHandler: ChannelInboundHandler, RemovableChannelHandler {
+    typealias InboundIn = Any
+
+    /// Without a byte for so long a connection is closed; longer than any answer takes.
+    private static let limit = TimeAmount.seconds(60)
+
+    /// What a new connection gets.
+    static func handlers() -> [any RemovableChannelHandler] {
+        [IdleStateHandler(readTimeout: limit), SilentClientHandler()]
+    }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if event is IdleStateHandler.IdleStateEvent {
+            context.close(promise: nil)
+        } else {
+            context.fireUserInboundEventTriggered(event)
+        }
+    }
+}
