@@ -17,6 +17,20 @@ package struct Publication: Sendable {
 }
 
 package enum Outbox {
+    /// Events of an auction that are in Redis now.
+    package struct Progress: Sendable {
+        package let auctionID: String
+        /// The first that was not known to be there before.
+        package let first: SequenceNumber
+        package let last: SequenceNumber
+
+        package init(auctionID: String, first: SequenceNumber, last: SequenceNumber) {
+            self.auctionID = auctionID
+            self.first = first
+            self.last = last
+        }
+    }
+
     /// Auctions read in one go, and events of each.
     private static let auctionsPerRead = 200
     private static let eventsPerRead = 500
@@ -24,6 +38,8 @@ package enum Outbox {
     private static let prunedAuctions = 200
     /// As many events of an auction as Redis' log keeps.
     package static let kept = 1_024
+    /// Events after which older ones are deleted.
+    private static let pruneStep: SequenceNumber = 256
 
     /// The auctions after `cursor` of which something waits to be published, in order of their ids.
     package static func waiting(
@@ -55,26 +71,31 @@ package enum Outbox {
 
     /// Notes that events up to `sequence` are in Redis, and forgets those that are too old for it.
     package static func markPublished(
-        _ connection: PostgresConnection, _ published: [(auctionID: String, sequence: SequenceNumber)]
+        _ connection: PostgresConnection, _ published: [Progress]
     ) throws(DatabaseError) {
-        let parameters = [
-            PostgresText.array(published.map(\.auctionID)),
-            PostgresText.array(published.map { Int64($0.sequence) }),
-        ]
-        _ = try connection.pipeline([
+        func parameters(_ progress: [Progress]) -> [String?] {
+            [
+                PostgresText.array(progress.map(\.auctionID)),
+                PostgresText.array(progress.map { Int64($0.last) }),
+            ]
+        }
+        // Not one by one: each look for old rows passes those that are deleted and not yet vacuumed.
+        let stepped = published.filter { $0.last / pruneStep > ($0.first - 1) / pruneStep && $0.last > kept }
+        let statements = [
             Statement(
                 """
                 UPDATE outbox o SET published_at = now()
                 FROM unnest($1::text[], $2::bigint[]) AS p (auction_id, seq)
                 WHERE o.auction_id = p.auction_id AND o.seq <= p.seq AND o.published_at IS NULL
-                """, parameters),
+                """, parameters(published)),
             // Neither Redis nor a refill needs more.
             Statement(
                 """
                 DELETE FROM outbox o USING unnest($1::text[], $2::bigint[]) AS p (auction_id, seq)
                 WHERE o.auction_id = p.auction_id AND o.seq <= p.seq - \(kept)
-                """, parameters),
-        ])
+                """, parameters(stepped)),
+        ]
+        _ = try connection.pipeline(stepped.isEmpty ? [statements[0]] : statements)
     }
 
     /// The auctions that are running, to come or just over, after `cursor` in order of their ids, with their states only.

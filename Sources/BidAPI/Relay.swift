@@ -173,8 +173,8 @@ final class Relay: Sendable {
         /// Sends the publications in one pipeline; returns what Redis holds afterwards.
         private func publish(
             _ page: [Publication], _ database: PostgresConnection
-        ) throws(DatabaseError) -> [(auctionID: String, sequence: UInt64)] {
-            var done: [(auctionID: String, sequence: UInt64)] = []
+        ) throws(DatabaseError) -> [Outbox.Progress] {
+            var done: [Outbox.Progress] = []
             let commands = page.map { PublishingScript.command($0, mode: .next, publishFrom: $0.first) }
             for (publication, reply) in zip(page, send(commands) ?? []) {
                 guard var held = heldSequence(reply) else { continue }
@@ -182,7 +182,10 @@ final class Relay: Sendable {
                     held = try refill(publication.auctionID, database) ?? held
                 }
                 guard held + 1 >= publication.first else { continue }
-                done.append((publication.auctionID, min(held, publication.last)))
+                done.append(
+                    Outbox.Progress(
+                        auctionID: publication.auctionID, first: publication.first,
+                        last: min(held, publication.last)))
                 relay.published.add(publication.events.count)
             }
             return done

@@ -218,7 +218,7 @@ extension EndToEndTests {
             for tally in [bySocket, byStream] {
                 #expect(tally.undeclared.isEmpty, "\(tally.undeclared)")
                 for auction in auctions { #expect(tally.lossless[auction] == (1...6).map { $0 * 50 }) }
-                #expect(tally.count < 500)
+                #expect(tally.count < 900, "some were merged")
             }
         }
 
