@@ -264,12 +264,17 @@ private final class BidUpheavalRun {
                 "SELECT seq, event FROM outbox WHERE auction_id = $1 AND seq > 0 ORDER BY seq", [auction])
             let ends = (0..<events.count).filter { events.text($0, 1).contains(#""type":"AUCTION_ENDED""#) }
             #expect(ends == [events.count - 1], "\(auction) ends once, at last")
-            #expect((0..<events.count).map { events.integer($0, 0) } == (1...Int64(events.count)).map { $0 })
+            // The first ones of a long auction are forgotten.
+            let last = Int(events.integer(events.count - 1, 0))
+            let first = last - events.count + 1
+            #expect((0..<events.count).map { Int(events.integer($0, 0)) } == Array(first...last))
             let log = try redis.client().call("XREVRANGE", RedisKeys.log(auction), "+", "-", "COUNT", "1")
-            #expect(log.array?.first?.array?.first?.bytes == Array("\(events.count)-0".utf8))
+            #expect(log.array?.first?.array?.first?.bytes == Array("\(last)-0".utf8))
             for watcher in seen where watcher.auction == auction {
-                #expect(watcher.last == events.count)
-                for (sequence, text) in watcher.events { #expect(text == events.text(sequence - 1, 1)) }
+                #expect(watcher.last == last)
+                for (sequence, text) in watcher.events where sequence >= first {
+                    #expect(text == events.text(sequence - first, 1))
+                }
             }
         }
         #expect(seen.count == Self.lots * Self.transports.count)
