@@ -163,7 +163,8 @@ package enum AuctionRecords {
         text.flatMap { Int64($0) }.map { Money(cents: $0) }
     }
 
-    /// The highest bids of each auction: amounts rise strictly, so the last by sequence are the highest.
+    /// The highest bids of each auction: amounts rise strictly, so the last by sequence are the highest. For locked rows, in a
+    /// statement behind the lock's: one that waited for the lock itself sees other tables as they were before it waited.
     static func topBids(_ ids: [AuctionID]) -> Statement {
         Statement(
             """

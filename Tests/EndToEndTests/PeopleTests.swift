@@ -126,19 +126,17 @@ extension EndToEndTests {
             let (ava, ben) = (try api.user("ava"), try api.user("ben"))
             let unsold = try auction("unsold", #""duration_seconds":2,"reserve_price":99"#)
             let sold = try auction("sold", #""duration_seconds":2"#)
-            let quiet = try auction("quiet", #""duration_seconds":2"#)
-            // An extension would keep them open.
-            try PostgresConnection(url: database).query("SELECT 1")
+            _ = try auction("quiet", #""duration_seconds":2"#)
             for (id, user, amount) in [(unsold, ava, "10"), (sold, ava, "10"), (sold, ben, "11")] {
                 #expect(try user.bid(amount, on: id).status == 201)
             }
             let connection = try PostgresConnection(url: database)
+            // The bids have moved the ends away.
             try connection.query(
                 "UPDATE auctions SET ends_at = greatest(clock_timestamp(), starts_at + interval '1 ms')")
             try eventually("all are over") {
                 try connection.query("SELECT 1 FROM auctions WHERE status = 'active'").isEmpty
             }
-            #expect(quiet.hasPrefix("auc_"))
             #expect(
                 try Set(notifications(ava)) == [
                     "AUCTION_LOST unsold 10", "OUTBID sold 11", "AUCTION_LOST sold 11",
@@ -183,7 +181,7 @@ extension EndToEndTests {
         @Test("the trending list begins with what most was bid on lately; lists show what is not over")
         func lists() throws {
             let (ava, ben) = (try api.user("ava"), try api.user("ben"))
-            let quiet = try auction("quiet", #""duration_seconds":500"#)
+            _ = try auction("quiet", #""duration_seconds":500"#)
             let hot = try auction("hot", #""duration_seconds":600"#)
             let once = try auction("once", #""duration_seconds":700"#)
             let gone = try auction("gone", #""duration_seconds":800"#)
@@ -201,7 +199,6 @@ extension EndToEndTests {
                 "UPDATE auctions SET activity = activity - 24 WHERE auction_id = $1", [hot])
             #expect(try titles(ava, "/api/v1/auctions?sort=trending") == ["once", "hot", "quiet"])
             #expect(try ava.request("GET", "/api/v1/auctions?cursor=x").status == 400)
-            #expect(quiet != once)
         }
     }
 }
