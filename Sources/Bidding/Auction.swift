@@ -95,7 +95,9 @@ package struct Auction: Sendable {
     private mutating func bid(
         _ request: BidRequest, amount: Money?, maximum: Money, at time: Timestamp, _ antiSniping: AntiSniping
     ) -> Result<BidReceipt, BidRefusal> {
-        guard request.bidderID != leader?.userID else { return raise(request, to: maximum, at: time) }
+        guard request.bidderID != leader?.userID else {
+            return raise(request, amount: amount, to: maximum, at: time, antiSniping)
+        }
         // At the highest amount that there is, an increment adds nothing.
         let isHigher = leader.map { (amount ?? maximum) > $0.amount } ?? true
         guard isHigher, (amount ?? maximum) >= minimumBid else { return .failure(tooLow) }
@@ -108,25 +110,29 @@ package struct Auction: Sendable {
             let needed = max(least, min(maximum, oneIncrement(above: known)))
             return lead(request, at: withReserve(needed, maximum), maximum, named: amount, time, antiSniping)
         }
-        let answer = Answer(bidID: request.automaticBidID, leader: leader, maximum: known)
         guard maximum < known else {
             // The earlier of two equal maxima stands; it is bid in full, and so no secret any more.
-            write(answer, at: known, time, antiSniping)
+            write(request.automaticBidID, leader.bids(known), isProxy: true, time, antiSniping)
             return .failure(tooLow)
         }
-        write(
-            request.bidID, request.bidderID, request.bidder, maximum, isProxy: maximum != amount, time,
-            antiSniping)
-        write(answer, at: withReserve(min(known, oneIncrement(above: maximum)), known), time, antiSniping)
+        write(request.bidID, request.bids(maximum), isProxy: maximum != amount, time, antiSniping)
+        let answer = withReserve(min(known, oneIncrement(above: maximum)), known)
+        write(request.automaticBidID, leader.bids(answer), isProxy: true, time, antiSniping)
         return .success(receipt(request, amount: maximum, rank: 2, time))
     }
 
-    /// The leader goes further than before, which moves neither price nor end.
+    /// The leader goes further than before. That moves neither price nor end, unless it brings the reserve within reach:
+    /// then the reserve is bid.
     private mutating func raise(
-        _ request: BidRequest, to maximum: Money, at time: Timestamp
+        _ request: BidRequest, amount: Money?, to maximum: Money, at time: Timestamp,
+        _ antiSniping: AntiSniping
     ) -> Result<BidReceipt, BidRefusal> {
         if case .plain = request.offer { return .failure(.alreadyHighest) }
         guard let known = leaderMaximum, maximum > known else { return .failure(tooLow) }
+        let price = withReserve(currentPrice, maximum)
+        guard price == currentPrice else {
+            return lead(request, at: price, maximum, named: amount, time, antiSniping)
+        }
         leaderMaximum = maximum
         isChanged = true
         return .success(receipt(request, amount: currentPrice, rank: 1, time))
@@ -139,9 +145,7 @@ package struct Auction: Sendable {
         _ antiSniping: AntiSniping
     ) -> Result<BidReceipt, BidRefusal> {
         leaderMaximum = maximum
-        write(
-            request.bidID, request.bidderID, request.bidder, amount, isProxy: amount != named, time,
-            antiSniping)
+        write(request.bidID, request.bids(amount), isProxy: amount != named, time, antiSniping)
         return .success(receipt(request, amount: amount, rank: 1, time))
     }
 
@@ -151,51 +155,35 @@ package struct Auction: Sendable {
         leaderMaximum = buyNowPrice
         endsAt = time
         write(
-            request.bidID, request.bidderID, request.bidder, buyNowPrice, isProxy: false, time,
+            request.bidID, request.bids(buyNowPrice), isProxy: false, time,
             AntiSniping(windowMilliseconds: 0, extensionMilliseconds: 0))
         finish(as: .sold)
         return .success(receipt(request, amount: buyNowPrice, rank: 1, time))
     }
 
-    /// The leader's automatic bid.
-    private struct Answer {
-        let bidID: String
-        let leader: Leader
-        let maximum: Money
-    }
-
-    private mutating func write(
-        _ answer: Answer, at amount: Money, _ time: Timestamp, _ antiSniping: AntiSniping
-    ) {
-        write(
-            answer.bidID, answer.leader.userID, answer.leader.username, amount, isProxy: true, time,
-            antiSniping)
-    }
-
     /// A row, its event, and the extension that it may cause.
     private mutating func write(
-        _ bidID: String, _ bidderID: String, _ bidder: String, _ amount: Money, isProxy: Bool,
-        _ time: Timestamp,
-        _ antiSniping: AntiSniping
+        _ bidID: String, _ new: Leader, isProxy: Bool, _ time: Timestamp, _ antiSniping: AntiSniping
     ) {
-        if let leader, leader.userID != bidderID { formerLeaders.append(leader.userID) }
-        leader = Leader(userID: bidderID, username: bidder, amount: amount)
+        if let leader, leader.userID != new.userID { formerLeaders.append(leader.userID) }
+        leader = new
         bidCount += 1
-        topBids.insert(TopBid(bidder: bidder, amount: amount, bidAt: time), at: 0)
+        topBids.insert(TopBid(bidder: new.username, amount: new.amount, bidAt: time), at: 0)
         if topBids.count > AuctionState.topBidLimit { topBids.removeLast() }
         let previousEnd = endsAt
         extendIfLate(at: time, antiSniping)
         record(
             .bidUpdate(
                 AuctionEvent.BidUpdate(
-                    bidID: bidID, bidder: bidder, amount: amount, rank: 1, bidAt: time, isProxy: isProxy,
-                    currentPrice: currentPrice, bidCount: bidCount, reserveMet: isReserveMet, endsAt: endsAt))
+                    bidID: bidID, bidder: new.username, amount: new.amount, rank: 1, bidAt: time,
+                    isProxy: isProxy, currentPrice: currentPrice, bidCount: bidCount,
+                    reserveMet: isReserveMet, endsAt: endsAt))
         )
         bids.append(
             PlacedBid(
-                bidID: bidID, bidderID: bidderID, bidder: bidder, amount: amount, isProxy: isProxy,
-                bidAt: time,
-                sequence: sequence))
+                bidID: bidID, bidderID: new.userID, bidder: new.username, amount: new.amount,
+                isProxy: isProxy,
+                bidAt: time, sequence: sequence))
         if endsAt != previousEnd {
             record(.timeExtended(newEndsAt: endsAt, previousEndsAt: previousEnd, reason: .antiSniping))
         }
@@ -289,5 +277,17 @@ package struct Auction: Sendable {
         sequence += 1
         isChanged = true
         events.append((sequence, event))
+    }
+}
+
+extension BidRequest {
+    fileprivate func bids(_ amount: Money) -> Auction.Leader {
+        Auction.Leader(userID: bidderID, username: bidder, amount: amount)
+    }
+}
+
+extension Auction.Leader {
+    fileprivate func bids(_ amount: Money) -> Auction.Leader {
+        Auction.Leader(userID: userID, username: username, amount: amount)
     }
 }

@@ -105,6 +105,16 @@ import Testing
         #expect(place(&auction, "c", proxy(3_500)) == "3500 rank 2 [c 3500*, b 3600*] b 3600")
     }
 
+    @Test("a leader who goes further than an unmet reserve bids it; going still further moves nothing")
+    func raisesToReserve() {
+        var auction = auction(reserve: 3_000)
+        _ = place(&auction, "a", proxy(2_000))
+        #expect(place(&auction, "a", proxy(2_500)) == "1000 rank 1 [] a 1000" && !auction.isReserveMet)
+        #expect(place(&auction, "a", proxy(5_000)) == "3000 rank 1 [a 3000*] a 3000" && auction.isReserveMet)
+        #expect(place(&auction, "a", proxy(8_000)) == "3000 rank 1 [] a 3000")
+        #expect(auction.bidCount == 2)
+    }
+
     @Test("buying ends the auction in the same breath, while the price is below")
     func buysNow() {
         var none = auction()
@@ -160,6 +170,9 @@ import Testing
             var maxima: [String: Int64] = [:]
             var amounts: [Int64] = []
             var sequence: SequenceNumber = 0
+            // Of maxima alone, the price follows; amounts that are named may be higher.
+            let onlyMaxima = Bool.random(using: &generator)
+            var price: Int64 = 1_000
             for _ in 0..<Int.random(in: 1...12, using: &generator) {
                 let bidder = ["a", "b", "c", "d"].randomElement(using: &generator)!
                 let amount = Int64.random(in: 9...40, using: &generator) * 100
@@ -167,8 +180,10 @@ import Testing
                 let offers: [BidRequest.Offer] = [
                     .plain(money(amount)), .limited(money(amount), maximum: money(maximum)), proxy(maximum),
                 ]
-                let offer = offers.randomElement(using: &generator)!
+                let offer = onlyMaxima ? offers[2] : offers.randomElement(using: &generator)!
                 let wasLeader = auction.leader?.userID
+                let known = auction.leaderMaximum?.cents
+                let minimum = auction.minimumBid.cents
                 let request = BidRequest(
                     bidID: "x", automaticBidID: "auto", bidderID: bidder, bidder: bidder, offer: offer)
                 let result = auction.place(request, at: at(1), antiSniping: never)
@@ -176,6 +191,15 @@ import Testing
                 for (number, _) in auction.takeEvents() {
                     sequence += 1
                     #expect(number == sequence)
+                }
+                if onlyMaxima {
+                    // The second-highest maximum and an increment, but no more than the highest; and the reserve.
+                    if let known, bidder != wasLeader, maximum >= minimum {
+                        price = min(max(known, maximum), min(known, maximum) + 100)
+                    }
+                    let reserve = auction.terms.reservePrice?.cents ?? 0
+                    if auction.leaderMaximum?.cents ?? 0 >= reserve { price = max(price, reserve) }
+                    #expect(auction.currentPrice.cents == price)
                 }
                 guard case .success(let receipt) = result else { continue }
                 let limit = if case .plain = offer { amount } else { maximum }
