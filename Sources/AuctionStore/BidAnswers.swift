@@ -3,55 +3,54 @@
 import AuctionEvents
 
 extension BidTransaction {
-    /// The keys of some batches. Several bids may have one key: the first claims it, the others are its repeats.
+    /// The keys of some batches. Several bids may have one key: the first that is decided is answered, the others are its
+    /// repeats, or another request under the same key.
     struct Keys {
         fileprivate struct Place: Hashable {
             let userID: String
             let key: String
-        }
 
-        fileprivate private(set) var byPlace: [Place: IdempotencyKey] = [:]
+            init(_ key: IdempotencyKey) {
+                userID = key.userID
+                self.key = key.key
+            }
 
-        init(_ batches: [Batch]) {
-            for batch in batches {
-                for key in batch.bids.compactMap(\.key) where byPlace[Self.place(key)] == nil {
-                    byPlace[Self.place(key)] = key
-                }
+            init(_ rows: Rows, _ row: Int) {
+                userID = rows.text(row, 0)
+                key = rows.text(row, 1)
             }
         }
 
-        var all: [IdempotencyKey] { Array(byPlace.values) }
+        /// Each request once.
+        let all: [IdempotencyKey]
+        /// One request of each key.
+        let toClaim: [IdempotencyKey]
 
-        fileprivate static func place(_ key: IdempotencyKey) -> Place {
-            Place(userID: key.userID, key: key.key)
+        init(_ batches: [Batch]) {
+            all = Array(Set(batches.flatMap { $0.bids.compactMap(\.key) }))
+            toClaim = Array(Dictionary(all.map { (Place($0), $0) }) { first, _ in first }.values)
         }
     }
 
     struct Answers {
-        private let keys: Keys
-        private let before: [Keys.Place: IdempotencyKeys.Earlier]
+        private let before: [IdempotencyKey: IdempotencyKeys.Earlier]
         private var unanswered: Set<Keys.Place> = []
         private(set) var kept: [(key: IdempotencyKey, answer: KeptAnswer)] = []
-        private var now: [Keys.Place: KeptAnswer] = [:]
+        private var now: [Keys.Place: (key: IdempotencyKey, answer: KeptAnswer)] = [:]
 
         /// When no bid has a key.
         init() {
-            keys = Keys([])
             before = [:]
         }
 
         /// - Parameters:
         ///   - claimed: what ``IdempotencyKeys/claiming(_:)`` brought.
-        ///   - read: what ``IdempotencyKeys/reading(_:)`` brought.
+        ///   - read: what ``IdempotencyKeys/reading(_:)`` brought for ``Keys/all``.
         init(_ keys: Keys, claimed: Rows, read: Rows) {
-            self.keys = keys
-            var before: [Keys.Place: IdempotencyKeys.Earlier] = [:]
-            for row in 0..<claimed.count {
-                unanswered.insert(Keys.Place(userID: claimed.text(row, 0), key: claimed.text(row, 1)))
-            }
-            for row in 0..<read.count {
-                let place = Keys.Place(userID: read.text(row, 0), key: read.text(row, 1))
-                if !unanswered.contains(place) { before[place] = IdempotencyKeys.earlier(read, row) }
+            unanswered = Set((0..<claimed.count).map { Keys.Place(claimed, $0) })
+            var before: [IdempotencyKey: IdempotencyKeys.Earlier] = [:]
+            for row in 0..<read.count where !unanswered.contains(Keys.Place(read, row)) {
+                before[keys.all[IdempotencyKeys.index(read, row)]] = IdempotencyKeys.earlier(read, row)
             }
             self.before = before
         }
@@ -59,20 +58,19 @@ extension BidTransaction {
         /// What a request with this key was answered with; `nil` when it is new.
         func earlier(_ key: IdempotencyKey?) -> Outcome? {
             guard let key else { return nil }
-            let place = Keys.place(key)
-            switch before[place] {
+            switch before[key] {
             case .answered(let answer): return .repeated(answer)
             case .otherRequest: return .otherRequest
             case nil: break
             }
-            guard let answer = now[place] else { return nil }
-            return keys.byPlace[place] == key ? .repeated(answer) : .otherRequest
+            guard let first = now[Keys.Place(key)] else { return nil }
+            return first.key == key ? .repeated(first.answer) : .otherRequest
         }
 
         mutating func keep(_ answer: KeptAnswer, for key: IdempotencyKey) {
-            now[Keys.place(key)] = answer
+            now[Keys.Place(key)] = (key, answer)
             kept.append((key, answer))
-            unanswered.remove(Keys.place(key))
+            unanswered.remove(Keys.Place(key))
         }
 
         /// Keeps the answers, and gives back the keys of bids that were not decided.

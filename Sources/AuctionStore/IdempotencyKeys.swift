@@ -80,11 +80,12 @@ package enum IdempotencyKeys {
             """, columns(keys))
     }
 
+    /// What stands under some keys, also of several requests under one key.
     static func reading(_ keys: [IdempotencyKey]) -> Statement {
         Statement(
             """
-            SELECT k.user_id, k.key, (k.request_hash = \(hash))::integer, k.status, k.body
-            FROM unnest($1::text[], $2::text[], $3::text[]) AS c (user_id, key, request)
+            SELECT k.user_id, k.key, (k.request_hash = \(hash))::integer, k.status, k.body, c.number - 1
+            FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS c (user_id, key, request, number)
                 JOIN idempotency_keys k ON k.user_id = c.user_id AND k.key = c.key
             """, columns(keys))
     }
@@ -95,6 +96,9 @@ package enum IdempotencyKeys {
         return .answered(KeptAnswer(status: Int(read.integer(row, 3)), body: read.text(row, 4)))
     }
 
+    /// Which of the keys that ``reading(_:)`` was asked for a row is about.
+    static func index(_ read: Rows, _ row: Int) -> Int { Int(read.integer(row, 5)) }
+
     /// Gives back keys that this transaction has claimed.
     static func releasing(_ keys: [(userID: String, key: String)]) -> Statement {
         Statement(
@@ -104,16 +108,16 @@ package enum IdempotencyKeys {
             """, [PostgresText.array(keys.map(\.userID)), PostgresText.array(keys.map(\.key))])
     }
 
-    /// Keeps the answers of claimed keys.
+    /// Keeps the answers of claimed keys, each under the request that it answers.
     static func keeping(_ answers: [(key: IdempotencyKey, answer: KeptAnswer)]) -> Statement {
         Statement(
             """
-            UPDATE idempotency_keys k SET status = c.status, body = c.body
-            FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) AS c (user_id, key, status, body)
+            UPDATE idempotency_keys k SET request_hash = \(hash), status = c.status, body = c.body
+            FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[])
+                AS c (user_id, key, request, status, body)
             WHERE k.user_id = c.user_id AND k.key = c.key
             """,
-            [
-                PostgresText.array(answers.map(\.key.userID)), PostgresText.array(answers.map(\.key.key)),
+            columns(answers.map(\.key)) + [
                 PostgresText.array(answers.map { Int64($0.answer.status) }),
                 PostgresText.array(answers.map(\.answer.body)),
             ])

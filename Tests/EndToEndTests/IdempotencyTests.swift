@@ -1,4 +1,6 @@
+import AuctionEvents
 import AuctionStore
+import Bidding
 import Foundation
 import LoadClient
 import LocalServers
@@ -80,15 +82,23 @@ extension EndToEndTests {
             let port = unlimited.port
             let tokens = try (0..<4).map { try unlimited.user("bidder\($0)").token }
             let path = path
-            let statuses = try together(40) { index in
+            let replies = try together(40) { index in
                 // Ten requests of each bidder: five under one key, five under keys of their own.
                 let (bidder, round) = (index % 4, index / 4)
                 let key = round < 5 ? "same" : "own-\(round)"
                 let amount = 100 + 10 * bidder + (round < 5 ? 0 : 100 * round)
                 return try HTTPClient(port: port).request(
                     "POST", path + "/bids", token: tokens[bidder], fields: ["Idempotency-Key": key],
-                    json: #"{"amount":\#(amount)}"#
-                ).status
+                    json: #"{"amount":\#(amount)}"#)
+            }
+            let statuses = replies.map(\.status)
+            for bidder in 0..<4 {
+                // The first five rounds were one request.
+                let repeats = replies.indices.filter { $0 % 4 == bidder && $0 / 4 < 5 }.map { replies[$0] }
+                #expect(Set(repeats.map(\.text)).count == 1, "\(repeats.map(\.text))")
+                let answers = repeats.map(\.status).sorted()
+                #expect(
+                    [[200, 200, 200, 200, 201], [409, 409, 409, 409, 409]].contains(answers), "\(answers)")
             }
             #expect(statuses.allSatisfy { [200, 201, 409].contains($0) }, "\(statuses)")
             let created = statuses.count { $0 == 201 }
@@ -96,6 +106,48 @@ extension EndToEndTests {
             let connection = try PostgresConnection(url: database)
             let keys = try connection.query("SELECT count(*), count(status) FROM idempotency_keys")
             #expect(keys.integer(0, 0) == 24 && keys.integer(0, 1) == 24)
+        }
+
+        @Test(
+            "two requests under one key in one transaction: the one that is decided is answered, and kept as itself"
+        )
+        func sharedKey() throws {
+            let seller = try api.user("seller2")
+            let lot = #"{"title":"lot","starting_price":10,"bid_increment":1,"duration_seconds":600}"#
+            let ids = try (0..<2).map { _ in try #require(AuctionID(try seller.createAuction(lot))) }
+            let ava = try api.user("ava")
+            let connection = try PostgresConnection(url: database)
+            func decide(_ requests: [Int]) throws -> [String] {
+                let batches = requests.map { request in
+                    let key = IdempotencyKey(userID: ava.userID, key: "k", request: "request \(request)")
+                    let bid = BidTransaction.Waiting(
+                        bidID: "bid_\(request)", automaticBidID: "auto_\(request)", bidderID: ava.userID,
+                        offer: .plain(Money(cents: 1_000)), key: key)
+                    return BidTransaction.Batch(ids[request], [bid])
+                }
+                let conclusion = try BidTransaction.run(
+                    connection, batches,
+                    antiSniping: AntiSniping(windowMilliseconds: 0, extensionMilliseconds: 0)
+                ) { _ in KeptAnswer(status: 201, body: "\(requests)") }
+                guard case .certain(let decision) = conclusion else { return ["uncertain"] }
+                return decision.outcomes.map { outcomes in
+                    switch outcomes?[0] {
+                    case .accepted?: "accepted"
+                    case .repeated?: "repeated"
+                    case .otherRequest?: "other request"
+                    default: "undecided"
+                    }
+                }
+            }
+            // The first auction's row is held by somebody else meanwhile.
+            let holder = try PostgresConnection(url: database)
+            try holder.query("BEGIN")
+            try holder.query("SELECT 1 FROM auctions WHERE auction_id = $1 FOR NO KEY UPDATE", [ids[0].text])
+            #expect(try decide([0, 1]) == ["undecided", "accepted"])
+            holder.rollBack()
+            #expect(try decide([0]) == ["other request"])
+            #expect(try decide([1]) == ["repeated"])
+            #expect(try decide([0, 1]) == ["other request", "repeated"])
         }
 
         @Test("keys are forgotten after a day")
