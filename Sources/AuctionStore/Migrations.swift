@@ -6,15 +6,19 @@ package enum Migrations {
 
     /// Brings the database up to date. Concurrent callers wait for each other.
     package static func apply(_ connection: PostgresConnection) throws(DatabaseError) {
-        try connection.query("SELECT pg_advisory_lock(\(lockKey))")
+        // A step may have millions of rows to change, and another bid API may be at it.
+        try connection.script("SET statement_timeout = 0; SET lock_timeout = 0")
+        try connection.script("SELECT pg_advisory_lock(\(lockKey))")
         do throws(DatabaseError) {
             try applyMissing(connection)
         } catch {
-            // A lost connection gives the lock back by itself.
-            if !connection.isBroken { try connection.query("SELECT pg_advisory_unlock(\(lockKey))") }
+            // First out of the step that failed; a lost connection gives the lock back by itself.
+            connection.rollBack()
+            if !connection.isBroken { try connection.script("SELECT pg_advisory_unlock(\(lockKey))") }
             throw error
         }
-        try connection.query("SELECT pg_advisory_unlock(\(lockKey))")
+        try connection.script(
+            "SELECT pg_advisory_unlock(\(lockKey)); RESET statement_timeout; RESET lock_timeout")
     }
 
     private static func applyMissing(_ connection: PostgresConnection) throws(DatabaseError) {

@@ -2,6 +2,8 @@
 // one round trip (libpq's pipeline mode).
 
 import CLibPQ
+import Dispatch
+import Glibc
 
 /// Why the database did not do what was asked.
 package enum DatabaseError: Error, Sendable, CustomStringConvertible {
@@ -54,9 +56,26 @@ package struct Rows: Sendable {
 }
 
 package final class PostgresConnection {
-    /// Server-side bounds on every statement, and connection bounds.
-    private static let options =
-        "-c statement_timeout=10000 -c lock_timeout=3000 -c idle_in_transaction_session_timeout=10000 -c TimeZone=UTC"
+    /// How long the server works on a statement, and waits for a lock, before it gives up.
+    package static let statementMilliseconds = 10_000
+    package static let lockMilliseconds = 3_000
+    /// A server that says nothing for longer than a statement may take is lost: it stands still, or the network does.
+    private static let silenceMilliseconds = statementMilliseconds + 2_000
+
+    /// How often it is looked how long the server has been silent.
+    private static let pollMilliseconds: Int32 = 1_000
+
+    private static let options = """
+        -c statement_timeout=\(statementMilliseconds) -c lock_timeout=\(lockMilliseconds) \
+        -c idle_in_transaction_session_timeout=10000 -c TimeZone=UTC
+        """
+    /// Connection parameters; those of the connection string are stronger.
+    private static let parameters: KeyValuePairs<String, String> = [
+        "connect_timeout": "2", "options": options, "fallback_application_name": "gavelcast-bidapi",
+        // Milliseconds; a host that is gone is noticed while we wait for it, and the seconds while nobody does.
+        "tcp_user_timeout": "10000", "keepalives_idle": "10", "keepalives_interval": "5",
+        "keepalives_count": "3",
+    ]
 
     // SAFETY: made in init, finished in deinit, used by the one thread that owns this object.
     private let connection: OpaquePointer
@@ -66,10 +85,8 @@ package final class PostgresConnection {
 
     /// Connects; waits at most 2 s for each address.
     package init(url: String) throws(DatabaseError) {
-        let keys: [String] = ["dbname", "connect_timeout", "options", "fallback_application_name"]
-        let values: [String] = [url, "2", Self.options, "gavelcast-bidapi"]
-        let pointer = Self.withCStrings(keys.map { $0 }) { keys in
-            Self.withCStrings(values.map { $0 }) { values in
+        let pointer = Self.withCStrings(["dbname"] + Self.parameters.map(\.key)) { keys in
+            Self.withCStrings([url] + Self.parameters.map(\.value)) { values in
                 // 1: `dbname` is a whole connection string.
                 PQconnectdbParams(keys, values, 1)
             }
@@ -96,9 +113,14 @@ package final class PostgresConnection {
             && PQstatus(connection) == CONNECTION_OK
     }
 
-    /// Runs SQL text without parameters, of several statements if need be.
+    /// Runs SQL text without parameters, of several statements if need be; waits as long as they take.
     package func script(_ sql: String) throws(DatabaseError) {
         _ = try rows(PQexec(connection, sql))
+    }
+
+    /// Has the server end transactions, and this connection with them, in which nothing is asked for so long.
+    package func endIdleTransactions(afterMilliseconds milliseconds: Int) throws(DatabaseError) {
+        try query("SET idle_in_transaction_session_timeout = \(milliseconds)")
     }
 
     @discardableResult
@@ -123,16 +145,15 @@ package final class PostgresConnection {
         var failure: DatabaseError?
         for _ in statements {
             do throws(DatabaseError) {
-                guard let result = PQgetResult(connection) else { throw lost() }
-                results.append(try rows(result))
+                results.append(try rows(nextResult()))
             } catch {
                 if failure == nil { failure = error }
                 if isBroken { throw error }
             }
             // The end of this statement's results.
-            if let extra = PQgetResult(connection) { PQclear(extra) }
+            PQclear(try nextResult())
         }
-        if let sync = PQgetResult(connection) { PQclear(sync) }
+        PQclear(try nextResult())
         guard PQexitPipelineMode(connection) == 1 else { throw lost() }
         if let failure { throw failure }
         return results
@@ -179,8 +200,27 @@ package final class PostgresConnection {
     private func prepare(_ sql: String) throws(DatabaseError) {
         guard prepared[sql] == nil else { return }
         let name = "s\(prepared.count)"
-        _ = try rows(PQprepare(connection, name, sql, 0, nil))
+        guard PQsendPrepare(connection, name, sql, 0, nil) == 1 else { throw lost() }
+        let result = try nextResult()
+        PQclear(try nextResult())
+        _ = try rows(result)
         prepared[sql] = name
+    }
+
+    /// The next result of what was sent, `nil` at the end of a statement's; the caller frees it.
+    private func nextResult() throws(DatabaseError) -> OpaquePointer? {
+        let deadline = DispatchTime.now() + .milliseconds(Self.silenceMilliseconds)
+        while PQisBusy(connection) == 1 {
+            var target = pollfd(fd: PQsocket(connection), events: Int16(POLLIN), revents: 0)
+            guard DispatchTime.now() < deadline,
+                poll(&target, 1, Self.pollMilliseconds) >= 0 || errno == EINTR
+            else {
+                isBroken = true
+                throw .unavailable("no answer within \(Self.silenceMilliseconds) ms")
+            }
+            guard PQconsumeInput(connection) == 1 else { throw lost() }
+        }
+        return PQgetResult(connection)
     }
 
     private func rows(_ result: OpaquePointer?) throws(DatabaseError) -> Rows {
@@ -211,16 +251,18 @@ package final class PostgresConnection {
         let message = field("M") ?? Self.trimmed(PQresultErrorMessage(result))
         if sqlState == "23505" { return .conflict(constraint: field("n") ?? "") }
         guard Self.isTransient(sqlState) else { return .refused(sqlState: sqlState, message: message) }
-        // An administrator's shutdown closes the connection right after the message.
-        if sqlState.hasPrefix("57P") { isBroken = true }
+        // An administrator's shutdown, or an idle transaction's end, closes the connection right after the message.
+        if sqlState.hasPrefix("57P") || sqlState == Self.idleTimeout { isBroken = true }
         return .unavailable("\(sqlState) \(message)")
     }
+
+    private static let idleTimeout = "25P03"
 
     /// Connection exceptions, insufficient resources, operator intervention, lock time-outs, serialization failures
     /// and read-only servers: nothing is wrong with the statement.
     private static func isTransient(_ sqlState: String) -> Bool {
         switch sqlState {
-        case "55P03", "40001", "40P01", "25006", "": true
+        case "55P03", "40001", "40P01", "25006", idleTimeout, "": true
         default: ["08", "53", "57"].contains(sqlState.prefix(2))
         }
     }

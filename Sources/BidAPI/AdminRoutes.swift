@@ -19,11 +19,8 @@ struct AdminRoutes: Sendable {
     }
 
     private func ready(_ request: Request, _ context: AppContext) async throws -> Response {
-        do throws(DatabaseError) {
-            _ = try await services.pool.run { connection throws(DatabaseError) in
-                try connection.query("SELECT 1")
-            }
-        } catch {
+        let rows = await readInTime { connection throws(DatabaseError) in try connection.query("SELECT 1") }
+        guard rows != nil else {
             throw APIError(
                 status: .serviceUnavailable, code: "NOT_READY", message: "PostgreSQL does not answer")
         }
@@ -51,7 +48,7 @@ struct AdminRoutes: Sendable {
         text.metric(
             "gavelcast_closer_lag_seconds", "How late auctions were started or ended.",
             counters.closerLagSeconds)
-        if let backlog = try? await services.pool.run(Outbox.backlog) {
+        if let backlog = await readInTime(Outbox.backlog) {
             text.metric(
                 "gavelcast_outbox_events", .gauge, "Events that wait to be published.", backlog.events)
             text.metric(
@@ -77,6 +74,24 @@ struct AdminRoutes: Sendable {
         var response = Self.text(text.text)
         response.headers[.contentType] = PrometheusText.contentType
         return response
+    }
+
+    /// What `body` read, unless PostgreSQL fails or takes too long.
+    private func readInTime<Result: Sendable>(
+        _ body: @escaping @Sendable (PostgresConnection) throws(DatabaseError) -> Result
+    ) async -> Result? {
+        let (results, first) = AsyncStream<Result?>.makeStream()
+        let reading = Task { first.yield(try? await services.pool.run(body)) }
+        let timing = Task {
+            try? await Task.sleep(for: Limits.readiness)
+            first.yield(nil)
+        }
+        defer {
+            reading.cancel()
+            timing.cancel()
+        }
+        for await result in results { return result }
+        return nil
     }
 
     private static func text(_ text: String) -> Response {

@@ -63,6 +63,15 @@ package final class PostgresServer {
         process = nil
     }
 
+    /// Stops (SIGSTOP) or continues (SIGCONT) all of its processes: connections stay open, and nobody answers.
+    package func signal(_ signal: Int32) {
+        guard let parent = process?.pid else { return }
+        let children = try? String(contentsOfFile: "/proc/\(parent)/task/\(parent)/children", encoding: .utf8)
+        for pid in [parent] + (children ?? "").split(separator: " ").compactMap({ Int32($0) }) {
+            _ = Glibc.kill(pid, signal)
+        }
+    }
+
     /// The address of database `name`, which is made if need be.
     package func database(_ name: String) throws -> String {
         let connection = try PostgresConnection(url: url("postgres"))
