@@ -21,6 +21,9 @@ package struct AuctionPatch: Sendable {
     package var increments: IncrementTable?
     package var startsAt: Timestamp?
     package var end: AuctionDraft.End?
+    /// What cannot be changed, and may only be named as it is.
+    package var currency: String?
+    package var isPrivate: Bool?
 
     package init() {}
 
@@ -46,6 +49,8 @@ package enum AuctionChanges {
     package enum Refusal: Error, Sendable {
         case unknownAuction
         case hasStarted
+        /// A member that cannot be changed, by its name.
+        case fixed(String)
         case rule(ChangeRefusal)
         case user(UserRecords.Refusal)
     }
@@ -57,9 +62,18 @@ package enum AuctionChanges {
             let schedule = AuctionSchedule(
                 startsAt: patch.startsAt ?? startsAt,
                 endsAt: patch.end?.time(startsAt: patch.startsAt ?? startsAt) ?? auction.endsAt)
-            if auction.status == .active, schedule.startsAt != startsAt { return .failure(.hasStarted) }
+            let isSeller = userID == auction.sellerID
+            if isSeller, auction.status == .active, schedule.startsAt != startsAt {
+                return .failure(.hasStarted)
+            }
             let refusal = auction.update(patch.terms(auction.terms), schedule, by: userID, at: now)
             if let refusal { return .failure(.rule(refusal)) }
+            if let currency = patch.currency, currency != auction.currency {
+                return .failure(.fixed("currency"))
+            }
+            if let isPrivate = patch.isPrivate, isPrivate != id.isPrivate {
+                return .failure(.fixed("visibility"))
+            }
             return .success([writing(patch, auction, schedule)])
         }
     }
@@ -111,7 +125,7 @@ package enum AuctionChanges {
         let refusal = try connection.transaction { () throws(DatabaseError) -> Refusal? in
             let rows = try connection.pipeline([
                 UserRecords.byIDs([userID]),
-                AuctionRecords.locking("a.auction_id = $1 FOR UPDATE", [id.text]),
+                AuctionRecords.locking("a.auction_id = $1 FOR NO KEY UPDATE", [id.text]),
                 Statement("SELECT \(PostgresText.milliseconds("clock_timestamp()"))"),
                 AuctionRecords.topBids([id]),
             ])

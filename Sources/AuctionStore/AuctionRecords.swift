@@ -58,6 +58,15 @@ package struct AuctionDraft: Sendable {
 }
 
 package enum AuctionRecords {
+    /// The columns of ``locking(_:_:)`` and, with those from ``seller`` on, of ``recordQuery(_:key:join:)``, in order.
+    private enum Column: Int {
+        case auctionID, sellerID, title, currency, startingPrice, reservePrice, increments, status
+        case endsAt, leaderID, currentPrice, bidCount, sequence, buyNowPrice
+        case leaderMaximum, startsAt
+        case seller, description, category, imageURLs
+        case readAt, key, topBids
+    }
+
     private static let auctionColumns = """
         a.auction_id, a.seller_id, a.title, a.currency, a.starting_price, a.reserve_price, a.increments, a.status,
         \(PostgresText.milliseconds("a.ends_at")), a.leader_id, a.current_price, a.bid_count, a.seq, a.buy_now_price,
@@ -78,17 +87,16 @@ package enum AuctionRecords {
     ///   - join: a further table that the condition needs.
     static func recordQuery(_ condition: String, key: String = "0", join: String = "") -> String {
         """
-        SELECT \(auctionColumns), l.username, s.username, a.description, a.category, array_to_json(a.image_urls),
+        SELECT \(auctionColumns), s.username, a.description, a.category, array_to_json(a.image_urls),
             \(PostgresText.milliseconds("clock_timestamp()")), (\(key))::bigint, \(topBidsColumn)
         FROM auctions a \(join) JOIN users s ON s.user_id = a.seller_id
-            LEFT JOIN users l ON l.user_id = a.leader_id
         WHERE \(condition)
         """
     }
 
     /// The records that ``recordQuery(_:key:join:)`` brought, with their keys.
     static func records(_ rows: Rows) -> [(record: AuctionRecord, key: Int64)] {
-        (0..<rows.count).map { (record(rows, $0), rows.integer($0, 22)) }
+        (0..<rows.count).map { (record(rows, $0), rows.integer($0, Column.key.rawValue)) }
     }
 
     /// The highest bids as `bidder:cents:milliseconds,…`, of the same moment as the row; names hold no such marks.
@@ -111,12 +119,12 @@ package enum AuctionRecords {
     }
 
     private static func record(_ rows: Rows, _ row: Int) -> AuctionRecord {
-        AuctionRecord(
-            auction: auction(
-                rows, row, leaderName: rows[row, 16], topBids: topBids(inColumn: rows.text(row, 23))),
-            seller: rows.text(row, 17), description: rows.text(row, 18), category: rows.text(row, 19),
-            imageURLs: strings(inJSONArray: rows.text(row, 20)), startsAt: startsAt(rows, row),
-            readAt: Timestamp(milliseconds: rows.integer(row, 21)))
+        let text = { (column: Column) in rows.text(row, column.rawValue) }
+        return AuctionRecord(
+            auction: auction(rows, row, topBids: topBids(inColumn: text(.topBids))), seller: text(.seller),
+            description: text(.description), category: text(.category),
+            imageURLs: strings(inJSONArray: text(.imageURLs)), startsAt: startsAt(rows, row),
+            readAt: Timestamp(milliseconds: rows.integer(row, Column.readAt.rawValue)))
     }
 
     // MARK: The locked row
@@ -125,36 +133,33 @@ package enum AuctionRecords {
     static func locking(_ condition: String, _ parameters: [String?]) -> Statement {
         Statement(
             """
-            SELECT \(auctionColumns), (SELECT username FROM users WHERE user_id = a.leader_id)
-            FROM auctions a WHERE \(condition)
+            SELECT \(auctionColumns) FROM auctions a WHERE \(condition)
             """, parameters)
     }
 
-    static func auction(_ rows: Rows, _ row: Int, topBids: [TopBid]) -> Auction {
-        auction(rows, row, leaderName: rows[row, 16], topBids: topBids)
-    }
-
     static func startsAt(_ rows: Rows, _ row: Int) -> Timestamp {
-        Timestamp(milliseconds: rows.integer(row, 15))
+        Timestamp(milliseconds: rows.integer(row, Column.startsAt.rawValue))
     }
 
-    private static func auction(_ rows: Rows, _ row: Int, leaderName: String?, topBids: [TopBid]) -> Auction {
-        guard let id = AuctionID(rows.text(row, 0)), let status = AuctionStatus(rawValue: rows.text(row, 7)),
-            let increments = IncrementTable(stored: rows.text(row, 6))
-        else { preconditionFailure("auction row \(rows.text(row, 0)) is not as it was written") }
-        let leader = rows[row, 9].map {
-            Auction.Leader(
-                userID: $0, username: leaderName ?? "", amount: Money(cents: rows.integer(row, 10)))
+    /// - Parameter topBids: the first is the leader's.
+    static func auction(_ rows: Rows, _ row: Int, topBids: [TopBid]) -> Auction {
+        let text = { (column: Column) in rows.text(row, column.rawValue) }
+        let integer = { (column: Column) in rows.integer(row, column.rawValue) }
+        let money = { (column: Column) in Self.money(rows[row, column.rawValue]) }
+        guard let id = AuctionID(text(.auctionID)), let status = AuctionStatus(rawValue: text(.status)),
+            let increments = IncrementTable(stored: text(.increments))
+        else { preconditionFailure("auction row \(text(.auctionID)) is not as it was written") }
+        let leader = topBids.first.map { highest in
+            Auction.Leader(userID: text(.leaderID), username: highest.bidder, amount: highest.amount)
         }
         return Auction(
-            id: id, sellerID: rows.text(row, 1), currency: rows.text(row, 3),
+            id: id, sellerID: text(.sellerID), currency: text(.currency),
             terms: AuctionTerms(
-                title: rows.text(row, 2), startingPrice: Money(cents: rows.integer(row, 4)),
-                reservePrice: money(rows[row, 5]), buyNowPrice: money(rows[row, 13]), increments: increments),
-            status: status, endsAt: Timestamp(milliseconds: rows.integer(row, 8)), leader: leader,
-            leaderMaximum: money(rows[row, 14]), bidCount: Int(rows.integer(row, 11)),
-            sequence: SequenceNumber(rows.integer(row, 12)),
-            topBids: topBids)
+                title: text(.title), startingPrice: Money(cents: integer(.startingPrice)),
+                reservePrice: money(.reservePrice), buyNowPrice: money(.buyNowPrice), increments: increments),
+            status: status, endsAt: Timestamp(milliseconds: integer(.endsAt)), leader: leader,
+            leaderMaximum: money(.leaderMaximum), bidCount: Int(integer(.bidCount)),
+            sequence: SequenceNumber(integer(.sequence)), topBids: topBids)
     }
 
     static func cents(_ money: Money?) -> String? { money.map { "\($0.cents)" } }

@@ -112,7 +112,7 @@ package enum BidTransaction {
         _ answer: (Outcome) -> KeptAnswer
     ) throws(DatabaseError) -> Conclusion {
         let keys = Keys(batches)
-        let rows = try connection.pipeline(reading(batches, keys.all))
+        let rows = try connection.pipeline(reading(batches, keys))
         guard !rows[1].isEmpty else {
             connection.rollBack()
             let unknown = batches.count == 1 ? [batches[0].bids.map { _ in Outcome.unknownAuction }] : nil
@@ -187,14 +187,14 @@ package enum BidTransaction {
             [auction.id.text, auction.leader?.userID, AuctionRecords.cents(auction.leaderMaximum)])
     }
 
-    private static func reading(_ batches: [Batch], _ keys: [IdempotencyKey]) -> [Statement] {
+    private static func reading(_ batches: [Batch], _ keys: Keys) -> [Statement] {
         let ids = batches.map(\.auctionID)
         // Who waits for one row must not hold others meanwhile.
         let locking =
             ids.count == 1
-            ? AuctionRecords.locking("a.auction_id = $1 FOR UPDATE", [ids[0].text])
+            ? AuctionRecords.locking("a.auction_id = $1 FOR NO KEY UPDATE", [ids[0].text])
             : AuctionRecords.locking(
-                "a.auction_id = ANY ($1::text[]) FOR UPDATE SKIP LOCKED",
+                "a.auction_id = ANY ($1::text[]) FOR NO KEY UPDATE SKIP LOCKED",
                 [PostgresText.array(ids.map(\.text))])
         let bidders = Set(batches.flatMap { $0.bids.map(\.bidderID) })
         return [
@@ -202,7 +202,9 @@ package enum BidTransaction {
             // A statement of its own, after the lock: the moment of a bid is when it has the row.
             Statement("SELECT \(PostgresText.milliseconds("clock_timestamp()")), pg_current_xact_id()::text"),
             AuctionRecords.topBids(ids), UserRecords.byIDs(Array(bidders)),
-        ] + (keys.isEmpty ? [] : [IdempotencyKeys.claiming(keys), IdempotencyKeys.reading(keys)])
+        ]
+            + (keys.all.isEmpty
+                ? [] : [IdempotencyKeys.claiming(keys.toClaim), IdempotencyKeys.reading(keys.all)])
     }
 
     private static func auctions(_ rows: Rows, _ topBids: [String: [TopBid]]) -> [String: Auction] {

@@ -105,7 +105,7 @@ package enum Notifications {
     /// notification in its list only.
     package static func take(
         _ connection: PostgresConnection, _ numbers: [Int64]
-    ) throws(DatabaseError) -> [UserNotification] {
+    ) throws(DatabaseError) -> [(number: Int64, notification: UserNotification)] {
         notifications(
             try connection.query(
                 """
@@ -114,11 +114,10 @@ package enum Notifications {
                     FOR UPDATE SKIP LOCKED)
                     RETURNING *)
                 SELECT \(columns) FROM taken n JOIN auctions a USING (auction_id) ORDER BY n.number
-                """, [PostgresText.array(numbers)])
-        ).map(\.notification)
+                """, [PostgresText.array(numbers)]))
     }
 
-    /// Gives back what could not be pushed.
+    /// Gives back what was taken and could not be pushed.
     package static func giveBack(
         _ connection: PostgresConnection, _ numbers: [Int64]
     ) throws(DatabaseError) {

@@ -10,8 +10,8 @@ package struct Publication: Sendable {
     package let events: [String]
     /// The state at the last event; `nil` when more events follow that are not part of this publication.
     package let state: String?
-    /// Whether the auction is over, so that Redis may forget it in time.
-    package let isOver: Bool
+    /// After how many seconds Redis is to forget the auction; `nil` while it is not over.
+    package let secondsToKeep: Int?
 
     package var last: SequenceNumber { first + SequenceNumber(events.count) - 1 }
 }
@@ -41,14 +41,27 @@ package enum Outbox {
     /// Events after which older ones are deleted.
     private static let pruneStep: SequenceNumber = 256
 
+    /// A day after the end, as ``prune(_:)`` has it.
+    private static let secondsToKeep = """
+        CASE WHEN a.ended_at IS NOT NULL THEN
+            greatest(1, 86400 - floor(extract(epoch FROM clock_timestamp() - a.ended_at)))::bigint END
+        """
+
     /// The auctions after `cursor` of which something waits to be published, in order of their ids.
     package static func waiting(
         _ connection: PostgresConnection, after cursor: String
     ) throws(DatabaseError) -> [String] {
+        // From auction to auction along the index: a plain DISTINCT reads all that waits, however much of one auction.
         let rows = try connection.query(
             """
-            SELECT DISTINCT auction_id FROM outbox WHERE published_at IS NULL AND auction_id > $1
-            ORDER BY auction_id LIMIT \(auctionsPerRead)
+            WITH RECURSIVE waiting (auction_id, number) AS (
+                (SELECT auction_id, 1 FROM outbox WHERE published_at IS NULL AND auction_id > $1
+                ORDER BY auction_id LIMIT 1)
+                UNION ALL
+                SELECT (SELECT auction_id FROM outbox WHERE published_at IS NULL AND auction_id > w.auction_id
+                    ORDER BY auction_id LIMIT 1), number + 1
+                FROM waiting w WHERE w.auction_id IS NOT NULL AND number < \(auctionsPerRead))
+            SELECT auction_id FROM waiting WHERE auction_id IS NOT NULL ORDER BY number
             """, [cursor])
         return (0..<rows.count).map { rows.text($0, 0) }
     }
@@ -60,7 +73,7 @@ package enum Outbox {
         // One statement, so that states and events are of one moment.
         let rows = try connection.query(
             """
-            SELECT a.auction_id, a.seq, a.status, a.state, o.seq, o.event
+            SELECT a.auction_id, a.seq, \(secondsToKeep), a.state, o.seq, o.event
             FROM unnest($1::text[]) AS w (auction_id) JOIN auctions a USING (auction_id)
             CROSS JOIN LATERAL (SELECT seq, event FROM outbox WHERE auction_id = a.auction_id
                 AND published_at IS NULL ORDER BY seq LIMIT \(eventsPerRead)) o
@@ -104,15 +117,26 @@ package enum Outbox {
     ) throws(DatabaseError) -> [Publication] {
         let rows = try connection.query(
             """
-            SELECT auction_id, seq, state, status FROM auctions
+            SELECT auction_id, seq, state, \(secondsToKeep) FROM auctions a
             WHERE NOT is_forgotten AND auction_id > $1
             ORDER BY auction_id LIMIT $2::bigint
             """, [cursor, "\(limit)"])
         return (0..<rows.count).map { row in
             Publication(
                 auctionID: rows.text(row, 0), first: SequenceNumber(rows.integer(row, 1)) + 1, events: [],
-                state: rows.text(row, 2), isOver: AuctionStatus(rawValue: rows.text(row, 3))?.isOver ?? false)
+                state: rows.text(row, 2), secondsToKeep: rows[row, 3].flatMap { Int($0) })
         }
+    }
+
+    /// Where some auctions are now.
+    package static func sequences(
+        _ connection: PostgresConnection, _ auctionIDs: [String]
+    ) throws(DatabaseError) -> [String: SequenceNumber] {
+        let rows = try connection.query(
+            "SELECT auction_id, seq FROM auctions WHERE auction_id = ANY ($1::text[])",
+            [PostgresText.array(auctionIDs)])
+        let pairs = (0..<rows.count).map { (rows.text($0, 0), SequenceNumber(rows.integer($0, 1))) }
+        return Dictionary(uniqueKeysWithValues: pairs)
     }
 
     /// The last events of an auction, as many as Redis keeps, and its state; and the first that was never published.
@@ -121,7 +145,7 @@ package enum Outbox {
     ) throws(DatabaseError) -> (publication: Publication, firstUnpublished: SequenceNumber)? {
         let rows = try connection.query(
             """
-            SELECT a.auction_id, a.seq, a.status, a.state, o.seq, o.event,
+            SELECT a.auction_id, a.seq, \(secondsToKeep), a.state, o.seq, o.event,
                 (SELECT min(seq) FROM outbox WHERE auction_id = a.auction_id AND published_at IS NULL AND seq > 0)
             FROM auctions a JOIN outbox o USING (auction_id)
             WHERE a.auction_id = $1 AND o.seq > a.seq - \(kept) ORDER BY o.seq
@@ -159,7 +183,7 @@ package enum Outbox {
         return (Int(rows.integer(0, 0)), Int(rows.integer(0, 1)))
     }
 
-    /// Groups rows of (auction, seq, status, state, event's seq, event) by auction.
+    /// Groups rows of (auction, seq, seconds to keep, state, event's seq, event) by auction.
     private static func publications(_ rows: Rows) -> [Publication] {
         var publications: [Publication] = []
         var row = 0
@@ -172,11 +196,11 @@ package enum Outbox {
             let events = (start..<row).filter { rows.integer($0, 4) > 0 }
             let first = events.first.map { SequenceNumber(rows.integer($0, 4)) } ?? sequence + 1
             let last = first + SequenceNumber(events.count) - 1
-            let status = AuctionStatus(rawValue: rows.text(start, 2))
             publications.append(
                 Publication(
                     auctionID: auctionID, first: first, events: events.map { rows.text($0, 5) },
-                    state: last == sequence ? rows.text(start, 3) : nil, isOver: status?.isOver ?? false))
+                    state: last == sequence ? rows.text(start, 3) : nil,
+                    secondsToKeep: rows[start, 2].flatMap { Int($0) }))
         }
         return publications
     }

@@ -33,13 +33,6 @@ package enum UserRecords {
         return rows.isEmpty ? nil : record(rows, 0)
     }
 
-    package static func find(
-        _ connection: PostgresConnection, userID: String
-    ) throws(DatabaseError) -> UserRecord? {
-        let rows = try connection.query(byIDs([userID]).sql, byIDs([userID]).parameters)
-        return rows.isEmpty ? nil : record(rows, 0)
-    }
-
     /// What a user must be for a request.
     package enum Role: Sendable {
         case user, admin

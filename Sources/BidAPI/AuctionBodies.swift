@@ -95,9 +95,9 @@ struct UpdateAuctionBody: Decodable, Sendable {
     let visibility: String?
 
     func patch() throws(APIError) -> AuctionPatch {
-        guard currency == nil else { throw .validation("currency: cannot be changed") }
-        guard visibility == nil else { throw .validation("visibility: cannot be changed") }
         var patch = AuctionPatch()
+        patch.currency = currency
+        if let visibility { patch.isPrivate = try AuctionFields.isPrivate(visibility) }
         if let title { patch.title = try AuctionFields.title(title) }
         if let description {
             patch.description = try AuctionFields.text("description", description, maximumBytes: 20_000)
@@ -206,6 +206,7 @@ extension APIError {
         switch refusal {
         case .unknownAuction: .notFound("auction")
         case .hasStarted: .validation("starts_at: the auction has started")
+        case .fixed(let member): .validation("\(member): cannot be changed")
         case .user(let refusal): .refusal(refusal)
         case .rule(.notSeller):
             APIError(status: .forbidden, code: "FORBIDDEN", message: "this auction is another seller's")

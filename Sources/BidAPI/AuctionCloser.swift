@@ -3,12 +3,9 @@
 import AuctionStore
 import Logging
 import ServiceLifecycle
-import Synchronization
 import Telemetry
 
 struct AuctionCloser: Service {
-    private static let interval = Duration.milliseconds(250)
-
     let services: Services
     /// A connection of its own.
     let pool: DatabasePool
@@ -37,7 +34,7 @@ struct AuctionCloser: Service {
                 }
                 isLossLogged = true
             }
-            try? await cancelWhenGracefulShutdown { try await Task.sleep(for: Self.interval) }
+            try? await cancelWhenGracefulShutdown { try await Task.sleep(for: Limits.clockInterval) }
         }
     }
 }

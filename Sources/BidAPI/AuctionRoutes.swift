@@ -11,7 +11,6 @@ struct AuctionRoutes: Sendable {
     /// A share token outlives the auction's end, or now, by so much.
     private static let shareSeconds: Int64 = 86_400
     /// Words of a search; more say nothing more.
-    private static let maximumWords = 10
 
     let services: Services
 
@@ -36,8 +35,9 @@ struct AuctionRoutes: Sendable {
             await services.auctionLimiter.giveBack(userID, limit: limit)
             throw error
         case .success(let record):
-            services.relay.notify()
             services.counters.createdAuctions.add()
+            // Whoever is told of it may watch it at once.
+            await services.relay.publish(record.auction.id)
             return .json(.created) { Self.write(record, to: &$0) }
         }
     }
@@ -164,8 +164,8 @@ struct AuctionRoutes: Sendable {
         listing.category = try request.parameter("category")
         if let text = try request.parameter("q") {
             listing.words = text.lowercased().split { !$0.isLetter && !$0.isNumber }.map(String.init)
-            guard (1...maximumWords).contains(listing.words.count) else {
-                throw .validation("q: must be 1 to \(maximumWords) words")
+            guard (1...Limits.searchWords).contains(listing.words.count) else {
+                throw .validation("q: must be 1 to \(Limits.searchWords) words")
             }
         }
         listing.limit = try request.limit

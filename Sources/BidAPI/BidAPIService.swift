@@ -13,17 +13,10 @@ import Tokens
 import UnixSignals
 
 package enum BidAPIService {
-    /// Connections for bids, as many as there are transactions at once, and for all else.
-    private static let bidThreads = BidQueue.transactionLimit
-    private static let databaseThreads = 6
-    private static let searchThreads = 2
-    private static let waitingJobs = 4_096
-    /// How long requests that are under way may take after SIGTERM.
-    private static let drainLimit = Duration.seconds(5)
-
     /// Runs until SIGTERM or SIGINT has drained it.
     /// - Throws: when a port cannot be opened.
     package static func run(_ configuration: BidAPIConfiguration, logger: Logger) async throws {
+        Limits.check()
         // Before anything starts, so that a port in use is the only thing that is said.
         for address in [configuration.listen, configuration.adminListen] {
             Sockets.close(try Sockets.listen(on: address, sharesPort: false))
@@ -35,19 +28,26 @@ package enum BidAPIService {
             flag.set()
         }
         // Statements of bids touch single rows by key: planning them each time would cost more than they do.
-        let migrateForBids = { @Sendable (connection: PostgresConnection) throws(DatabaseError) in
+        let migrateForRelay = { @Sendable (connection: PostgresConnection) throws(DatabaseError) in
             try migrate(connection)
             try connection.query("SET plan_cache_mode = force_generic_plan")
+        }
+        let migrateForBids = { @Sendable (connection: PostgresConnection) throws(DatabaseError) in
+            try migrateForRelay(connection)
+            try connection.endIdleTransactions(afterMilliseconds: Limits.idleTransactionMilliseconds)
         }
         let relay = Relays(
             databaseURL: configuration.databaseURL, redisURLs: configuration.redisURLs, logger: logger)
         let pool = DatabasePool(
-            url: configuration.databaseURL, threads: databaseThreads, jobLimit: waitingJobs, prepare: migrate)
+            url: configuration.databaseURL, threads: Limits.databaseConnections, jobLimit: Limits.waitingJobs,
+            prepare: migrate)
         let bidPool = DatabasePool(
-            url: configuration.databaseURL, threads: bidThreads, jobLimit: bidThreads, prepare: migrateForBids
+            url: configuration.databaseURL, threads: Limits.bidTransactions, jobLimit: Limits.bidTransactions,
+            prepare: migrateForBids
         )
         let searchPool = DatabasePool(
-            url: configuration.databaseURL, threads: searchThreads, jobLimit: waitingJobs, prepare: migrate)
+            url: configuration.databaseURL, threads: Limits.searchConnections, jobLimit: Limits.waitingJobs,
+            prepare: migrate)
         // The closer must not wait behind a rush of bids.
         let closerPool = DatabasePool(
             url: configuration.databaseURL, threads: 1, jobLimit: 1, prepare: migrate)
@@ -62,7 +62,7 @@ package enum BidAPIService {
             },
             redis: RedisQueries(redisURLs: configuration.redisURLs),
             settings: LiveSettings(configuration, keys: tokenKeys(configuration, logger)), counters: counters)
-        relay.start(prepare: migrateForBids)
+        relay.start(prepare: migrateForRelay)
         // What was committed before the end is published before the end.
         defer {
             closerPool.close()
@@ -119,7 +119,7 @@ package enum BidAPIService {
             ],
             gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
         // A client that is in the middle of a request may not hold it up for ever.
-        group.maximumGracefulShutdownDuration = drainLimit
+        group.maximumGracefulShutdownDuration = Limits.drain
         do {
             try await ServiceGroup(configuration: group).run()
         } catch is CancellationError {

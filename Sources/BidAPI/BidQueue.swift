@@ -27,19 +27,6 @@ final class BidQueue: Sendable {
         var transactions = 0
     }
 
-    /// Bids in one transaction.
-    private static let batchLimit = 200
-    /// Auctions in one transaction.
-    private static let auctionLimit = 50
-    /// Transactions under way: while they wait for the disk, others have the processor.
-    static let transactionLimit = 4
-    /// Bids that wait, over all auctions.
-    private static let waitingLimit = 20_000
-    /// How long and how often it is asked what became of a COMMIT that was not answered: a server that was killed is back
-    /// after a second or two.
-    private static let resolveTime = Duration.seconds(4)
-    private static let resolvePauseSeconds = 0.2
-
     private let state = Mutex(State())
     private let pool: DatabasePool
     private let antiSniping: AntiSniping
@@ -75,7 +62,7 @@ final class BidQueue: Sendable {
 
     private func enqueue(_ entry: Entry, _ auction: AuctionID) {
         let (isFull, isStarting) = state.withLock { state in
-            guard state.count < Self.waitingLimit else { return (true, false) }
+            guard state.count < Limits.waitingBids else { return (true, false) }
             state.count += 1
             if state.waiting[auction] == nil { state.ready.append(auction) }
             state.waiting[auction, default: []].append(entry)
@@ -87,7 +74,7 @@ final class BidQueue: Sendable {
 
     /// Counts one more transaction if there is something for it to do.
     private static func startsTransaction(_ state: inout State) -> Bool {
-        guard !state.ready.isEmpty, state.transactions < transactionLimit else { return false }
+        guard !state.ready.isEmpty, state.transactions < Limits.bidTransactions else { return false }
         state.transactions += 1
         return true
     }
@@ -153,9 +140,9 @@ final class BidQueue: Sendable {
         switch conclusion {
         case .certain(let decision): return decision
         case .uncertain(let decision, let trace):
-            let deadline = ContinuousClock.now + resolveTime
+            let deadline = ContinuousClock.now + Limits.resolving
             while ContinuousClock.now < deadline {
-                Thread.sleep(forTimeInterval: resolvePauseSeconds)
+                Thread.sleep(forTimeInterval: Limits.resolvePauseSeconds)
                 let isCommitted = try? access.use { connection throws(DatabaseError) in
                     try BidTransaction.resolve(connection, trace)
                 }
@@ -184,10 +171,10 @@ final class BidQueue: Sendable {
             var ids = [first]
             if !alone.contains(first) {
                 let others = state.ready.dropFirst().lazy.filter { !alone.contains($0) }
-                ids += others.prefix(Self.auctionLimit - 1)
+                ids += others.prefix(Limits.auctionsPerTransaction - 1)
             }
             var batches: [Taken] = []
-            var left = Self.batchLimit
+            var left = Limits.bidsPerTransaction
             for id in ids where left > 0 {
                 let waiting = state.waiting[id] ?? []
                 let entries = Array(waiting.prefix(left))
@@ -198,7 +185,7 @@ final class BidQueue: Sendable {
             }
             let taken = Set(batches.map(\.auctionID))
             state.ready.removeAll { taken.contains($0) }
-            state.count -= Self.batchLimit - left
+            state.count -= Limits.bidsPerTransaction - left
             return batches
         }
     }

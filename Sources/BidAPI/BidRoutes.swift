@@ -6,7 +6,6 @@ import Bidding
 import Foundation
 import HTTPTypes
 import Hummingbird
-import Synchronization
 import Telemetry
 
 struct BidRoutes: Sendable {

@@ -6,8 +6,6 @@ import Logging
 import ServiceLifecycle
 
 struct Housekeeper: Service {
-    private static let interval = Duration.seconds(60)
-
     let services: Services
     let logger: Logger
 
@@ -21,7 +19,7 @@ struct Housekeeper: Service {
                 // What holds it up is told by those who need the database now.
                 logger.debug("tidying up was put off", metadata: ["error": "\(error)"])
             }
-            try? await cancelWhenGracefulShutdown { try await Task.sleep(for: Self.interval) }
+            try? await cancelWhenGracefulShutdown { try await Task.sleep(for: Limits.housekeepingInterval) }
         }
     }
 }

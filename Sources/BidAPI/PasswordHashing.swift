@@ -6,9 +6,6 @@ import NIOPosix
 import Synchronization
 
 final class PasswordHashing: Sendable {
-    /// Some 50 ms each.
-    private static let waitingLimit = 200
-
     private let threads: NIOThreadPool
     private let waiting = Atomic<Int>(0)
 
@@ -22,7 +19,7 @@ final class PasswordHashing: Sendable {
     func run<Result: Sendable>(_ body: @escaping @Sendable () -> Result) async throws -> Result {
         let count = waiting.add(1, ordering: .relaxed).newValue
         defer { waiting.subtract(1, ordering: .relaxed) }
-        guard count <= Self.waitingLimit else { throw APIError.busy }
+        guard count <= Limits.waitingPasswords else { throw APIError.busy }
         return try await threads.runIfActive { body() }
     }
 

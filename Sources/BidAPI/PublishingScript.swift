@@ -1,13 +1,15 @@
 // The script by which the relay writes to Redis: log, state and PUBLISH of one auction's consecutive events, in one
 // atomic step, taking only the next sequence number.
 
+import AuctionEvents
 import AuctionStore
 import RedisLink
 
 enum PublishingScript {
-    /// KEYS: log, state. ARGV: channel, state or "", first sequence number, mode, first to PUBLISH, seconds to live or 0,
-    /// then the events. Returns the sequence number Redis holds afterwards. In mode "refill" a log that lacks what comes
-    /// before `first` is begun anew; in mode "next" nothing is done then.
+    /// KEYS: log, state. ARGV: channel, state or "", first sequence number, mode, first to PUBLISH, seconds to
+    /// live or 0, then the events. Returns the sequence number Redis holds afterwards, and how many events were new
+    /// to it. In mode "refill" a log that lacks what comes before `first` is begun anew; in mode "next" nothing is
+    /// done then.
     private static let source = """
         local log, state = KEYS[1], KEYS[2]
         local channel, newState, first, mode = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
@@ -26,9 +28,9 @@ enum PublishingScript {
             if seq > held then held = seq end
         end
         local skip = held - first + 1
-        if skip > count then return held end
+        if skip > count then return {held, 0} end
         if skip < 0 then
-            if mode ~= 'refill' then return held end
+            if mode ~= 'refill' then return {held, 0} end
             redis.call('DEL', log)
             skip = 0
         end
@@ -45,23 +47,37 @@ enum PublishingScript {
         for i = skip + 1, count do
             if first + i - 1 >= publishFrom then redis.call('PUBLISH', channel, ARGV[offset + i]) end
         end
-        return held
+        return {held, math.max(0, count - skip)}
         """
 
     enum Mode: String {
         case next, refill
     }
 
-    /// Redis forgets an auction so long after its end.
-    private static let secondsAfterEnd = 86_400
-
     static func command(_ publication: Publication, mode: Mode, publishFrom: UInt64) -> [[UInt8]] {
         let arguments = [
             "EVAL", source, "2", RedisKeys.log(publication.auctionID), RedisKeys.state(publication.auctionID),
             RedisKeys.channel(publication.auctionID), publication.state ?? "", "\(publication.first)",
             mode.rawValue,
-            "\(publishFrom)", publication.isOver ? "\(secondsAfterEnd)" : "0",
+            "\(publishFrom)", "\(publication.secondsToKeep ?? 0)",
         ]
         return (arguments + publication.events).map { Array($0.utf8) }
+    }
+
+    /// What the script returned.
+    struct Outcome {
+        /// The last sequence number that Redis holds.
+        let held: SequenceNumber
+        /// Events that it did not hold before.
+        let added: Int
+
+        /// `nil` for an error.
+        init?(_ reply: RedisReply) {
+            guard let parts = reply.array, parts.count == 2, let held = parts[0].integer,
+                let added = parts[1].integer
+            else { return nil }
+            self.held = SequenceNumber(max(0, held))
+            self.added = Int(added)
+        }
     }
 }

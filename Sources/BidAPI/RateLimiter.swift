@@ -2,7 +2,6 @@
 // as the period gives back. Without Redis nobody is held up, which is counted.
 
 import RedisLink
-import Synchronization
 
 struct RateLimiter: Sendable {
     /// The generic cell rate algorithm: one key holds the time, in microseconds, at which the bucket is full again.

@@ -1,19 +1,31 @@
-// Small questions to Redis: how many watch, who may go on. A thread of its own asks for all who wait at once; when Redis
-// is away or slow there is no answer, because nobody's request may hang on it.
+// Small questions to Redis: how many watch, who may go on. Each server has a thread that asks for all who wait at once; when
+// it is away or slow there is no answer, because nobody's request may hang on it.
 
 import Dispatch
 import Foundation
 import RedisLink
 import Synchronization
 
-final class RedisQueries: Sendable {
-    private static let timeoutMilliseconds: Int32 = 250
-    /// After a failure a server is left alone for so long.
-    private static let pauseSeconds = 1.0
-    private static let waitingLimit = 4_096
+struct RedisQueries: Sendable {
+    private let servers: [ServerQueries]
 
+    init(redisURLs: [RedisURL]) {
+        servers = redisURLs.map(ServerQueries.init)
+    }
+
+    /// The replies of the server that the auction or user `id` lives on; `nil` when it does not answer in time.
+    func ask(_ id: String, _ commands: [[String]]) async -> [RedisReply]? {
+        await servers[RedisKeys.server(of: id, count: servers.count)].ask(commands)
+    }
+
+    /// Answers what waits and ends the threads. Blocks.
+    func stop() {
+        for server in servers { server.stop() }
+    }
+}
+
+private final class ServerQueries: Sendable {
     private struct Query: Sendable {
-        let server: Int
         let commands: [[String]]
         let answer: CheckedContinuation<[RedisReply]?, Never>
     }
@@ -26,10 +38,10 @@ final class RedisQueries: Sendable {
     private let queue = Mutex(Queue())
     private let signal = DispatchSemaphore(value: 0)
     private let finished = DispatchGroup()
-    private let redisURLs: [RedisURL]
+    private let url: RedisURL
 
-    init(redisURLs: [RedisURL]) {
-        self.redisURLs = redisURLs
+    init(url: RedisURL) {
+        self.url = url
         finished.enter()
         let thread = Thread { [self] in
             run()
@@ -39,20 +51,17 @@ final class RedisQueries: Sendable {
         thread.start()
     }
 
-    /// The replies of the server that the auction or user `id` lives on; `nil` when it does not answer in time.
-    func ask(_ id: String, _ commands: [[String]]) async -> [RedisReply]? {
-        let server = RedisKeys.server(of: id, count: redisURLs.count)
-        return await withCheckedContinuation { answer in
+    func ask(_ commands: [[String]]) async -> [RedisReply]? {
+        await withCheckedContinuation { answer in
             let isQueued = queue.withLock { queue in
-                guard !queue.isClosed, queue.queries.count < Self.waitingLimit else { return false }
-                queue.queries.append(Query(server: server, commands: commands, answer: answer))
+                guard !queue.isClosed, queue.queries.count < Limits.waitingQuestions else { return false }
+                queue.queries.append(Query(commands: commands, answer: answer))
                 return true
             }
             if isQueued { signal.signal() } else { answer.resume(returning: nil) }
         }
     }
 
-    /// Answers what waits and ends the thread. Blocks.
     func stop() {
         queue.withLock { $0.isClosed = true }
         signal.signal()
@@ -60,41 +69,39 @@ final class RedisQueries: Sendable {
     }
 
     private func run() {
-        var clients: [RedisClient?] = redisURLs.map { _ in nil }
-        var pausedUntil = redisURLs.map { _ in Date.distantPast }
+        var client: RedisClient?
+        var pauseEnd = ContinuousClock.now
         while true {
             signal.wait()
-            let (queries, isClosed) = queue.withLock { queue in
+            let (waiting, isClosed) = queue.withLock { queue in
                 defer { queue.queries = [] }
                 return (queue.queries, queue.isClosed)
             }
-            for (server, waiting) in Dictionary(grouping: queries, by: \.server) {
-                var replies: [RedisReply]?
-                if Date.now >= pausedUntil[server] {
-                    do throws(RedisClient.Failure) {
-                        replies = try ask(server, waiting.flatMap(\.commands), &clients[server])
-                    } catch {
-                        clients[server] = nil
-                        pausedUntil[server] = Date.now + Self.pauseSeconds
-                    }
+            var replies: [RedisReply]?
+            if !waiting.isEmpty, ContinuousClock.now >= pauseEnd {
+                do throws(RedisClient.Failure) {
+                    replies = try ask(waiting.flatMap(\.commands), &client)
+                } catch {
+                    client = nil
+                    pauseEnd = ContinuousClock.now + Limits.questionPause
                 }
-                var start = 0
-                for query in waiting {
-                    let end = start + query.commands.count
-                    query.answer.resume(returning: replies.map { Array($0[start..<end]) })
-                    start = end
-                }
+            }
+            var start = 0
+            for query in waiting {
+                let end = start + query.commands.count
+                query.answer.resume(returning: replies.map { Array($0[start..<end]) })
+                start = end
             }
             if isClosed { return }
         }
     }
 
     private func ask(
-        _ server: Int, _ commands: [[String]], _ client: inout RedisClient?
+        _ commands: [[String]], _ client: inout RedisClient?
     ) throws(RedisClient.Failure) -> [RedisReply] {
         let connection =
             if let client { client } else {
-                try RedisClient(url: redisURLs[server], timeoutMilliseconds: Self.timeoutMilliseconds)
+                try RedisClient(url: url, timeoutMilliseconds: Limits.questionMilliseconds)
             }
         client = connection
         return try connection.pipeline(commands.map { $0.map { Array($0.utf8) } })

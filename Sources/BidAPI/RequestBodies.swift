@@ -90,9 +90,6 @@ struct BanBody: Decodable, Sendable {
 }
 
 enum RequestBodies {
-    /// The largest body, in bytes.
-    static let maximumBytes = 65_536
-
     static func decode<Body: Decodable>(_ type: Body.Type, from request: Request) async throws -> Body {
         try await read(type, from: request).body
     }
@@ -130,7 +127,7 @@ enum RequestBodies {
         }
         let bytes: ByteBuffer
         do {
-            bytes = try await request.body.collect(upTo: maximumBytes)
+            bytes = try await request.body.collect(upTo: Limits.bodyBytes)
         } catch let error as any HTTPResponseError {
             throw error
         } catch {

@@ -15,8 +15,6 @@ extension AppContext {
 }
 
 extension Request {
-    private static let defaultLimit = 20
-
     /// A parameter of the query; `nil` when it is missing or empty.
     func parameter(_ name: String) throws(APIError) -> String? {
         guard let text = uri.queryParameters[Substring(name)], !text.isEmpty else { return nil }
@@ -38,7 +36,7 @@ extension Request {
 
     /// Rows of a page.
     var limit: Int {
-        get throws(APIError) { try number("limit", default: Self.defaultLimit, in: 1...100) }
+        get throws(APIError) { try number("limit", default: Limits.pageRows, in: Limits.pageRowsRange) }
     }
 
     /// Where a page begins.

@@ -9,7 +9,6 @@ import Hummingbird
 import Logging
 import NIOCore
 import Reactor
-import Synchronization
 import Telemetry
 import Tokens
 

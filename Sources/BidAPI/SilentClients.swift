@@ -5,12 +5,9 @@ import NIOCore
 final class SilentClientHandler: ChannelInboundHandler, RemovableChannelHandler {
     typealias InboundIn = Any
 
-    /// Without a byte for so long a connection is closed; longer than any answer takes.
-    private static let limit = TimeAmount.seconds(60)
-
     /// What a new connection gets.
     static func handlers() -> [any RemovableChannelHandler] {
-        [IdleStateHandler(readTimeout: limit), SilentClientHandler()]
+        [IdleStateHandler(readTimeout: Limits.silentClient), SilentClientHandler()]
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {

@@ -12,6 +12,9 @@ package enum RedisKeys {
     package static func state(_ auctionID: String) -> String { "{auction:\(auctionID)}:state" }
     package static func log(_ auctionID: String) -> String { "{auction:\(auctionID)}:log" }
 
+    /// Stands in a Redis that the bid APIs have filled; when it is gone, so may be the rest.
+    package static let filled = "gavelcast:filled"
+
     /// The index of the server, of `count`, that the auction or user `id` lives on: the highest rendezvous weight, the
     /// first 8 bytes (big-endian) of SHA-256 of `<index>:<id>`.
     package static func server(of id: String, count: Int) -> Int {

@@ -213,7 +213,7 @@ extension EndToEndTests {
             let observer = try PostgresConnection(url: database)
             try eventually("the first bid waits for the row") {
                 try !observer.query(
-                    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%FOR UPDATE%'"
+                    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%FOR NO KEY UPDATE%'"
                 ).isEmpty
             }
             #expect(try together(20) { try bid(others[$0]).status } == [Int](repeating: 201, count: 20))
@@ -314,10 +314,32 @@ extension EndToEndTests {
             let redis = try RedisServer()
             let api = try BidAPIProcess(database: database, redis: [redis.url])
             let id = try api.user("seller").createAuction(Self.lot)
-            #expect(try api.user("ava").bid("10", on: id).status == 201)
-            api.process.kill(SIGTERM)
-            #expect(api.process.waitForExit() == 0, "\(api.process.log)")
-            #expect(try redis.client().call("XLEN", RedisKeys.log(id)) == .integer(1))
+            let tokens = try (0..<8).map { try api.user("bidder\($0)").token }
+            let port = api.port
+            let accepted = Locked(0)
+            let process = api.process
+            let pid = process.pid
+            _ = try together(9) { index in
+                guard index < 8 else {
+                    // In the middle of it.
+                    try eventually("bids come in") { accepted.with { $0 } > 50 }
+                    kill(pid, SIGTERM)
+                    return
+                }
+                for round in 0... {
+                    let reply = try? HTTPClient(port: port).request(
+                        "POST", "/api/v1/auctions/\(id)/bids", token: tokens[index],
+                        json: #"{"amount":\#(10 + round * 8 + index)}"#)
+                    guard let reply, reply.status != 503 else { return }
+                    if reply.status == 201 { accepted.with { $0 += 1 } }
+                }
+            }
+            #expect(process.waitForExit() == 0, "\(process.log)")
+            let connection = try PostgresConnection(url: database)
+            let bids = try connection.query("SELECT count(*) FROM bids").integer(0, 0)
+            #expect(bids >= accepted.with { Int64($0) })
+            #expect(try redis.client().call("XLEN", RedisKeys.log(id)) == .integer(bids))
+            #expect(try connection.query("SELECT 1 FROM outbox WHERE published_at IS NULL").isEmpty)
         }
     }
 

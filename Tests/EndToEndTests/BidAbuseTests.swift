@@ -265,7 +265,10 @@ extension EndToEndTests {
         func sickRedis() throws {
             let other = try RedisServer()
             let urls = [redis.url, other.url]
-            let two = try BidAPIProcess(database: try SharedPostgres.database(), redis: urls)
+            // With limits, which are counted in Redis too.
+            let two = try BidAPIProcess(
+                database: try SharedPostgres.database(), redis: urls,
+                arguments: ["--bids-per-minute", "1000", "--auctions-per-hour", "0"])
             let gateway = try GatewayProcess(redis: [redis.url])
             let seller = try two.user("seller")
             let ids = try (0..<20).map { _ in try seller.createAuction(Self.lot) }

@@ -117,6 +117,121 @@ extension EndToEndTests {
             #expect(try watcher.next().sequence == 1)
         }
 
+        @Test("PostgreSQL stands still: bids get 503, readiness tells, and all goes on when it moves")
+        func postgresPaused() throws {
+            let postgres = try PostgresServer()
+            let redis = try RedisServer()
+            let api = try BidAPIProcess(database: try postgres.database("paused"), redis: [redis.url])
+            let auctionID = try api.user("seller").createAuction(Self.lot)
+            let ava = try api.user("ava")
+            #expect(try ava.bid("10", on: auctionID).status == 201)
+            postgres.signal(SIGSTOP)
+            defer { postgres.signal(SIGCONT) }
+            try eventually("readiness tells") { try !api.isOK("/readyz") }
+            #expect(try api.isOK("/healthz"))
+            let patient = HTTPClient(port: api.port, timeoutMilliseconds: 60_000)
+            let refused = try patient.request(
+                "POST", "/api/v1/auctions/\(auctionID)/bids", token: ava.token, json: #"{"amount":11}"#)
+            #expect(refused.status == 503 && refused.json["error"] as? String == "BUSY")
+            postgres.signal(SIGCONT)
+            try eventually("the bid API is ready again") { try api.isOK("/readyz") }
+            #expect(try api.user("ben").bid("12", on: auctionID).status == 201)
+            let history = try HTTPClient(port: api.port).request("GET", "/api/v1/auctions/\(auctionID)/bids")
+            #expect(history.json["total"] as? Int == 2)
+        }
+
+        @Test(
+            "Redis loses its data while nobody bids: states and logs are there again",
+            arguments: [true, false])
+        func redisEmptied(byRestart: Bool) throws {
+            let redis = try RedisServer()
+            let api = try BidAPIProcess(database: try SharedPostgres.database(), redis: [redis.url])
+            let auctionID = try api.user("seller").createAuction(Self.lot)
+            #expect(try api.user("ava").bid("10", on: auctionID).status == 201)
+            try eventually("the bid is published") {
+                try redis.client().call("XLEN", RedisKeys.log(auctionID)) == .integer(1)
+            }
+            if byRestart {
+                redis.kill()
+                try redis.start()
+            } else {
+                _ = try redis.client().call("FLUSHALL")
+            }
+            let client = try redis.client()
+            try eventually("the log is there") {
+                try client.call("XLEN", RedisKeys.log(auctionID)) == .integer(1)
+            }
+            #expect(try client.call("EXISTS", RedisKeys.state(auctionID)) == .integer(1))
+        }
+
+        @Test(
+            "an auction whose keys Redis refuses is said once, holds up no other, and goes on when it is put right"
+        )
+        func refusedAuction() throws {
+            let redis = try RedisServer()
+            let api = try BidAPIProcess(database: try SharedPostgres.database(), redis: [redis.url])
+            let seller = try api.user("seller")
+            let (bad, good) = (try seller.createAuction(Self.lot), try seller.createAuction(Self.lot))
+            let client = try redis.client()
+            _ = try client.call("SET", RedisKeys.log(bad), "not a stream")
+            let ava = try api.user("ava")
+            #expect(try ava.bid("10", on: bad).status == 201)
+            try eventually("Redis has refused it") {
+                try api.metric("gavelcast_relay_redis_failures_total") == 1
+            }
+            for amount in 10..<30 {
+                #expect(try api.user("user\(amount)").bid("\(amount)", on: good).status == 201)
+            }
+            try eventually("the other is published") {
+                try client.call("XLEN", RedisKeys.log(good)) == .integer(20)
+            }
+            _ = try client.call("DEL", RedisKeys.log(bad))
+            try eventually("it is published too") {
+                try client.call("XLEN", RedisKeys.log(bad)) == .integer(1)
+            }
+            let lines = api.process.log.split(separator: "\n").filter {
+                $0.contains("Redis refuses an auction")
+            }
+            #expect(lines.count == 1 && lines[0].contains(bad), "\(lines)")
+            #expect(!api.process.log.contains("lost Redis"))
+        }
+
+        @Test("a Redis that takes no writes is said once, and everything arrives when it does again")
+        func redisReadOnly() throws {
+            let redis = try RedisServer()
+            let api = try BidAPIProcess(database: try SharedPostgres.database(), redis: [redis.url])
+            let auctionID = try api.user("seller").createAuction(Self.lot)
+            let client = try redis.client()
+            _ = try client.call("CONFIG", "SET", "maxmemory", "1")
+            for (index, name) in ["ava", "ben", "chen"].enumerated() {
+                #expect(try api.user(name).bid("\(10 + index)", on: auctionID).status == 201)
+            }
+            try eventually("it is said") { api.process.log.contains("the relay lost Redis") }
+            let failures = try api.metric("gavelcast_relay_redis_failures_total")
+            try eventually("it was tried again") {
+                try api.metric("gavelcast_relay_redis_failures_total") > failures + 3
+            }
+            _ = try client.call("CONFIG", "SET", "maxmemory", "0")
+            try eventually("all is published") {
+                try client.call("XLEN", RedisKeys.log(auctionID)) == .integer(3)
+            }
+            let losses = api.process.log.split(separator: "\n").filter { $0.contains("the relay lost Redis") }
+            #expect(losses.count == 1, "\(losses)")
+        }
+
+        @Test("who is told of a new auction finds it at the gateway at once")
+        func watchedAtOnce() throws {
+            let redis = try RedisServer()
+            let api = try BidAPIProcess(database: try SharedPostgres.database(), redis: [redis.url])
+            let gateway = try GatewayProcess(redis: [redis.url])
+            let seller = try api.user("seller")
+            for round in 0..<20 {
+                let auctionID = try seller.createAuction(Self.lot)
+                let snapshot = try gateway.watch(auctionID).next()
+                #expect(snapshot.state?["status"] as? String == "active", "round \(round)")
+            }
+        }
+
         @Test("a bid API that is killed after a commit leaves the event to the next one")
         func bidAPIKilled() throws {
             let database = try SharedPostgres.database()

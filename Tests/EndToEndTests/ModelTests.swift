@@ -186,6 +186,11 @@ extension EndToEndTests {
             let chain = try connection.query(
                 "SELECT amount, beaten_amount FROM bids WHERE auction_id = $1 ORDER BY seq", [id])
             #expect(chain.count == last.bidCount)
+            for row in 0..<chain.count {
+                #expect(
+                    chain[row, 1] == (row == 0 ? nil : chain[row - 1, 0]),
+                    "row \(row) names what it has beaten")
+            }
         }
     }
 }

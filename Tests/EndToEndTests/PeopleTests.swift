@@ -157,10 +157,18 @@ extension EndToEndTests {
             #expect(try ben.bid("11", on: id).status == 201)
             #expect(try notifications(ava) == ["OUTBID lot 11"])
             let connection = try PostgresConnection(url: database)
-            let waiting = "SELECT 1 FROM notifications WHERE pushed_at IS NULL"
-            #expect(try !connection.query(waiting).isEmpty)
+            // Nobody takes it before somebody listens.
+            try connection.query("BEGIN")
+            #expect(
+                try connection.query("SELECT 1 FROM notifications WHERE pushed_at IS NULL FOR UPDATE").count
+                    == 1)
             try redis.start()
-            try eventually("it is pushed") { try connection.query(waiting).isEmpty }
+            let listener = try redis.client()
+            _ = try listener.call("SUBSCRIBE", RedisKeys.userChannel(ava.userID))
+            try connection.query("COMMIT")
+            let message = try #require(try listener.receive().array?[2].bytes)
+            let pushed = try Received(String(decoding: message, as: UTF8.self))
+            #expect(pushed.type == "OUTBID" && pushed.json["amount"] as? Int == 11)
         }
 
         @Test("words are found by their beginnings, in title, category and description, in any order")

@@ -31,6 +31,14 @@ struct JudgedBid: Sendable {
         }
     }
 
+    /// Whether the answer is what the rules say.
+    func tells(_ receipt: BidReceipt) -> Bool {
+        cents(json["amount"]) == receipt.amount.cents && json["your_rank"] as? Int == receipt.rank
+            && cents(json["new_current_price"]) == receipt.currentPrice.cents
+            && json["is_highest_bidder"] as? Bool == (receipt.rank == 1)
+            && time(json["auction_ends_at"]) == receipt.endsAt
+    }
+
     func request(automaticBidID: String) -> BidRequest {
         BidRequest(
             bidID: bidID.isEmpty ? "refused" : bidID, automaticBidID: automaticBidID, bidderID: userID,
@@ -40,6 +48,10 @@ struct JudgedBid: Sendable {
 
 private func time(_ value: Any?) -> Timestamp {
     (value as? String).flatMap { Timestamp(text: $0) } ?? Timestamp(milliseconds: 0)
+}
+
+private func cents(_ value: Any?) -> Int64? {
+    (value as? Double).map { Int64(($0 * 100).rounded()) }
 }
 
 struct BidModel {
@@ -109,7 +121,10 @@ struct BidModel {
             var auction = now
             let result = auction.place(
                 raise.request(automaticBidID: ""), at: raise.decidedAt, antiSniping: antiSniping)
-            guard case .success = result, auction.takeEvents().isEmpty else { continue }
+            guard case .success(let receipt) = result, raise.tells(receipt), auction.takeEvents().isEmpty
+            else {
+                continue
+            }
             var rest = raises
             rest.remove(at: place)
             if let found = explain(
@@ -154,10 +169,11 @@ struct BidModel {
         let bidID = event.bidID ?? ""
         if let bid = accepted[bidID] {
             let automatic = events[index...].dropFirst().prefix(3).compactMap(\.bidID).first
-            return changed {
-                let request = bid.request(automaticBidID: automatic ?? "none")
-                _ = $0.place(request, at: event.at, antiSniping: antiSniping)
-            }
+            var copy = auction
+            let request = bid.request(automaticBidID: automatic ?? "none")
+            let result = copy.place(request, at: event.at, antiSniping: antiSniping)
+            guard case .success(let receipt) = result, bid.tells(receipt) else { return [] }
+            return [copy]
         }
         // The leader's automatic bid, in answer to somebody who was refused for the same maximum.
         for challenger in refused where challenger.maximum == auction.leaderMaximum {
@@ -204,9 +220,5 @@ struct BidModel {
             return code == "BID_TOO_LOW" && cents(json["current_price"]) == price.cents
                 && cents(json["minimum_bid"]) == minimum.cents
         }
-    }
-
-    private static func cents(_ value: Any?) -> Int64? {
-        (value as? Double).map { Int64(($0 * 100).rounded()) }
     }
 }

@@ -1,0 +1,280 @@
+// The work of one relay's thread: its connections to PostgreSQL and to one Redis server, and what it does with them in each
+// round: publish what waits, push what users are to be told, and fill a Redis that came back without its data. Confined to
+// that thread. A fault of either server is logged once, and ends with a later round.
+
+import AuctionEvents
+import AuctionStore
+import Logging
+import RedisLink
+import Telemetry
+
+final class RelaySession {
+    private let relay: Relay
+    private let prepare: @Sendable (PostgresConnection) throws(DatabaseError) -> Void
+    private var database: PostgresConnection?
+    private var server: RedisClient?
+    private var isDatabaseLossLogged = false
+    private var isRedisLossLogged = false
+    /// Whether the auctions were not compared to the end since the server was reached.
+    private var needsComparison = true
+    private var nextConnection = ContinuousClock.now
+    /// When it is looked next whether the server still has its data.
+    private var nextCheck = ContinuousClock.now
+    /// Auctions whose keys the server refuses, while it takes others.
+    private var refused: Set<String> = []
+    private var nextRetry = ContinuousClock.now
+
+    init(relay: Relay, prepare: @escaping @Sendable (PostgresConnection) throws(DatabaseError) -> Void) {
+        self.relay = relay
+        self.prepare = prepare
+    }
+
+    /// - Parameter isLast: tries all that it can, without waiting for a better time.
+    func round(isLast: Bool) {
+        do throws(DatabaseError) {
+            let database = try connect()
+            if server == nil, isLast || ContinuousClock.now >= nextConnection { reconnect() }
+            checkServer()
+            if needsComparison { needsComparison = try !compare(database) }
+            try retryRefused(database)
+            while server != nil, try publishAll(database) {}
+            if server != nil { try pushNotifications(database) }
+        } catch {
+            database = nil
+            guard !isDatabaseLossLogged else { return }
+            isDatabaseLossLogged = true
+            relay.logger.error("the relay lost PostgreSQL; retrying", metadata: ["error": "\(error)"])
+        }
+    }
+
+    // MARK: PostgreSQL
+
+    private func connect() throws(DatabaseError) -> PostgresConnection {
+        if let database { return database }
+        let new = try PostgresConnection(url: relay.databaseURL)
+        try prepare(new)
+        // Losing a "published" mark costs a repeat that Redis refuses; the bids themselves are synchronous.
+        try new.query("SET synchronous_commit = off")
+        if isDatabaseLossLogged { relay.logger.info("the relay is back at PostgreSQL") }
+        isDatabaseLossLogged = false
+        database = new
+        return new
+    }
+
+    /// Publishes a page after the other; true when more was left of an auction than one read brings.
+    private func publishAll(_ database: PostgresConnection) throws(DatabaseError) -> Bool {
+        var cursor = ""
+        var hasMore = false
+        while server != nil {
+            let waiting = try Outbox.waiting(database, after: cursor)
+            guard let last = waiting.last else { return hasMore }
+            cursor = last
+            let own = waiting.filter { relay.owns($0) && !refused.contains($0) }
+            guard !own.isEmpty else { continue }
+            let page = try Outbox.pending(database, own)
+            let done = try publish(page, database)
+            if !done.isEmpty { try Outbox.markPublished(database, done) }
+            // Only what went on counts: a publication that is refused must not keep the relay turning.
+            let moved = Set(done.map(\.auctionID))
+            hasMore = hasMore || page.contains { $0.state == nil && moved.contains($0.auctionID) }
+        }
+        return false
+    }
+
+    /// Sends the publications in one pipeline; returns what Redis holds afterwards.
+    private func publish(
+        _ page: [Publication], _ database: PostgresConnection
+    ) throws(DatabaseError) -> [Outbox.Progress] {
+        var done: [Outbox.Progress] = []
+        let commands = page.map { PublishingScript.command($0, mode: .next, publishFrom: $0.first) }
+        for (publication, reply) in zip(page, send(commands) ?? []) {
+            guard var held = held(reply, publication.auctionID) else { continue }
+            if held + 1 < publication.first {
+                guard case .holds(let sequence) = try refill(publication.auctionID, database) else {
+                    continue
+                }
+                held = sequence
+            }
+            guard held + 1 >= publication.first else { continue }
+            done.append(
+                Outbox.Progress(
+                    auctionID: publication.auctionID, first: publication.first,
+                    last: min(held, publication.last)))
+        }
+        return done
+    }
+
+    /// Pushes what users are to be told to their own channels.
+    private func pushNotifications(_ database: PostgresConnection) throws(DatabaseError) {
+        var cursor: Int64 = 0
+        while case let waiting = try Notifications.waiting(database, after: cursor), let last = waiting.last {
+            cursor = last.number
+            let own = waiting.filter { relay.owns($0.userID) }.map(\.number)
+            guard !own.isEmpty else { continue }
+            let taken = try Notifications.take(database, own)
+            let commands = taken.map { _, notification in
+                ["PUBLISH", RedisKeys.userChannel(notification.notice.userID), notification.json].map {
+                    Array($0.utf8)
+                }
+            }
+            guard send(commands) != nil else {
+                return try Notifications.giveBack(database, taken.map(\.number))
+            }
+            relay.pushed.add(taken.count)
+        }
+    }
+
+    // MARK: Redis
+
+    private func reconnect() {
+        needsComparison = true
+        refused = []
+        do throws(RedisClient.Failure) {
+            server = try RedisClient(url: relay.server)
+        } catch {
+            lose(error)
+        }
+    }
+
+    /// Looks now and then, also when nothing is to be published, whether the server is there and has kept its data.
+    private func checkServer() {
+        guard server != nil, !needsComparison, ContinuousClock.now >= nextCheck else { return }
+        nextCheck = ContinuousClock.now + Limits.serverCheckInterval
+        guard let reply = send([["GET", RedisKeys.filled].map { Array($0.utf8) }])?[0] else { return }
+        switch reply {
+        case .bytes: break
+        case .error(let text): lose(RedisClient.Failure(description: text))
+        default:
+            relay.logger.warning("Redis has lost its data; filling it again", metadata: serverLabel)
+            needsComparison = true
+        }
+    }
+
+    /// Marks the server as filled; false, and lost, when it takes no writes at all.
+    private func mark() -> Bool {
+        guard let reply = send([["SET", RedisKeys.filled, "1"].map { Array($0.utf8) }])?[0] else {
+            return false
+        }
+        guard case .error(let text) = reply else { return true }
+        lose(RedisClient.Failure(description: text))
+        return false
+    }
+
+    /// Compares the auctions that are not long over with what the server holds, and refills it where it fell behind;
+    /// false when the server was lost on the way.
+    private func compare(_ database: PostgresConnection) throws(DatabaseError) -> Bool {
+        // Before, so that data lost meanwhile take the mark along.
+        guard mark() else { return false }
+        var cursor = ""
+        while true {
+            let page = try Outbox.live(database, after: cursor, limit: Limits.comparedAuctions)
+            guard let last = page.last else { break }
+            cursor = last.auctionID
+            let own = page.filter { relay.owns($0.auctionID) }
+            let commands = own.map { PublishingScript.command($0, mode: .next, publishFrom: $0.first) }
+            guard let replies = send(commands) else { return false }
+            var ahead: [String: SequenceNumber] = [:]
+            for (publication, reply) in zip(own, replies) {
+                guard let held = held(reply, publication.auctionID) else { continue }
+                if held < publication.last {
+                    _ = try refill(publication.auctionID, database)
+                } else if held > publication.last {
+                    ahead[publication.auctionID] = held
+                }
+            }
+            try report(ahead, database)
+        }
+        guard server != nil else { return false }
+        if isRedisLossLogged { relay.logger.info("the relay is back at Redis", metadata: serverLabel) }
+        isRedisLossLogged = false
+        return true
+    }
+
+    /// Says which auctions are ahead in Redis, unless they have moved on in PostgreSQL since the page was read.
+    private func report(
+        _ ahead: [String: SequenceNumber], _ database: PostgresConnection
+    ) throws(DatabaseError) {
+        guard !ahead.isEmpty else { return }
+        let committed = try Outbox.sequences(database, Array(ahead.keys))
+        for (auctionID, held) in ahead.sorted(by: { $0.key < $1.key }) {
+            guard let last = committed[auctionID], held > last else { continue }
+            relay.aheadOfDatabase.add()
+            relay.logger.error(
+                "Redis is ahead of PostgreSQL; left alone",
+                metadata: ["auction": "\(auctionID)", "redis": "\(held)", "postgres": "\(last)"])
+        }
+    }
+
+    private enum Refill {
+        /// The last sequence number that the server holds now.
+        case holds(SequenceNumber)
+        case nothingToWrite
+        case refused
+    }
+
+    /// Writes an auction's last events and state to a server that lacks them.
+    private func refill(_ auctionID: String, _ database: PostgresConnection) throws(DatabaseError) -> Refill {
+        guard let (publication, firstUnpublished) = try Outbox.refill(database, auctionID: auctionID) else {
+            return .nothingToWrite
+        }
+        let command = PublishingScript.command(publication, mode: .refill, publishFrom: firstUnpublished)
+        guard let reply = send([command])?[0], let held = held(reply, auctionID) else { return .refused }
+        relay.refilled.add()
+        return .holds(held)
+    }
+
+    private func retryRefused(_ database: PostgresConnection) throws(DatabaseError) {
+        guard !refused.isEmpty, ContinuousClock.now >= nextRetry else { return }
+        nextRetry = ContinuousClock.now + Limits.refusedAuctionsInterval
+        for auctionID in refused {
+            if case .refused = try refill(auctionID, database) { continue }
+            refused.remove(auctionID)
+            relay.logger.info("Redis takes the auction again", metadata: ["auction": "\(auctionID)"])
+        }
+    }
+
+    private func send(_ commands: [[[UInt8]]]) -> [RedisReply]? {
+        guard let server else { return nil }
+        guard !commands.isEmpty else { return [] }
+        do throws(RedisClient.Failure) {
+            return try server.pipeline(commands)
+        } catch {
+            lose(error)
+            return nil
+        }
+    }
+
+    /// What the server holds of an auction after the script; `nil` when it refused.
+    private func held(_ reply: RedisReply, _ auctionID: String) -> SequenceNumber? {
+        if let outcome = PublishingScript.Outcome(reply) {
+            relay.published.add(outcome.added)
+            return outcome.held
+        }
+        relay.redisFailures.add()
+        // One that takes no other writes either (read-only, out of memory) is as good as lost.
+        guard mark() else { return nil }
+        guard refused.count < Limits.refusedAuctions else {
+            lose(RedisClient.Failure(description: "refuses \(refused.count) auctions: \(reply)"))
+            return nil
+        }
+        if refused.insert(auctionID).inserted {
+            relay.logger.error(
+                "Redis refuses an auction; retrying",
+                metadata: ["auction": "\(auctionID)", "reply": "\(reply)"])
+        }
+        return nil
+    }
+
+    private func lose(_ error: RedisClient.Failure) {
+        server = nil
+        nextConnection = ContinuousClock.now + Limits.serverRetryInterval
+        relay.redisFailures.add()
+        guard !isRedisLossLogged else { return }
+        isRedisLossLogged = true
+        relay.logger.error(
+            "the relay lost Redis; retrying",
+            metadata: serverLabel.merging(["error": "\(error)"]) { _, new in new })
+    }
+
+    private var serverLabel: Logger.Metadata { ["redis": "\(relay.server.address)"] }
+}
