@@ -1,9 +1,10 @@
-// Takes compressed messages apart (RFC 7692), each with a fresh context and within a bound: a few bytes may stand for a
-// thousand times as many. A loop owns one for all its clients.
+// Takes compressed messages apart (RFC 7692), each with a fresh context and within a bound: a few bytes may
+// stand for a thousand times as many. A loop owns one for all its clients.
 
 import CZlib
 
-// SAFETY: as for the deflater: the stream stays where it is, and holds the caller's pointers for one call only.
+// SAFETY: as for the deflater: the stream stays where it is, and holds the caller's pointers for one call
+// only.
 package final class MessageInflater {
     package enum Outcome: Equatable, Sendable {
         case message([UInt8])
@@ -13,10 +14,13 @@ package final class MessageInflater {
     }
 
     private static let outputStep = 16_384
+    /// Blocks of a message that say they are the last: senders make one, and each costs us a new start.
+    private static let finalBlocks = 16
     /// What every compressed message ends with, and is sent without.
     private static let tail: [UInt8] = [0x00, 0x00, 0xFF, 0xFF]
 
     private let stream = UnsafeMutablePointer<z_stream>.allocate(capacity: 1)
+    private let scratch = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: outputStep)
 
     package init() {
         stream.initialize(to: z_stream())
@@ -27,6 +31,7 @@ package final class MessageInflater {
     deinit {
         inflateEnd(stream)
         stream.deallocate()
+        scratch.deallocate()
     }
 
     /// - Parameter maximumBytes: the longest message; no more memory than that and a step is ever taken.
@@ -37,42 +42,41 @@ package final class MessageInflater {
         let outcome: Outcome? = input.withUnsafeMutableBufferPointer { input in
             stream.pointee.next_in = input.baseAddress
             stream.pointee.avail_in = UInt32(input.count)
-            return Self.run(stream, into: &output, maximumBytes: maximumBytes)
+            return run(into: &output, maximumBytes: maximumBytes)
         }
         stream.pointee.next_in = nil
+        stream.pointee.next_out = nil
         return outcome ?? .message(output)
     }
 
     /// Returns `nil` when all went well.
-    private static func run(
-        _ stream: UnsafeMutablePointer<z_stream>, into output: inout [UInt8], maximumBytes: Int
-    ) -> Outcome? {
+    private func run(into output: inout [UInt8], maximumBytes: Int) -> Outcome? {
+        var finalBlocks = 0
         while true {
-            var result = Z_OK
-            let step = [UInt8](unsafeUninitializedCapacity: outputStep) { buffer, count in
-                stream.pointee.next_out = buffer.baseAddress
-                stream.pointee.avail_out = UInt32(outputStep)
-                result = inflate(stream, Z_SYNC_FLUSH)
-                count = outputStep - Int(stream.pointee.avail_out)
-            }
-            stream.pointee.next_out = nil
-            output += step
+            stream.pointee.next_out = scratch.baseAddress
+            stream.pointee.avail_out = UInt32(Self.outputStep)
+            let result = inflate(stream, Z_SYNC_FLUSH)
+            let count = Self.outputStep - Int(stream.pointee.avail_out)
+            output.append(contentsOf: scratch[..<count])
             guard output.count <= maximumBytes else { return .tooLarge }
             switch result {
             case Z_STREAM_END:
                 // A block may say that it is the last one, and another stream follow (RFC 7692, 7.2.3.5).
                 guard stream.pointee.avail_in > 0 else { return nil }
+                finalBlocks += 1
+                guard finalBlocks < Self.finalBlocks else { return .malformed }
                 inflateReset(stream)
             case Z_OK:
-                if endsBetweenBlocks(stream) { return nil }
+                if endsBetweenBlocks { return nil }
                 // Cut off within a block, unless there is more to come out.
-                guard stream.pointee.avail_in > 0 || step.count == outputStep else { return .malformed }
+                guard stream.pointee.avail_in > 0 || count == Self.outputStep else { return .malformed }
             default: return .malformed
             }
         }
     }
+
     /// Whether a block has just ended: a message that stops within one was cut (zlib's `data_type`).
-    private static func endsBetweenBlocks(_ stream: UnsafeMutablePointer<z_stream>) -> Bool {
+    private var endsBetweenBlocks: Bool {
         stream.pointee.avail_in == 0 && stream.pointee.data_type & 128 != 0
     }
 }

@@ -1,5 +1,5 @@
-// Assembles the gateway: opens the ports, starts the loops, leads the drain. Called once by the executable, on the main
-// thread, which then only waits for signals.
+// Assembles the gateway: opens the ports, starts the loops, leads the drain. Called once by the executable,
+// on the main thread, which then only waits for signals.
 
 import CLinux
 import Glibc
@@ -14,7 +14,7 @@ package enum Gateway {
     /// - Throws: when a port cannot be opened.
     package static func run(
         _ configuration: GatewayConfiguration, logger: Logger,
-        reread: (GatewayConfiguration) -> Result<GatewayConfiguration, SettingsError>
+        reread: () -> Result<GatewayConfiguration, SettingsError>
     ) throws(Errno) {
         Limits.check()
         let signals = blockSignals()
@@ -59,8 +59,9 @@ package enum Gateway {
         }
     }
 
-    /// A listener for each loop on one port. When the port is not to be shared, the first is opened alone to see that
-    /// nobody else has it: with SO_REUSEPORT a second gateway would silently take half of the watchers.
+    /// A listener for each loop on one port. When the port is not to be shared, the first is opened alone to
+    /// see that nobody else has it: with SO_REUSEPORT a second gateway would silently take half of the
+    /// watchers.
     private static func openListeners(
         _ configuration: GatewayConfiguration, on address: SocketAddress
     ) throws(Errno) -> [Int32] {
@@ -92,11 +93,11 @@ package enum Gateway {
         return signals
     }
 
-    /// The first SIGTERM or SIGINT drains; a SIGINT after it ends at once. Another SIGTERM changes nothing: an
-    /// orchestrator sends it after asking for a drain.
+    /// The first SIGTERM or SIGINT drains; a SIGINT after it ends at once. Another SIGTERM changes nothing:
+    /// an orchestrator sends it after asking for a drain.
     private static func waitForSignals(
         _ signals: sigset_t, _ shared: Shared, _ logger: Logger,
-        reread: (GatewayConfiguration) -> Result<GatewayConfiguration, SettingsError>
+        reread: () -> Result<GatewayConfiguration, SettingsError>
     ) {
         var signals = signals
         var configuration = shared.configuration
@@ -119,11 +120,11 @@ package enum Gateway {
     /// Takes over what may change while the gateway runs. Settings that are wrong change nothing.
     private static func reload(
         _ configuration: inout GatewayConfiguration, _ shared: Shared, _ logger: Logger,
-        reread: (GatewayConfiguration) -> Result<GatewayConfiguration, SettingsError>
+        reread: () -> Result<GatewayConfiguration, SettingsError>
     ) {
         do throws(SettingsError) {
-            let new = try reread(configuration).get()
-            let (reloaded, ignored) = configuration.reloaded(from: new)
+            let new = try reread().get()
+            let (reloaded, ignored) = try configuration.reloaded(from: new)
             configuration = reloaded
             for worker in shared.workers {
                 _ = worker.mailbox.post(.reload(configuration), beyondCapacity: true)

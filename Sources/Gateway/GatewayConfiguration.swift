@@ -72,16 +72,14 @@ package struct GatewayConfiguration: Sendable {
         "max-head-bytes", "max-message-bytes", "messages-per-second", "max-subscriptions", "max-memory-bytes",
     ]
 
-    /// Checks what the table cannot: addresses, files, and the connection limit against the limit on open files.
-    /// - Parameter previous: what these settings replace; its ticket keys stay where no file gives others.
-    package init(
-        _ values: SettingsValues, openFileLimit: Int, cores: Int, previous: GatewayConfiguration? = nil
-    ) throws(SettingsError) {
+    /// Checks what the table cannot: addresses, files, and the connection limit against the limit on open
+    /// files.
+    package init(_ values: SettingsValues, openFileLimit: Int, cores: Int) throws(SettingsError) {
         self.values = values
         listen = try Self.address("listen", values)
         adminListen = try Self.address("admin-listen", values)
         if !values.text("tls-listen").isEmpty { tlsListen = try Self.address("tls-listen", values) }
-        tls = try Self.tls(values, previous: previous?.tls)
+        tls = try Self.tls(values)
         redisURLs = try Self.redisURLs(values)
         workers = values.number("workers") == 0 ? max(1, min(cores, 64)) : values.number("workers")
         reusePort = values.flag("reuse-port")
@@ -135,19 +133,27 @@ package struct GatewayConfiguration: Sendable {
         guard echoPath.isEmpty || echoPath.hasPrefix("/") else {
             throw .configuration("echo-path: '\(echoPath)' does not begin with /")
         }
-        guard echoPath.isEmpty || !requiresToken else {
-            throw .configuration("echo-path: is open to everybody, which auth-required forbids")
-        }
+        try checkEcho()
         guard !origins.contains("null") else {
             throw .configuration("origins: 'null' is no origin to trust; only * includes it")
         }
     }
 
-    /// These settings with what may change while the gateway runs taken from `new`; and the names of those that
-    /// changed and may not.
-    func reloaded(from new: GatewayConfiguration) -> (GatewayConfiguration, ignored: [String]) {
+    private func checkEcho() throws(SettingsError) {
+        guard echoPath.isEmpty || !requiresToken else {
+            throw .configuration("echo-path: is open to everybody, which auth-required forbids")
+        }
+    }
+
+    /// These settings with what may change while the gateway runs taken from `new`; and the names of those
+    /// that changed and may not.
+    /// - Throws: when what changes does not go with what stays.
+    func reloaded(
+        from new: GatewayConfiguration
+    ) throws(SettingsError) -> (GatewayConfiguration, ignored: [String]) {
         var result = self
-        result.tls = tls == nil ? nil : new.tls
+        // The secure port stays, also when `tls-listen` is gone from the settings.
+        result.tls = tls == nil ? nil : new.tls ?? tls
         result.origins = new.origins
         result.tokenKeys = new.tokenKeys
         result.requiresToken = new.requiresToken
@@ -163,6 +169,7 @@ package struct GatewayConfiguration: Sendable {
         result.messagesPerSecond = new.messagesPerSecond
         result.maxSubscriptions = new.maxSubscriptions
         result.maxMemoryBytes = new.maxMemoryBytes
+        try result.checkEcho()
         return (result, new.values.changed(since: values).filter { !Self.reloadable.contains($0) })
     }
 
@@ -177,9 +184,7 @@ package struct GatewayConfiguration: Sendable {
         return blocks
     }
 
-    private static func tls(
-        _ values: SettingsValues, previous: TLSServerContext?
-    ) throws(SettingsError) -> TLSServerContext? {
+    private static func tls(_ values: SettingsValues) throws(SettingsError) -> TLSServerContext? {
         let certificates = values.list("tls-cert")
         let keys = values.list("tls-key")
         guard !values.text("tls-listen").isEmpty else { return nil }
@@ -202,8 +207,7 @@ package struct GatewayConfiguration: Sendable {
         do throws(TLSError) {
             return try TLSServerContext(
                 zip(certificates, keys).map { TLSCertificateFiles(certificate: $0, key: $1) },
-                ticketKey: ticketKey,
-                previous: previous)
+                ticketKey: ticketKey)
         } catch {
             throw .configuration("tls-cert: \(error)")
         }

@@ -115,6 +115,8 @@ struct LiveRefusal: Error {
     }
 
     static let auctionID = LiveRefusal(.badRequest, "BAD_AUCTION_ID", ClientMessage.auctionIDRule)
+    static let auctions = LiveRefusal(
+        .badRequest, "BAD_AUCTIONS", "auctions names 1 to \(Limits.auctionsPerStream) auctions")
     static let token = LiveRefusal(.unauthorized, "UNAUTHORIZED", "this address needs a token")
     static let noPoll = LiveRefusal(
         .upgradeRequired, "UPGRADE_REQUIRED", "this address speaks WebSocket and text/event-stream",
@@ -133,20 +135,20 @@ enum LiveQuery {
         return since
     }
 
-    /// The auctions of `?auctions=a,b`, in their order, each once, with the cursors of `a:12,b:7`. Cursors of other
-    /// auctions do not matter: a client may drop an auction from its list.
+    /// The auctions of `?auctions=a,b`, in their order, each once, with the cursors of `a:12,b:7`. Cursors of
+    /// other auctions do not matter: a client may drop an auction from its list.
     static func auctions(
         _ query: String, lastEventID: String
     ) throws(LiveRefusal) -> [(auctionID: AuctionID, since: UInt64?)] {
         var auctions: [(auctionID: AuctionID, since: UInt64?)] = []
         for text in (QueryString.value("auctions", in: query) ?? "").split(separator: ",") {
             guard let auctionID = AuctionID(text) else { throw .auctionID }
-            if !auctions.contains(where: { $0.auctionID == auctionID }) { auctions.append((auctionID, nil)) }
+            if auctions.contains(where: { $0.auctionID == auctionID }) { continue }
+            // At the first too many: each further one is compared with all before.
+            guard auctions.count < Limits.auctionsPerStream else { throw .auctions }
+            auctions.append((auctionID, nil))
         }
-        guard (1...Limits.auctionsPerStream).contains(auctions.count) else {
-            throw LiveRefusal(
-                .badRequest, "BAD_AUCTIONS", "auctions names 1 to \(Limits.auctionsPerStream) auctions")
-        }
+        guard !auctions.isEmpty else { throw .auctions }
         let cursors = lastEventID.isEmpty ? QueryString.value("since", in: query) ?? "" : lastEventID
         for pair in cursors.split(separator: ",") {
             let parts = pair.split(separator: ":", omittingEmptySubsequences: false)

@@ -23,12 +23,26 @@ struct Topic: Hashable, Sendable {
         self.id = id
     }
 
+    // By bytes, as Redis has it: to Swift, `é` in one character and in two are the same text.
+    static func == (one: Topic, other: Topic) -> Bool {
+        one.kind == other.kind && one.id.utf8.elementsEqual(other.id.utf8)
+    }
+
+    func hash(into hasher: inout Hasher) {
+        hasher.combine(kind)
+        for byte in id.utf8 { hasher.combine(byte) }
+    }
+
     /// The topic of a Redis channel; `nil` when it is none of ours.
     init?(redisChannel name: String) {
-        if name.hasPrefix(RedisKeys.channelPrefix) {
-            self = .auction(String(name.dropFirst(RedisKeys.channelPrefix.count)))
-        } else if name.hasPrefix(RedisKeys.userChannelPrefix) {
-            self = .user(String(name.dropFirst(RedisKeys.userChannelPrefix.count)))
+        func id(after prefix: String) -> String? {
+            guard name.utf8.starts(with: prefix.utf8) else { return nil }
+            return String(Substring(name.utf8.dropFirst(prefix.utf8.count)))
+        }
+        if let auction = id(after: RedisKeys.channelPrefix) {
+            self = .auction(auction)
+        } else if let user = id(after: RedisKeys.userChannelPrefix) {
+            self = .user(user)
         } else {
             return nil
         }

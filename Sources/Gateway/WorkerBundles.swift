@@ -1,9 +1,10 @@
-// Many auctions on one connection (`/v1/live`): each subscription has a record of its own in the slab, which names the
-// connection's; a bundle holds a connection's subscriptions together.
+// Many auctions on one connection (`/v1/live`): each subscription has a record of its own in the slab, which
+// names the connection's; a bundle holds a connection's subscriptions together.
 
 import AuctionEvents
 import Fanout
 import Reactor
+import Synchronization
 import Telemetry
 import Wire
 
@@ -19,8 +20,8 @@ struct Bundle {
     let access: Access
     /// The subscriptions' slots, by auction.
     var subscriptions: [String: UInt32] = [:]
-    /// An event stream's auctions, in the order of the request, at what the client has once it has read all that was
-    /// encoded so far.
+    /// An event stream's auctions, in the order of the request, at what the client has once it has read all
+    /// that was encoded so far.
     private var positions: [Position] = []
 
     init(access: Access) {
@@ -54,14 +55,16 @@ extension Worker {
 
     /// Subscribes a bundle to an auction; again on the same auction it goes on from the new cursor.
     func subscribe(_ connection: UInt32, _ auctionID: AuctionID, since: UInt64?) {
-        if let earlier = bundles[connection]?.subscriptions[auctionID.text] { endSubscription(earlier) }
+        let earlier = bundles[connection]?.subscriptions[auctionID.text]
+        if let earlier { endSubscription(earlier) }
         guard let bundle = bundles[connection], bundle.subscriptions.count < configuration.maxSubscriptions
         else {
             return refuse(
                 connection, "TOO_MANY_SUBSCRIPTIONS",
                 "at most \(configuration.maxSubscriptions) auctions on one connection", auctionID.text)
         }
-        let hasRoom = handle.counters.subscriptions.current < Limits.subscriptionsPerLoop
+        let hasMemory = earlier != nil || !shared.isOverMemory.load(ordering: .relaxed)
+        let hasRoom = hasMemory && handle.counters.subscriptions.current < Limits.subscriptionsPerLoop
         guard hasRoom, let slot = slab.insert(subscriptionOf: connection) else {
             return refuse(
                 connection, "OVER_CAPACITY", "this gateway has no room for the subscription", auctionID.text)
@@ -86,8 +89,8 @@ extension Worker {
         send(EventEncoder.error(code, message, auctionID: auctionID), to: connection)
     }
 
-    /// A subscription that cannot be served: over WebSocket it alone ends; an event stream has no other way to say so
-    /// than to end and be opened again.
+    /// A subscription that cannot be served: over WebSocket it alone ends; an event stream has no other way
+    /// to say so than to end and be opened again.
     func dismissSubscription(_ slot: UInt32, _ code: UInt16, _ message: String, retryMilliseconds: Int?) {
         let connection = slab[slot].owner
         guard slab[connection].transport == .webSocket else {

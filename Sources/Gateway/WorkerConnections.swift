@@ -38,8 +38,8 @@ extension Worker {
     }
 
     /// Takes in received bytes, joined with what was kept of before.
-    // SAFETY: `received` is part of the loop's receive buffer, or of a local array that outlives the call; nothing
-    // called from here keeps it.
+    // SAFETY: `received` is part of the loop's receive buffer, or of a local array that outlives the call;
+    // nothing called from here keeps it.
     private func take(_ slot: UInt32, _ received: UnsafeMutableRawBufferPointer) {
         guard slab[slot].flags.contains(.hasInput), var input = inputs.removeValue(forKey: slot) else {
             var input = Input()
@@ -53,8 +53,8 @@ extension Worker {
         joined.withUnsafeMutableBytes { process(slot, $0, &input) }
     }
 
-    /// Goes on with what came while an earlier request waited for its answer, or earlier answers for the client to read, or
-    /// was more than a turn allows. Half of a turn's steps are left for what comes new.
+    /// Goes on with what came while an earlier request waited for its answer, or earlier answers for the
+    /// client to read, or was more than a turn allows. Half of a turn's steps are left for what comes new.
     func readKeptInput() {
         guard !keptInput.isEmpty else { return }
         var tokens: [UInt64] = []
@@ -109,7 +109,8 @@ extension Worker {
             case .awaitingSnapshot, .watching, .bundling, .echoing, .closing:
                 switch slab[slot].transport {
                 case .webSocket: consumed = readFrame(slot, bytes, from: position, &input)
-                // Nothing can follow the request of an answer without end; but the answer may still become one with.
+                // Nothing can follow the request of an answer without end; but the answer may still become
+                // one with.
                 case .eventStream:
                     guard openRequests[slot] != nil else { return }
                     consumed = 0
@@ -161,8 +162,8 @@ extension Worker {
         handle.counters.connections.set(connectionCount)
     }
 
-    /// Tells a watcher to leave, in the words of its transport; nothing queued is sent any more. A watcher that is
-    /// leaving already is left alone.
+    /// Tells a watcher to leave, in the words of its transport; nothing queued is sent any more. A watcher
+    /// that is leaving already is left alone.
     /// - Parameter retryMilliseconds: when to come back, where that is not left to the client.
     func dismiss(_ slot: UInt32, _ code: UInt16, _ message: String, retryMilliseconds: Int? = nil) {
         switch slab[slot].phase {
@@ -180,7 +181,8 @@ extension Worker {
         }
     }
 
-    /// Begins the WebSocket closing handshake from our side: nothing queued is sent any more, only the close frame.
+    /// Begins the WebSocket closing handshake from our side: nothing queued is sent any more, only the close
+    /// frame.
     func beginClose(_ slot: UInt32, _ code: UInt16, reason: String = "") {
         switch slab[slot].phase {
         case .awaitingSnapshot, .watching, .bundling, .echoing: break
@@ -211,8 +213,8 @@ extension Worker {
         if slab.isCurrent(slot, generation: generation) { closeAfterFlush(slot) }
     }
 
-    /// Closes when what waits has been written. A peer that may still be sending has our side shut down first, and its
-    /// bytes are read and forgotten, so that it sees our last words and not a reset.
+    /// Closes when what waits has been written. A peer that may still be sending has our side shut down
+    /// first, and its bytes are read and forgotten, so that it sees our last words and not a reset.
     func closeAfterFlush(_ slot: UInt32) {
         schedule(slot, seconds: Limits.closeTimeoutSeconds)
         // Both close frames are exchanged: the peer has nothing more to say (RFC 6455, 7.1.1).

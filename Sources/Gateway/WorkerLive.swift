@@ -4,6 +4,7 @@ import AuctionEvents
 import COpenSSL
 import Fanout
 import Reactor
+import Synchronization
 import Telemetry
 import Tokens
 import Wire
@@ -194,12 +195,17 @@ extension Worker {
 
     /// Whether a connection is over a limit, and is only told so.
     private func isTurnedAway(_ slot: UInt32) -> Bool {
-        !slab[slot].flags.isDisjoint(with: [.isRefused, .isOverAddressLimit])
+        isFull(slot) || slab[slot].flags.contains(.isOverAddressLimit)
+    }
+
+    /// Whether there was no room for the connection, or there is no memory for a watcher now.
+    private func isFull(_ slot: UInt32) -> Bool {
+        slab[slot].flags.contains(.isRefused) || shared.isOverMemory.load(ordering: .relaxed)
     }
 
     /// The gateway is full. A browser gives up after a 503, so a stream is opened to say when to come back.
     private func refuseStream(_ slot: UInt32) {
-        let isFull = slab[slot].flags.contains(.isRefused)
+        let isFull = isFull(slot)
         if isFull { handle.counters.overCapacity.add() }
         closeStream(
             slot, CloseCode.tryAgainLater,

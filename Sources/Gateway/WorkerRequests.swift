@@ -31,14 +31,16 @@ extension Worker {
         }
     }
 
-    /// Whether a request's token may be checked in this turn. A crowd's signatures would hold up the fan-out: beyond the
-    /// turn's budget the request is kept and read again in the next.
+    /// Whether a request's token may be checked in this turn. A crowd's signatures would hold up the fan-out:
+    /// beyond the turn's budget the request is kept and read again in the next.
     private func mayCheckToken(_ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>) -> Bool {
         let hasToken =
             !head.authorization.isEmpty || !head.query.isEmpty && bytes.text(head.query).contains("token=")
         guard hasToken, configuration.tokenKeys != nil else { return true }
         guard signatureBudget > 0 else {
             handle.counters.deferredTokens.add()
+            // Nothing more is read of it meanwhile.
+            slab[slot].flags.insert(.isDeferred)
             keptInput.append(token(slot))
             return false
         }
@@ -101,7 +103,10 @@ extension Worker {
         var keepAlive = keepAlive
         if let refusal = refusal(slot) {
             if refusal.status == .serviceUnavailable { handle.counters.overCapacity.add() }
+            // A page of another origin is to learn of it too.
+            let forPage = response.fields.filter { $0.name.hasPrefix("Access-Control-") || $0.name == "Vary" }
             response = refusal
+            response.fields += forPage
             keepAlive = false
         }
         // A client that sends requests and reads no answers gets this one more.

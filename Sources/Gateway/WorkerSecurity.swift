@@ -1,5 +1,5 @@
-// A worker's connections as bytes: straight to the socket, or through the connection's TLS session. Which of the two
-// it is shows nowhere else.
+// A worker's connections as bytes: straight to the socket, or through the connection's TLS session. Which of
+// the two it is shows nowhere else.
 
 import Fanout
 import Glibc
@@ -41,8 +41,8 @@ extension Worker {
         return sessions[slot]?.session.send(bytes) ?? .closed
     }
 
-    /// Receives into the loop's buffer. A TLS record always fits it, so that nothing received stays in a session where
-    /// the poller does not see it.
+    /// Receives into the loop's buffer. A TLS record always fits it, so that nothing received stays in a
+    /// session where the poller does not see it.
     func receive(_ slot: UInt32) -> Sockets.Outcome {
         guard slab[slot].flags.contains(.isSecure) else {
             return Sockets.receive(slab[slot].descriptor, into: receiveBuffer)
@@ -79,8 +79,8 @@ extension Worker {
         return true
     }
 
-    /// Frees a connection's session. After a storm the memory of many goes back to the system, which the allocator would
-    /// keep.
+    /// Frees a connection's session. After a storm the memory of many goes back to the system, which the
+    /// allocator would keep.
     func endSession(_ slot: UInt32) {
         sessions.removeValue(forKey: slot)?.session.free()
         guard sessionsPeak >= Limits.sessionsWorthTrimming, sessions.count < sessionsPeak / 4 else { return }
@@ -88,14 +88,19 @@ extension Worker {
         ProcessMemory.trim()
     }
 
-    /// Answers a request that came without TLS, so that its sender learns what is wrong.
+    /// Answers a request that came without TLS, so that its sender learns what is wrong, and waits for the
+    /// rest of it: closed with bytes unread, the connection would be reset, and the answer with it.
     private func sayThatThisIsTLS(_ slot: UInt32) {
         let answer = HTTPResponse.error(.badRequest, "TLS_REQUIRED", "this port speaks TLS: use https or wss")
         _ = answer.encoded(keepAlive: false).withUnsafeBytes { Sockets.send(slab[slot].descriptor, $0) }
+        endSession(slot)
+        slab[slot].flags.remove(.isSecure)
+        poller.modify(slab[slot].descriptor, .readable, token: token(slot))
+        closeAfterFlush(slot)
     }
 
-    /// Goes on with a handshake. When the turn's budget is spent the connection stays readable, and has its step in a
-    /// later turn.
+    /// Goes on with a handshake. When the turn's budget is spent the connection stays readable, and has its
+    /// step in a later turn.
     func continueSecuring(_ slot: UInt32) {
         guard handshakeBudget > 0, let session = sessions[slot]?.session else { return }
         handshakeBudget -= 1
@@ -105,8 +110,7 @@ extension Worker {
             poller.modify(slab[slot].descriptor, [.readable, .writable], token: token(slot))
         case .failed(let reason):
             handle.counters.handshakesFailed.add()
-            if reason == TLSSession.plainRequest { sayThatThisIsTLS(slot) }
-            closeNow(slot)
+            if reason == TLSSession.plainRequest { sayThatThisIsTLS(slot) } else { closeNow(slot) }
         case .complete:
             handle.counters.handshakes.add()
             if session.isResumed { handle.counters.handshakesResumed.add() }

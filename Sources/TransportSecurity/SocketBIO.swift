@@ -1,5 +1,5 @@
-// OpenSSL's way to a socket: reads and writes that raise no SIGPIPE and buffer nothing. OpenSSL's own socket BIO uses
-// write(2), whose signal on a broken connection would end a process that has not turned it off.
+// OpenSSL's way to a socket: reads and writes that raise no SIGPIPE and buffer nothing. OpenSSL's own socket
+// BIO uses write(2), whose signal on a broken connection would end a process that has not turned it off.
 
 import CLinux
 import COpenSSL
@@ -26,8 +26,8 @@ enum SocketBIO {
         return method
     }()
 
-    // SAFETY: the BIO's data is no pointer to anything: it carries the descriptor's number. The caller's SSL object
-    // takes the BIO over and frees it.
+    // SAFETY: the BIO's data is no pointer to anything: it carries the descriptor's number. The caller's SSL
+    // object takes the BIO over and frees it.
     /// A BIO over a socket that somebody else closes.
     static func make(_ descriptor: Int32) -> OpaquePointer? {
         guard let bio = BIO_new(method) else { return nil }

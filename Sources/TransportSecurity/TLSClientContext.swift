@@ -3,14 +3,18 @@
 import COpenSSL
 
 package final class TLSClientContext: Sendable {
-    // SAFETY: made in init and freed in deinit; OpenSSL counts the references of sessions and locks what it changes.
+    // SAFETY: made in init and freed in deinit; OpenSSL counts the references of sessions and locks what it
+    // changes.
     nonisolated(unsafe) let context: OpaquePointer
-    let verifiesPeer: Bool
 
     /// - Parameter authorities: a PEM file of certificates to trust; `nil` for the system's.
     /// - Throws: when the file cannot be used.
-    package convenience init(authorities: String?) throws(TLSError) {
-        try self.init(verifiesPeer: true)
+    package init(authorities: String?) throws(TLSError) {
+        guard let context = SSL_CTX_new(TLS_client_method()) else {
+            throw TLSError(description: "OpenSSL: \(TLSSession.lastError ?? "no memory")")
+        }
+        self.context = context
+        TLSMode.apply(to: context)
         let isSet =
             if let authorities {
                 SSL_CTX_load_verify_file(context, authorities) == 1
@@ -24,20 +28,6 @@ package final class TLSClientContext: Sendable {
             )
         }
         SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nil)
-    }
-
-    /// Trusts whoever answers: for load tests, never for links that carry data of worth.
-    package static func trustingAnyone() throws(TLSError) -> TLSClientContext {
-        try TLSClientContext(verifiesPeer: false)
-    }
-
-    private init(verifiesPeer: Bool) throws(TLSError) {
-        guard let context = SSL_CTX_new(TLS_client_method()) else {
-            throw TLSError(description: "OpenSSL: \(TLSSession.lastError ?? "no memory")")
-        }
-        self.context = context
-        self.verifiesPeer = verifiesPeer
-        TLSMode.apply(to: context)
     }
 
     deinit {

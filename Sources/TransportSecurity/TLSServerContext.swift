@@ -1,6 +1,6 @@
-// What all TLS connections of a gateway share: certificates chosen by the server name that the client asks for,
-// versions and ciphers, and the keys of session tickets. Immutable once made; a reload makes a new one, and connections
-// keep theirs.
+// What all TLS connections of a gateway share: certificates chosen by the server name that the client asks
+// for, versions and ciphers, and the keys of session tickets. Immutable once made; a reload makes a new one,
+// and connections keep theirs.
 
 import COpenSSL
 
@@ -28,7 +28,8 @@ package final class TLSServerContext: Sendable {
         "ECDHE+AESGCM:ECDHE+CHACHA20"
     private static let protocolName: [UInt8] = Array("http/1.1".utf8)
 
-    // SAFETY: made in init and freed in deinit; OpenSSL counts the references of sessions and locks what it changes.
+    // SAFETY: made in init and freed in deinit; OpenSSL counts the references of sessions and locks what it
+    // changes.
     /// One a certificate; the first serves clients that name no host, or one that no certificate has.
     private nonisolated(unsafe) let contexts: [OpaquePointer]
 
@@ -36,13 +37,10 @@ package final class TLSServerContext: Sendable {
 
     /// Reads the certificates.
     /// - Parameters:
-    ///   - ticketKey: 80 random bytes that gateways share, so that each takes up the others' sessions; `nil` takes
-    ///     `previous`' or makes one.
-    ///   - previous: the context this one replaces.
+    ///   - ticketKey: 80 random bytes that gateways share, so that each takes up the others' sessions; `nil`
+    ///     makes some, with which tickets of before are worth nothing.
     /// - Throws: which file cannot be used, and why.
-    package init(
-        _ files: [TLSCertificateFiles], ticketKey: [UInt8]?, previous: TLSServerContext? = nil
-    ) throws(TLSError) {
+    package init(_ files: [TLSCertificateFiles], ticketKey: [UInt8]?) throws(TLSError) {
         guard !files.isEmpty else { throw TLSError(description: "no certificate is given") }
         var contexts: [OpaquePointer] = []
         do throws(TLSError) {
@@ -52,10 +50,11 @@ package final class TLSServerContext: Sendable {
             throw error
         }
         self.contexts = contexts
-        var key = ticketKey ?? previous?.ticketKey ?? Self.ticketKey(of: contexts[0])
+        var key = ticketKey ?? Self.ticketKey(of: contexts[0])
         for context in contexts { _ = gavelcast_ssl_set_ticket_keys(context, &key, key.count) }
         guard contexts.count > 1 else { return }
-        // SAFETY: the pointer is used by the callback alone, while a session exists that holds on to this object.
+        // SAFETY: the pointer is used by the callback alone, while a session exists that holds on to this
+        // object.
         let this = Unmanaged.passUnretained(self).toOpaque()
         _ = gavelcast_ssl_on_server_name(contexts[0], Self.chooseCertificate, this)
     }
@@ -63,8 +62,6 @@ package final class TLSServerContext: Sendable {
     deinit {
         contexts.forEach(SSL_CTX_free)
     }
-
-    private var ticketKey: [UInt8] { Self.ticketKey(of: contexts[0]) }
 
     private static func ticketKey(of context: OpaquePointer) -> [UInt8] {
         var key = [UInt8](repeating: 0, count: ticketKeyBytes)
@@ -103,8 +100,8 @@ package final class TLSServerContext: Sendable {
         return context
     }
 
-    // SAFETY: OpenSSL calls these two during a handshake with pointers that are valid for the call; `output` is made to
-    // point into the client's own list, as the function's documentation asks.
+    // SAFETY: OpenSSL calls these two during a handshake with pointers that are valid for the call; `output`
+    // is made to point into the client's own list, as the function's documentation asks.
     /// ALPN (RFC 7301): only HTTP/1.1 is spoken. A client that offers other protocols alone is refused.
     private static let chooseProtocol:
         @convention(c) (
@@ -145,15 +142,15 @@ package final class TLSServerContext: Sendable {
 /// What servers and clients have in common.
 enum TLSMode {
     // SAFETY: `context` is the caller's, who has just made it.
-    /// TLS 1.2 and 1.3. Buffers are given back while nothing is under way; bytes that could not be sent may be offered
-    /// again from elsewhere; and a long write may end after a record.
+    /// TLS 1.2 and 1.3. Buffers are given back while nothing is under way; bytes that could not be sent may
+    /// be offered again from elsewhere; and a long write may end after a record.
     static func apply(to context: OpaquePointer) {
         _ = gavelcast_ssl_mode(
             context,
             Int(SSL_MODE_RELEASE_BUFFERS) | Int(SSL_MODE_ENABLE_PARTIAL_WRITE)
                 | Int(SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER))
-        // A read ends with each record, also with one that brings nothing: a peer that sends new keys without end would
-        // hold the thread in one call.
+        // A read ends with each record, also with one that brings nothing: a peer that sends new keys without
+        // end would hold the thread in one call.
         _ = gavelcast_ssl_clear_mode(context, Int(SSL_MODE_AUTO_RETRY))
         _ = gavelcast_ssl_versions(context, TLS1_2_VERSION, TLS1_3_VERSION)
     }

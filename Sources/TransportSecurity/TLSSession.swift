@@ -1,11 +1,11 @@
-// One TLS connection over a non-blocking socket: a handshake, then bytes in and out, each call coming to what the
-// kernel's would. It belongs to one thread; the socket is the owner's to close.
+// One TLS connection over a non-blocking socket: a handshake, then bytes in and out, each call coming to what
+// the kernel's would. It belongs to one thread; the socket is the owner's to close.
 
 import COpenSSL
 package import Reactor
 
-// SAFETY: `ssl` is made by the initialisers and freed by ``free()``, which the one owner calls last; copies of the
-// value are the owner's own look-ups and none outlives it.
+// SAFETY: `ssl` is made by the initialisers and freed by ``free()``, which the one owner calls last; copies
+// of the value are the owner's own look-ups and none outlives it.
 package struct TLSSession {
     /// What a handshake came to.
     package enum Handshake: Equatable, Sendable {
@@ -36,12 +36,10 @@ package struct TLSSession {
     package init?(_ context: TLSClientContext, host: String, descriptor: Int32) {
         guard let ssl = Self.make(context.context, descriptor) else { return nil }
         SSL_set_connect_state(ssl)
-        if context.verifiesPeer {
-            // An address is compared with the certificate's addresses, a name with its names.
-            let parameters = SSL_get0_param(ssl)
-            if X509_VERIFY_PARAM_set1_ip_asc(parameters, host) != 1 { SSL_set1_host(ssl, host) }
-        }
-        if !host.allSatisfy({ $0.isHexDigit || $0 == "." || $0 == ":" }) {
+        // An address is compared with the certificate's addresses; a name with its names, and the server is
+        // told it.
+        if X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host) != 1 {
+            SSL_set1_host(ssl, host)
             _ = gavelcast_ssl_host_name(ssl, host)
         }
         self.ssl = ssl
@@ -95,15 +93,13 @@ package struct TLSSession {
 
     /// Whether an earlier session was taken up again.
     package var isResumed: Bool { SSL_session_reused(ssl) == 1 }
-    /// Such as `TLSv1.3`.
-    package var version: String { String(cString: SSL_get_version(ssl)) }
 
     // MARK: Bytes
 
-    // SAFETY: in receive and send the buffer is the caller's and is used for the length of the call only. OpenSSL
-    // keeps no pointer to bytes it could not send: it keeps them encrypted.
-    /// Reads what one record brought. `wouldBlock` also means that a record is incomplete, or brought nothing; there may
-    /// be further ones in the socket.
+    // SAFETY: in receive and send the buffer is the caller's and is used for the length of the call only.
+    // OpenSSL keeps no pointer to bytes it could not send: it keeps them encrypted.
+    /// Reads what one record brought. `wouldBlock` also means that a record is incomplete, or brought
+    /// nothing; there may be further ones in the socket.
     package func receive(into buffer: UnsafeMutableRawBufferPointer) -> Sockets.Outcome {
         ERR_clear_error()
         let count = SSL_read(ssl, buffer.baseAddress, Int32(clamping: buffer.count))
@@ -116,8 +112,8 @@ package struct TLSSession {
         }
     }
 
-    /// Sends `bytes`, at least a record's worth or nothing. After `wouldBlock` the same bytes must be offered again,
-    /// alone or with more behind them, before any others: they are encrypted already.
+    /// Sends `bytes`, at least a record's worth or nothing. After `wouldBlock` the same bytes must be offered
+    /// again, alone or with more behind them, before any others: they are encrypted already.
     package func send(_ bytes: UnsafeRawBufferPointer) -> Sockets.Outcome {
         ERR_clear_error()
         let count = SSL_write(ssl, bytes.baseAddress, Int32(clamping: bytes.count))

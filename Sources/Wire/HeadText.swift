@@ -29,7 +29,8 @@ extension Span<UInt8> {
         return true
     }
 
-    /// Whether the comma-separated list in `range` has the element `lowercase` (ASCII case ignored, parameters kept).
+    /// Whether the comma-separated list in `range` has the element `lowercase` (ASCII case ignored,
+    /// parameters kept).
     package func listContains(_ lowercase: StaticString, _ range: Range<Int>) -> Bool {
         var rest = range
         while let element = nextElement(of: &rest, separator: UInt8(ascii: ",")) {
@@ -38,8 +39,8 @@ extension Span<UInt8> {
         return false
     }
 
-    /// Whether an `Accept` value names the media type `lowercase`, with a weight that is not zero (RFC 9110, 12.5.1).
-    /// Wildcards do not count: they ask for nothing in particular.
+    /// Whether an `Accept` value names the media type `lowercase`, with a weight that is not zero (RFC 9110,
+    /// 12.5.1). Wildcards do not count: they ask for nothing in particular.
     package func acceptsMediaType(_ lowercase: StaticString, _ range: Range<Int>) -> Bool {
         var rest = range
         while var parameters = nextElement(of: &rest, separator: UInt8(ascii: ",")) {
@@ -73,29 +74,45 @@ extension Span<UInt8> {
 
 /// Reading `a=1&b=2` queries.
 package enum QueryString {
-    /// The percent-decoded value of the first parameter `name`, as it stands when it cannot be decoded; `nil` when absent.
+    /// The percent-decoded value of the first parameter `name`, as it stands when it cannot be decoded; `nil`
+    /// when absent.
     package static func value(_ name: String, in query: String) -> String? {
-        for pair in query.split(separator: "&") {
-            let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            guard parts[0] == name else { continue }
-            return parts.count == 2 ? percentDecoded(parts[1]) ?? String(parts[1]) : ""
+        // In place: a query may be thousands of empty parameters, and is read several times.
+        var rest = Substring(query).utf8
+        while !rest.isEmpty {
+            let pair = rest.prefix { $0 != UInt8(ascii: "&") }
+            let key = pair.prefix { $0 != UInt8(ascii: "=") }
+            if !pair.isEmpty, key.elementsEqual(name.utf8) {
+                let value = pair.dropFirst(key.count + 1)
+                return percentDecoded(value) ?? String(Substring(value))
+            }
+            rest = rest.dropFirst(pair.count + 1)
         }
         return nil
     }
 
-    private static func percentDecoded(_ text: Substring) -> String? {
+    private static func percentDecoded(_ text: Substring.UTF8View) -> String? {
         var bytes: [UInt8] = []
-        var rest = text.utf8[...]
+        var rest = text
         while let byte = rest.popFirst() {
             if byte == UInt8(ascii: "%") {
-                guard let high = rest.popFirst(), let low = rest.popFirst(),
-                    let value = UInt8(String(decoding: [high, low], as: UTF8.self), radix: 16)
+                guard let high = rest.popFirst().flatMap(hexValue),
+                    let low = rest.popFirst().flatMap(hexValue)
                 else { return nil }
-                bytes.append(value)
+                bytes.append(high << 4 | low)
             } else {
                 bytes.append(byte == UInt8(ascii: "+") ? 0x20 : byte)
             }
         }
         return String(validating: bytes, as: UTF8.self)
+    }
+
+    private static func hexValue(_ digit: UInt8) -> UInt8? {
+        switch digit {
+        case UInt8(ascii: "0")...UInt8(ascii: "9"): digit - UInt8(ascii: "0")
+        case UInt8(ascii: "a")...UInt8(ascii: "f"): digit - UInt8(ascii: "a") + 10
+        case UInt8(ascii: "A")...UInt8(ascii: "F"): digit - UInt8(ascii: "A") + 10
+        default: nil
+        }
     }
 }

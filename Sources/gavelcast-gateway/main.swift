@@ -19,11 +19,10 @@ let (configuration, logger) = ProgramEntry.configure(GatewaySettings.schema) { v
 }
 
 do throws(Errno) {
-    try Gateway.run(configuration, logger: logger) { previous in
+    try Gateway.run(configuration, logger: logger) {
         Result { () throws(SettingsError) in
             try GatewayConfiguration(
-                try ProgramEntry.reread(GatewaySettings.schema), openFileLimit: openFileLimit, cores: cores,
-                previous: previous)
+                try ProgramEntry.reread(GatewaySettings.schema), openFileLimit: openFileLimit, cores: cores)
         }
     }
 } catch {

@@ -22,6 +22,16 @@ import Testing
         #expect(inflater.expand([0x00], maximumBytes: 5) == .message([]))
     }
 
+    @Test("a message of many last blocks is refused before it costs much; a few are read")
+    func lastBlocks() {
+        let inflater = MessageInflater()
+        // An empty block that says it is the last one, over and over.
+        func message(_ count: Int) -> [UInt8] { (0..<count).flatMap { _ in [0x03, 0x00] as [UInt8] } }
+        #expect(inflater.expand(message(15) + [0x00], maximumBytes: 5) == .message([]))
+        #expect(inflater.expand(message(16), maximumBytes: 5) == .malformed)
+        #expect(inflater.expand(message(100_000), maximumBytes: 5) == .malformed)
+    }
+
     @Test("what is compressed comes back, whatever the window")
     func roundTrip() {
         var generator = SeededGenerator.announced("deflate")

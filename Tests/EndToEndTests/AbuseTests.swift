@@ -38,13 +38,14 @@ extension EndToEndTests {
         func subscribesWithoutReading() throws {
             try fill("a1", count: 200, bytes: 8_000)
             for since in [1, 0] {
+                let closes = try gateway.metric("gavelcast_slow_closes_total")
                 let socket = try WebSocketClient(
                     port: gateway.port, path: "/v1/live", receiveBufferBytes: 4_096)
                 for _ in 0..<50 {
                     try? socket.send(text: #"{"type":"SUBSCRIBE","auction_id":"a1","since":\#(since)}"#)
                 }
                 try eventually("it is closed as too slow") {
-                    try gateway.metric("gavelcast_slow_closes_total") > 0
+                    try gateway.metric("gavelcast_slow_closes_total") == closes + 1
                 }
                 socket.close()
                 try checkServes()
@@ -78,12 +79,18 @@ extension EndToEndTests {
             try eventually("it is too slow") { try gateway.metric("gavelcast_slow_closes_total") == 1 }
             var last = 0
             if transport == .webSocket {
-                while case .text(let text)? = try watcher.socket.next() {
-                    let message = try Received(text)
-                    #expect(message.sequence == last + 1)
-                    last = message.sequence
+                var message = try watcher.socket.next()
+                while case .text(let text)? = message {
+                    let event = try Received(text)
+                    #expect(event.sequence == last + 1)
+                    last = event.sequence
+                    message = try watcher.socket.next()
                 }
-                #expect(last > 0)
+                guard case .close(4008, _)? = message else {
+                    Issue.record("\(String(describing: message)) after \(last)")
+                    return
+                }
+                #expect(try watcher.socket.next() == .end)
             } else {
                 while let message = try watcher.nextIfAny(within: 10), message.json["code"] == nil {
                     #expect(message.sequence == last + 1)

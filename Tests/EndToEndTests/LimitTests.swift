@@ -168,6 +168,13 @@ extension EndToEndTests {
             let gateway = try GatewayProcess(redis: [redis.url], arguments: ["--config", path])
             let watcher = try gateway.watch("a1")
             _ = try watcher.next()
+            // Connections of before may not become watchers now, nor watch more.
+            let many = try WebSocketClient(port: gateway.port, path: "/v1/live")
+            try many.send(text: #"{"type":"SUBSCRIBE","auction_id":"a1"}"#)
+            guard case .text? = try many.next() else { throw TimedOut(description: "not subscribed") }
+            let kept = try BlockingSocket(port: gateway.port)
+            try kept.send(Array("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n".utf8))
+            #expect(try HTTPClient.readReply(kept).reply.status == 404)
             try "max-memory-bytes: 1000000".write(toFile: path, atomically: true, encoding: .utf8)
             gateway.process.kill(SIGHUP)
             try eventually("memory is over the ceiling") { try gateway.metric("gavelcast_over_memory") == 1 }
@@ -177,6 +184,11 @@ extension EndToEndTests {
             }
             #expect(code == 1013 && reason.contains("retry_after_ms"))
             #expect(try gateway.get("\(live)?since=0").status == 503)
+            try kept.send(Array("GET \(live)?since=0 HTTP/1.1\r\nHost: a\r\n\r\n".utf8))
+            #expect(try HTTPClient.readReply(kept).reply.status == 503)
+            try many.send(text: #"{"type":"SUBSCRIBE","auction_id":"a2"}"#)
+            guard case .text(let refused)? = try many.next() else { throw TimedOut(description: "no answer") }
+            #expect(refused.contains("OVER_CAPACITY") && refused.contains("a2"))
             try redis.publish("a1", #"{"type":"BID_UPDATE","auction_id":"a1","seq":1}"#)
             #expect(try watcher.next().sequence == 1)
         }

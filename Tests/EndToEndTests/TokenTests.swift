@@ -35,6 +35,42 @@ extension EndToEndTests {
             ).signed(with: key)
         }
 
+        @Test("a token for another audience watches nothing")
+        func audience() throws {
+            let gateway = try gateway()
+            let token = AccessToken(
+                subject: "usr_1", expiresAt: Int(Date.now.timeIntervalSince1970) + 60, audience: "other"
+            ).signed(with: key)
+            for path in ["/v1/auctions/a1/live", "/v1/live?auctions=a1", "/v1/users/me/live"] {
+                let reply = try gateway.get(
+                    path, fields: ["Accept": "text/event-stream", "Authorization": "Bearer \(token)"])
+                #expect(reply.status == 403 && reply.json["error"] as? String == "FORBIDDEN", "\(path)")
+            }
+        }
+
+        @Test("two users whose names look the same to a reader have a channel each")
+        func lookAlikes() throws {
+            let gateway = try gateway()
+            // An accented letter as one character and as two, and a name that begins with the accent.
+            let names = ["\u{E9}", "e\u{301}", "\u{301}"]
+            let sockets = try names.map { name in
+                try WebSocketClient(port: gateway.port, path: "/v1/users/me/live?token=\(token(name))")
+            }
+            let client = try redis.client()
+            for name in names {
+                try eventually("the channel is subscribed") {
+                    try client.call("PUBSUB", "NUMSUB", RedisKeys.userChannel(name)).array?[1] == .integer(1)
+                }
+            }
+            for (index, name) in names.enumerated() {
+                _ = try client.call(
+                    "PUBLISH", RedisKeys.userChannel(name), #"{"type":"OUTBID","n":\#(index)}"#)
+            }
+            for (index, socket) in sockets.enumerated() {
+                #expect(try socket.next() == .text(#"{"type":"OUTBID","n":\#(index)}"#))
+            }
+        }
+
         @Test("a user's notifications come over WebSocket and event stream, and nobody else's")
         func notifications() throws {
             let gateway = try gateway()

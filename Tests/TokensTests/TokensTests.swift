@@ -66,6 +66,36 @@ import Tokens
         }
     }
 
+    @Test("a token is not valid before its time, and its audience is read from one or many")
+    func claims() throws {
+        let key = TokenKey.random(keyID: "k1")
+        func verify(_ claims: String, now: Int) throws -> AccessToken {
+            let parts = [#"{"alg":"EdDSA","kid":"k1"}"#, claims].map { encode(Array($0.utf8)) }
+            let input = parts.joined(separator: ".")
+            let text = "\(input).\(encode(key.sign(Array(input.utf8))))"
+            return try AccessToken.verify(text, with: TokenKeys([key]), now: now)
+        }
+        let early = #"{"sub":"u","exp":1000,"nbf":500}"#
+        #expect(try verify(early, now: 495).subject == "u")
+        #expect(throws: AccessToken.Fault.notYetValid) { try verify(early, now: 494) }
+        for (audience, read) in [
+            (#""api""#, "api"), (#"["x","watch"]"#, "watch"), (#"["watch","api"]"#, "api"), (#"["x"]"#, "x"),
+            ("[]", ""),
+        ] {
+            let token = try verify(#"{"sub":"u","exp":1000,"aud":\#(audience)}"#, now: 1)
+            #expect(token.audience == read, "\(audience)")
+        }
+        #expect(try verify(#"{"sub":"u","exp":1000}"#, now: 1).audience == nil)
+        for malformed in [#"{"sub":"u"}"#, #"{"exp":1000}"#, #"{"sub":"u","exp":"x"}"#, "[]", "x"] {
+            #expect(throws: AccessToken.Fault.malformed, "\(malformed)") { try verify(malformed, now: 1) }
+        }
+    }
+
+    private func encode(_ bytes: [UInt8]) -> String {
+        Data(bytes).base64EncodedString().replacing("+", with: "-").replacing("/", with: "_")
+            .replacing("=", with: "")
+    }
+
     /// RFC 7515, appendix A.1 (HS256) and A.3 (ES256): keys, signing inputs and signatures.
     private static let jwks = #"""
         {"keys":[

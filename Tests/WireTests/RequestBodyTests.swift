@@ -12,7 +12,8 @@ import Wire
 
     private struct Refused: Error {}
 
-    /// What a body comes to when its bytes arrive in pieces of `size`: its text and what is left over, or the fault.
+    /// What a body comes to when its bytes arrive in pieces of `size`: its text and what is left over, or the
+    /// fault.
     private func read(_ text: String, _ fields: String, size: Int = .max, limit: Int = 1_000) throws -> String
     {
         guard var body = RequestBody(try head(fields), maximumBytes: limit) else { return "tooLarge" }

@@ -16,6 +16,17 @@ import Wire
         if case .refused(let fault) = parse(text) { fault } else { nil }
     }
 
+    @Test("a query's values are found by name and decoded; what cannot be decoded stands as it is")
+    func queries() {
+        let query = "&&a=1&b=x%2By+z&c&=5&aa=2&d=%zz&e=%+f&f=%C3%A9&g=%ff&a=3&h=1=2&i=%4"
+        let expected = [
+            "a": "1", "b": "x+y z", "c": "", "aa": "2", "d": "%zz", "e": "%+f", "f": "\u{E9}", "g": "%ff",
+            "h": "1=2", "i": "%4",
+        ]
+        for (name, value) in expected { #expect(QueryString.value(name, in: query) == value, "\(name)") }
+        #expect(QueryString.value("x", in: query) == nil && QueryString.value("a", in: "") == nil)
+    }
+
     @Test("a WebSocket request is understood")
     func parsesUpgrade() throws {
         let bytes = Array((upgrade + "frames").utf8)

@@ -147,7 +147,8 @@ import Wire
             0x1, Array("aü".utf8) + [0xE2, 0x28] + [UInt8](repeating: 0x61, count: 95))
         #expect(steps(Array(whole[..<(6 + 4)])) == [])
         #expect(steps(Array(whole[..<(6 + 5)])) == ["violation 1007"])
-        // A surrogate, an overlong form, a number above U+10FFFF, and a message that stops within a character.
+        // A surrogate, an overlong form, a number above U+10FFFF, and a message that stops within a
+        // character.
         for bytes: [UInt8] in [[0xED, 0xA0], [0xE0, 0x80], [0xF4, 0x90], [0xC0, 0xAF], [0xF5]] {
             let frame = WebSocketClient.frame(0x1, bytes + [UInt8](repeating: 0x61, count: 60))
             #expect(steps(Array(frame[..<(6 + bytes.count)])) == ["violation 1007"], "\(bytes)")
