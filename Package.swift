@@ -1,8 +1,8 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// `GAVELCAST_STRICT=1` (set by `make lint` and `make test`) turns our own warnings into errors; a user's build with a
-// newer compiler is not stopped by a new warning.
+// `GAVELCAST_STRICT=1` (set by `make lint` and `make test`) turns our own warnings into errors; a user's
+// build with a newer compiler is not stopped by a new warning.
 let strict = Context.environment["GAVELCAST_STRICT"] == "1"
 
 // `GAVELCAST_FUZZ=1` (set by `make fuzz`) adds the fuzz targets and watches which code they reach.
@@ -14,8 +14,8 @@ let settings: [SwiftSetting] =
         .enableUpcomingFeature("ExistentialAny"),
         .enableUpcomingFeature("MemberImportVisibility"),
         .enableUpcomingFeature("InternalImportsByDefault"),
-        // The run-time check of overlapping accesses costs two calls at each touch of a loop's state. Debug builds, and
-        // so the tests, keep it.
+        // The run-time check of overlapping accesses costs two calls at each touch of a loop's state. Debug
+        // builds, and so the tests, keep it.
         .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
     ] + (strict ? [.treatAllWarnings(as: .error)] : [])
     + (fuzzes ? [.unsafeFlags(["-sanitize=fuzzer"])] : [])
@@ -157,7 +157,7 @@ let package = Package(
         tests("WireTests", ["Wire", "LoadClient", "TestSupport"]),
         tests("FanoutTests", ["Fanout", "TestSupport"]),
         tests("BiddingTests", ["Bidding", "AuctionEvents", "TestSupport"]),
-        tests("ReactorTests", ["Reactor"]),
+        tests("ReactorTests", ["Reactor", "LocalServers"]),
         tests("CompressionTests", ["Compression", "TestSupport"]),
         tests("RedisLinkTests", ["RedisLink", "TestSupport"]),
         tests("TokensTests", ["Tokens"]),

@@ -1,4 +1,5 @@
-// Who a client is, as limits count it: an IPv4 address, or the /64 that an IPv6 host can choose its address from.
+// Who a client is, as limits count it: an IPv4 address, or the /64 that an IPv6 host can choose its address
+// from.
 
 import CLinux
 import Glibc
@@ -104,8 +105,9 @@ package struct AddressBlock: Sendable {
 
 /// Whom a request comes from, when proxies stand between.
 package enum ForwardedClient {
-    /// The rightmost address of `X-Forwarded-For` that is no trusted proxy's: what stands left of it anybody may have
-    /// written. `nil` when the field says nothing; an entry that is no address counts for the proxy that wrote it.
+    /// The rightmost address of `X-Forwarded-For` that is no trusted proxy's: what stands left of it anybody
+    /// may have written. `nil` when the field says nothing; an entry that is no address counts for the proxy
+    /// that wrote it.
     /// - Parameters:
     ///   - field: the field's value, such as `203.0.113.7, 10.0.0.2`.
     ///   - peer: who the connection comes from; the field counts only when that is a trusted proxy.

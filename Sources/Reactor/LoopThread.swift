@@ -27,6 +27,12 @@ package struct LoopThread: ~Copyable {
         self.thread = thread
     }
 
+    /// Starts `body` on a thread that nobody waits for.
+    package static func detached(name: String, _ body: @escaping @Sendable () -> Void) {
+        let new = LoopThread(name: name, body)
+        pthread_detach(new.thread)
+    }
+
     /// Waits for the thread's end.
     package consuming func join() {
         pthread_join(thread, nil)

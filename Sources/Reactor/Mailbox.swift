@@ -1,5 +1,5 @@
-// How threads talk to a loop: a bounded queue under a lock, and an eventfd that wakes the loop when it may be asleep.
-// The lock is held for an append or a swap, never across a system call.
+// How threads talk to a loop: a bounded queue under a lock, and an eventfd that wakes the loop when it may be
+// asleep. The lock is held for an append or a swap, never across a system call.
 
 import CLinux
 import Synchronization
@@ -12,8 +12,9 @@ package final class Mailbox<Message: Sendable>: Sendable {
     }
 
     private let state = Mutex(State())
-    /// Whether something was posted since the last take. Sequentially consistent with the lock around it is not needed: a
-    /// poster sets it before it signals, and the owner that misses it now is woken or takes in its next turn.
+    /// Whether something was posted since the last take. Sequentially consistent with the lock around it is
+    /// not needed: a poster sets it before it signals, and the owner that misses it now is woken or takes in
+    /// its next turn.
     private let hasMail = Atomic<Bool>(false)
     private let capacity: Int
     /// Readable while messages wait; the loop keeps it in its poller.

@@ -1,4 +1,5 @@
-// epoll, and nothing else: a set of descriptors, each with a 64-bit token, and a wait. One loop owns a poller.
+// epoll, and nothing else: a set of descriptors, each with a 64-bit token, and a wait. One loop owns a
+// poller.
 
 import CLinux
 
@@ -58,7 +59,8 @@ package struct Poller: ~Copyable {
         precondition(result == 0, "epoll_ctl remove of descriptor \(target)")
     }
 
-    /// Waits up to `milliseconds` (−1: for ever), calls `body` for each ready descriptor, and returns their number.
+    /// Waits up to `milliseconds` (−1: for ever), calls `body` for each ready descriptor, and returns their
+    /// number.
     @discardableResult
     package func wait(milliseconds: Int32, _ body: (Event) -> Void) -> Int {
         let count = epoll_wait(descriptor, events.baseAddress, Int32(events.count), milliseconds)

@@ -3,7 +3,26 @@
 import CLinux
 import Glibc
 
-/// An IPv4 or IPv6 address and port.
+/// An address and port as the kernel takes them.
+package struct ResolvedAddress: Sendable, Equatable {
+    let family: Int32
+    /// A `sockaddr` of that family.
+    private let bytes: [UInt8]
+
+    fileprivate init(family: Int32, bytes: [UInt8]) {
+        self.family = family
+        self.bytes = bytes
+    }
+
+    // SAFETY: the bytes are a whole `sockaddr`, and live until `body` has returned.
+    func withPointer<Result>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Result) -> Result {
+        bytes.withUnsafeBytes {
+            body($0.baseAddress!.assumingMemoryBound(to: sockaddr.self), socklen_t($0.count))
+        }
+    }
+}
+
+/// A host, which may be a name, and a port.
 package struct SocketAddress: Sendable, CustomStringConvertible {
     package let host: String
     package let port: UInt16
@@ -29,19 +48,35 @@ package struct SocketAddress: Sendable, CustomStringConvertible {
 
     package var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 
-    // SAFETY: the list and the address in it live until `body` has returned, and are freed here.
-    /// Resolves the host (this may ask the name server and block) and calls `body` with the first address.
-    func withResolved<Result>(
-        _ body: (_ family: Int32, UnsafePointer<sockaddr>, socklen_t) throws(Errno) -> Result
-    ) throws(Errno) -> Result {
+    /// The host's addresses, at least one, in the order in which they are to be tried. For a name the name
+    /// server is asked, which may take seconds: not on a loop's thread.
+    package func resolve() throws(Errno) -> [ResolvedAddress] {
+        let addresses = addresses(flags: 0)
+        guard !addresses.isEmpty else { throw Errno(code: EADDRNOTAVAIL, call: "resolve \(host)") }
+        return addresses
+    }
+
+    /// The address itself, when the host is one and no name.
+    var numeric: ResolvedAddress? { addresses(flags: AI_NUMERICHOST).first }
+
+    // SAFETY: the list and the addresses in it are copied from before they are freed here.
+    private func addresses(flags: Int32) -> [ResolvedAddress] {
         var hints = addrinfo()
         hints.ai_socktype = Int32(gavelcast_stream)
+        hints.ai_flags = flags
         var list: UnsafeMutablePointer<addrinfo>?
-        guard getaddrinfo(host, "\(port)", &hints, &list) == 0, let first = list,
-            let address = first.pointee.ai_addr
-        else { throw Errno(code: EADDRNOTAVAIL, call: "resolve \(host)") }
+        guard getaddrinfo(host, "\(port)", &hints, &list) == 0 else { return [] }
         defer { freeaddrinfo(list) }
-        return try body(first.pointee.ai_family, UnsafePointer(address), first.pointee.ai_addrlen)
+        var addresses: [ResolvedAddress] = []
+        var entry = list
+        while let found = entry?.pointee {
+            if let address = found.ai_addr {
+                let bytes = UnsafeRawBufferPointer(start: address, count: Int(found.ai_addrlen))
+                addresses.append(ResolvedAddress(family: found.ai_family, bytes: Array(bytes)))
+            }
+            entry = found.ai_next
+        }
+        return addresses
     }
 
     /// The local address of `descriptor`.

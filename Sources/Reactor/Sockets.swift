@@ -1,5 +1,5 @@
-// The few socket calls the loops make: listening, accepting, connecting, sending, receiving. Each returns the kernel's
-// answer as a value; EBADF and EFAULT are our own bugs and trap.
+// The few socket calls the loops make: listening, accepting, connecting, sending, receiving. Each returns the
+// kernel's answer as a value; EBADF and EFAULT are our own bugs and trap.
 
 import CLinux
 import Glibc
@@ -17,42 +17,42 @@ package enum Sockets {
         case failed(Int32)
     }
 
-    /// A non-blocking listening socket. What it accepts inherits its options: no Nagle delay, and the send buffer.
+    /// A non-blocking listening socket, on the first address of a name. What it accepts inherits its options:
+    /// no Nagle delay, and the send buffer.
     /// - Parameters:
     ///   - sharesPort: sets SO_REUSEPORT; every listener on the port must set it.
     ///   - sendBufferBytes: of each accepted connection; `nil` leaves it to the kernel, which lets it grow.
     package static func listen(
         on address: SocketAddress, sharesPort: Bool, sendBufferBytes: Int? = nil
     ) throws(Errno) -> Int32 {
-        try address.withResolved { (family, pointer, length) throws(Errno) in
-            let descriptor = try stream(family)
-            setOption(descriptor, SOL_SOCKET, SO_REUSEADDR, 1)
-            setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
-            if let sendBufferBytes {
-                setOption(descriptor, SOL_SOCKET, SO_SNDBUF, Int32(clamping: sendBufferBytes))
-            }
-            if sharesPort { setOption(descriptor, SOL_SOCKET, SO_REUSEPORT, 1) }
-            guard bind(descriptor, pointer, length) == 0, Glibc.listen(descriptor, 4_096) == 0 else {
-                let error = Errno.last("listen on \(address)")
-                close(descriptor)
-                throw error
-            }
-            return descriptor
+        let resolved = try address.resolve()[0]
+        let descriptor = try stream(resolved.family)
+        setOption(descriptor, SOL_SOCKET, SO_REUSEADDR, 1)
+        setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+        if let sendBufferBytes {
+            setOption(descriptor, SOL_SOCKET, SO_SNDBUF, Int32(clamping: sendBufferBytes))
         }
+        if sharesPort { setOption(descriptor, SOL_SOCKET, SO_REUSEPORT, 1) }
+        let isBound = resolved.withPointer { bind(descriptor, $0, $1) } == 0
+        guard isBound, Glibc.listen(descriptor, 4_096) == 0 else {
+            let error = Errno.last("listen on \(address)")
+            close(descriptor)
+            throw error
+        }
+        return descriptor
     }
 
     /// Begins connecting; the socket is writable when that has ended, and ``pendingError(_:)`` tells how.
-    package static func connect(to address: SocketAddress) throws(Errno) -> Int32 {
-        try address.withResolved { (family, pointer, length) throws(Errno) in
-            let descriptor = try stream(family)
-            setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
-            if Glibc.connect(descriptor, pointer, length) != 0, gavelcast_errno() != EINPROGRESS {
-                let error = Errno.last("connect to \(address)")
-                close(descriptor)
-                throw error
-            }
-            return descriptor
+    package static func connect(to address: ResolvedAddress) throws(Errno) -> Int32 {
+        let descriptor = try stream(address.family)
+        setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+        let isBegun = address.withPointer { Glibc.connect(descriptor, $0, $1) } == 0
+        guard isBegun || gavelcast_errno() == EINPROGRESS else {
+            let error = Errno.last("connect")
+            close(descriptor)
+            throw error
         }
+        return descriptor
     }
 
     /// The error a finished connect or a broken socket holds; 0 when there is none.
@@ -90,7 +90,8 @@ package enum Sockets {
         setOption(descriptor, Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, Int32(clamping: seconds * 1_000))
     }
 
-    // SAFETY: in send and receive the buffer is the caller's and is used for the length of the system call only.
+    // SAFETY: in send and receive the buffer is the caller's and is used for the length of the system call
+    // only.
     package static func send(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> Outcome {
         outcome(Glibc.send(descriptor, bytes.baseAddress, bytes.count, gavelcast_send_flags()))
     }

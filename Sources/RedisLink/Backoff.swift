@@ -9,7 +9,8 @@ package struct Backoff: Sendable {
 
     package init() {}
 
-    /// The next wait in milliseconds: random between half the ceiling and the ceiling, which doubles each time.
+    /// The next wait in milliseconds: random between half the ceiling and the ceiling, which doubles each
+    /// time.
     package mutating func next(using generator: inout some RandomNumberGenerator) -> Int64 {
         let wait = Int64.random(in: ceiling / 2...ceiling, using: &generator)
         ceiling = min(ceiling * 2, Self.maximumMilliseconds)

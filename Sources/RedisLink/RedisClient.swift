@@ -1,5 +1,5 @@
-// A blocking client for threads that do one thing: the bid API's relay, and the tests that publish. Each call has a
-// time-out; after a failure the client is closed and the caller makes a new one.
+// A blocking client for threads that do one thing: the bid API's relay, and the tests that publish. Each call
+// has a time-out; after a failure the client is closed and the caller makes a new one.
 
 import CLinux
 import Glibc
@@ -21,16 +21,7 @@ package final class RedisClient {
     /// - Parameter timeoutMilliseconds: for connecting, and then for each call.
     package init(url: RedisURL, timeoutMilliseconds: Int32 = 2_000) throws(Failure) {
         self.timeoutMilliseconds = timeoutMilliseconds
-        do throws(Errno) {
-            descriptor = try Sockets.connect(to: url.address)
-        } catch {
-            throw Failure(description: "\(error)")
-        }
-        try wait(POLLOUT)
-        let code = Sockets.pendingError(descriptor)
-        guard code == 0 else {
-            throw Failure(description: "\(Errno(code: code, call: "connect to \(url.address)"))")
-        }
+        descriptor = try Self.connect(to: url.address, timeoutMilliseconds)
         if let tls = url.tls { try secure(tls, url) }
         for reply in try pipeline(url.greeting.map { $0.map { Array($0.utf8) } }) {
             if case .error(let text) = reply { throw Failure(description: text) }
@@ -40,6 +31,32 @@ package final class RedisClient {
     deinit {
         session?.free()
         close(descriptor)
+    }
+
+    /// Connects to the first of the host's addresses that answers.
+    private static func connect(
+        to host: SocketAddress, _ timeoutMilliseconds: Int32
+    ) throws(Failure) -> Int32 {
+        do throws(Errno) {
+            var last = Errno(code: EADDRNOTAVAIL, call: "connect to \(host)")
+            for address in try host.resolve() {
+                do throws(Errno) {
+                    let descriptor = try Sockets.connect(to: address)
+                    var code = ETIMEDOUT
+                    if isReady(descriptor, POLLOUT, timeoutMilliseconds) {
+                        code = Sockets.pendingError(descriptor)
+                    }
+                    if code == 0 { return descriptor }
+                    Sockets.close(descriptor)
+                    last = Errno(code: code, call: "connect to \(host)")
+                } catch {
+                    last = error
+                }
+            }
+            throw last
+        } catch {
+            throw Failure(description: "\(error)")
+        }
     }
 
     private func secure(_ tls: TLSClientContext, _ url: RedisURL) throws(Failure) {
@@ -109,9 +126,13 @@ package final class RedisClient {
     }
 
     private func wait(_ events: Int32) throws(Failure) {
-        var target = pollfd(fd: descriptor, events: Int16(events), revents: 0)
-        guard poll(&target, 1, timeoutMilliseconds) > 0 else {
+        guard Self.isReady(descriptor, events, timeoutMilliseconds) else {
             throw Failure(description: "Redis did not answer within \(timeoutMilliseconds) ms")
         }
+    }
+
+    private static func isReady(_ descriptor: Int32, _ events: Int32, _ milliseconds: Int32) -> Bool {
+        var target = pollfd(fd: descriptor, events: Int16(events), revents: 0)
+        return poll(&target, 1, milliseconds) > 0
     }
 }

@@ -9,8 +9,8 @@ package struct RedisCodec: ~Copyable {
 
     /// More unparsed input than this is an error: no reply we ask for is so large.
     private static let maximumInputBytes = 64 << 20
-    /// More elements than this in one array are an error: hiredis makes room for as many as a header announces, before
-    /// the first of them has come.
+    /// More elements than this in one array are an error: hiredis makes room for as many as a header
+    /// announces, before the first of them has come.
     private static let maximumElements: Int32 = 1 << 17
 
     /// hiredis' own functions that make reply objects, but for one.
@@ -54,7 +54,8 @@ package struct RedisCodec: ~Copyable {
         else { throw ProtocolError(description: "reply too large") }
     }
 
-    /// Calls `body` with the next complete reply, which lives for the length of the call; false when there is none.
+    /// Calls `body` with the next complete reply, which lives for the length of the call; false when there is
+    /// none.
     package func next(_ body: (UnsafePointer<redisReply>) -> Void) throws(ProtocolError) -> Bool {
         var reply: UnsafeMutableRawPointer?
         guard redisReaderGetReply(reader, &reply) == REDIS_OK else {

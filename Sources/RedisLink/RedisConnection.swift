@@ -1,5 +1,5 @@
-// One non-blocking connection to Redis inside a loop: bytes in and out, replies one by one. It decides nothing;
-// ``RedisLink`` tells it what to send and what a broken connection means.
+// One non-blocking connection to Redis inside a loop: bytes in and out, replies one by one. It decides
+// nothing; ``RedisLink`` tells it what to send and what a broken connection means.
 
 import CHiredis
 import Reactor
@@ -33,10 +33,13 @@ final class RedisConnection {
     private var session: TLSSession?
     private(set) var isConnected = false
 
-    init(url: RedisURL, token: UInt64, poller: borrowing Poller) throws(Failure) {
+    /// - Parameter address: of the server that `url` names.
+    init(
+        url: RedisURL, address: ResolvedAddress, token: UInt64, poller: borrowing Poller
+    ) throws(Failure) {
         self.url = url
         do throws(Errno) {
-            descriptor = try Sockets.connect(to: url.address)
+            descriptor = try Sockets.connect(to: address)
             try poller.add(descriptor, [.readable, .writable], token: token)
         } catch {
             throw .refused(error)

@@ -15,8 +15,8 @@ package enum RedisKeys {
     /// Stands in a Redis that the bid APIs have filled; when it is gone, so may be the rest.
     package static let filled = "gavelcast:filled"
 
-    /// The index of the server, of `count`, that the auction or user `id` lives on: the highest rendezvous weight, the
-    /// first 8 bytes (big-endian) of SHA-256 of `<index>:<id>`.
+    /// The index of the server, of `count`, that the auction or user `id` lives on: the highest rendezvous
+    /// weight, the first 8 bytes (big-endian) of SHA-256 of `<index>:<id>`.
     package static func server(of id: String, count: Int) -> Int {
         precondition(count > 0)
         guard count > 1 else { return 0 }

@@ -1,7 +1,7 @@
-// The gateway's link to one Redis server: a subscribing and a commanding connection that live and die together.
-// It connects with back-off and jitter, greets, subscribes again to everything after a loss, and proves delivery with
-// a probe that it publishes and must receive, because a TCP connection that looks healthy may deliver nothing.
-// Owned by one loop; every method is called on that loop's thread.
+// The gateway's link to one Redis server: a subscribing and a commanding connection that live and die
+// together. It connects with back-off and jitter, greets, subscribes again to everything after a loss, and
+// proves delivery with a probe that it publishes and must receive, because a TCP connection that looks
+// healthy may deliver nothing. Owned by one loop; every method is called on that loop's thread.
 
 import CHiredis
 import DequeModule
@@ -57,6 +57,7 @@ package final class RedisLink {
     package typealias Completion = (RedisReply?) -> Void
 
     package let url: RedisURL
+    private let lookup: HostLookup
     private let identity: Identity
     private let probeChannel: String
     private unowned let owner: any RedisLinkOwner
@@ -75,6 +76,7 @@ package final class RedisLink {
         generator: any RandomNumberGenerator = SystemRandomNumberGenerator()
     ) {
         self.url = url
+        lookup = HostLookup(url.address)
         self.identity = identity
         self.probeChannel = probeChannel
         self.owner = owner
@@ -87,8 +89,8 @@ package final class RedisLink {
 
     // MARK: Requests
 
-    /// Subscribes to `channels`; the owner is told of each confirmation. Ignored while the link is down, because the
-    /// owner subscribes anew when it comes up.
+    /// Subscribes to `channels`; the owner is told of each confirmation. Ignored while the link is down,
+    /// because the owner subscribes anew when it comes up.
     package func subscribe(_ channels: [String]) {
         guard case .up(let connections) = state else { return }
         for start in stride(from: 0, to: channels.count, by: Self.subscribeBatch) {
@@ -175,12 +177,20 @@ package final class RedisLink {
     // MARK: Life cycle
 
     private func connect(now: Int64, poller: borrowing Poller) {
+        switch lookup.next() {
+        case .pending: break
+        case .failed(let error): lose("\(error)", now: now, poller: poller)
+        case .address(let address): connect(to: address, now: now, poller: poller)
+        }
+    }
+
+    private func connect(to address: ResolvedAddress, now: Int64, poller: borrowing Poller) {
         do throws(RedisConnection.Failure) {
             let subscriber = try RedisConnection(
-                url: url, token: identity.subscriberToken, poller: poller)
+                url: url, address: address, token: identity.subscriberToken, poller: poller)
             do throws(RedisConnection.Failure) {
                 let command = try RedisConnection(
-                    url: url, token: identity.commandToken, poller: poller)
+                    url: url, address: address, token: identity.commandToken, poller: poller)
                 state = .connecting(
                     Connections(subscriber: subscriber, command: command),
                     deadline: now + Self.connectTimeoutMilliseconds)
@@ -202,7 +212,8 @@ package final class RedisLink {
         }
         state = .up(connections)
         connections.subscriber.send(["SUBSCRIBE", probeChannel])
-        // The first probe goes out when this is confirmed; until then the link is on the same clock as a lost probe.
+        // The first probe goes out when this is confirmed; until then the link is on the same clock as a lost
+        // probe.
         oldestProbeSentAt = now
         nextProbeAt = .max
         owner.linkIsUp(identity.index)
@@ -216,6 +227,7 @@ package final class RedisLink {
             connections.command.close(poller: poller)
         }
         state = .waiting(until: now + backoff.next(using: &generator))
+        lookup.refresh()
         setDelivering(false)
         let lost = completions
         completions = []
@@ -249,8 +261,8 @@ package final class RedisLink {
         completion(reply)
     }
 
-    // SAFETY: `reply` lives until the caller's closure returns; spans made of it do not outlive the calls they are
-    // passed to.
+    // SAFETY: `reply` lives until the caller's closure returns; spans made of it do not outlive the calls
+    // they are passed to.
     private func receiveFromSubscription(
         _ reply: UnsafePointer<redisReply>, now: Int64, refusal: inout String?
     ) {

@@ -20,7 +20,8 @@ package indirect enum RedisReply: Sendable, Equatable {
         if case .array(let value) = self { value } else { nil }
     }
 
-    // SAFETY: `reply` is a complete reply object of hiredis that lives until the caller frees it; all is copied.
+    // SAFETY: `reply` is a complete reply object of hiredis that lives until the caller frees it; all is
+    // copied.
     package init(_ reply: UnsafePointer<redisReply>) {
         let value = reply.pointee
         switch value.type {

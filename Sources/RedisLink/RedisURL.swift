@@ -1,5 +1,5 @@
-// The setting `redis-url`: `redis://[[user]:password@]host[:port][/database]`, or the same with `rediss://` for TLS,
-// where `?ca=FILE` names a PEM file of authorities to trust in place of the system's.
+// The setting `redis-url`: `redis://[[user]:password@]host[:port][/database]`, or the same with `rediss://`
+// for TLS, where `?ca=FILE` names a PEM file of authorities to trust in place of the system's.
 
 package import Reactor
 import TransportSecurity

@@ -232,6 +232,20 @@ extension EndToEndTests {
             }
         }
 
+        @Test("a Redis that is named and not numbered is found, and found again")
+        func redisByName() throws {
+            let redis = try RedisServer()
+            let gateway = try GatewayProcess(redis: ["redis://localhost:\(redis.port)"])
+            let watcher = try gateway.watch("a1")
+            _ = try watcher.next()
+            redis.kill()
+            try eventually("the gateway says so") { try !gateway.isOK("/readyz") }
+            try redis.start()
+            try eventually("the gateway is ready again") { try gateway.isOK("/readyz") }
+            try redis.publish("a1", #"{"type":"BID_UPDATE","auction_id":"a1","seq":1}"#)
+            #expect(try watcher.next().sequence == 1)
+        }
+
         @Test("a bid API that is killed after a commit leaves the event to the next one")
         func bidAPIKilled() throws {
             let database = try SharedPostgres.database()

@@ -5,8 +5,8 @@ import Reactor
 import RedisLink
 import Testing
 
-/// Figures for the documentation, printed; `make figures` runs them with release builds. Nothing here is asserted but
-/// that everything arrives.
+/// Figures for the documentation, printed; `make figures` runs them with release builds. Nothing here is
+/// asserted but that everything arrives.
 @Suite(.serialized, .enabled(if: ProcessInfo.processInfo.environment["GAVELCAST_FIGURES"] != nil))
 struct FigureTests {
     private func bid(_ sequence: Int, filler: Int = 100) -> String {
@@ -129,7 +129,8 @@ struct FigureTests {
     private static func ticks(_ pid: Int32) throws -> (user: Int, system: Int) {
         let text = try String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)
         let fields = text.split(separator: ")").last?.split(separator: " ").compactMap { Int($0) } ?? []
-        // Without the state, which is no number, the fields begin with the parent: utime is 14, stime 15 (proc(5)).
+        // Without the state, which is no number, the fields begin with the parent: utime is 14, stime 15
+        // (proc(5)).
         return (fields[10], fields[11])
     }
 
@@ -183,7 +184,8 @@ private final class Crowd {
         var sockets: [Int32] = []
         let request = Array("GET \(path) HTTP/1.1\r\nHost: h\r\n\(fields)\r\n".utf8)
         for index in 0..<count {
-            let socket = try Sockets.connect(to: SocketAddress(host: "127.0.0.1", port: UInt16(port)))
+            let address = SocketAddress(host: "127.0.0.1", port: UInt16(port))
+            let socket = try Sockets.connect(to: address.resolve()[0])
             try eventually("connected") {
                 request.withUnsafeBytes { Sockets.send(socket, $0) } == .bytes(request.count)
             }

@@ -1,6 +1,7 @@
-// The yardstick: what a gateway costs that does nothing but the kernel's part of the work. One loop; it accepts,
-// answers the WebSocket handshake, hears Redis and sends each message to the auction's sockets. No order, no cursor, no
-// backlog, no timers, no limits: whoever does not take a message whole is closed. Not for use; for comparison.
+// The yardstick: what a gateway costs that does nothing but the kernel's part of the work. One loop; it
+// accepts, answers the WebSocket handshake, hears Redis and sends each message to the auction's sockets. No
+// order, no cursor, no backlog, no timers, no limits: whoever does not take a message whole is closed. Not
+// for use; for comparison.
 
 import CHiredis
 import CLinux
@@ -34,7 +35,7 @@ package final class BareGateway {
         poller = try Poller()
         listener = try Sockets.listen(
             on: SocketAddress(host: "127.0.0.1", port: UInt16(port)), sharesPort: false)
-        redis = try Sockets.connect(to: url.address)
+        redis = try Sockets.connect(to: url.address.resolve()[0])
         try poller.add(listener, .readable, token: Self.listenerToken)
         try poller.add(redis, [.readable, .writable, .edgeTriggered], token: Self.redisToken)
         var command: [UInt8] = []
