@@ -1,5 +1,5 @@
-// The events that the bid API commits and the gateway fans out, and their JSON. The text made here is what the
-// outbox stores, Redis logs and every watcher receives, byte for byte.
+// The events that the bid API commits and the gateway fans out, and their JSON. The text made here is what
+// the outbox stores, Redis logs and every watcher receives, byte for byte.
 
 /// An event of an auction, before it has its sequence number and time.
 package enum AuctionEvent: Sendable, Equatable {

@@ -1,5 +1,6 @@
-// The name of an auction, as it stands in addresses, channel names and events. Both services and the load generator
-// check ids with this one rule, so that nothing but these characters ever reaches a Redis key or a log line.
+// The name of an auction, as it stands in addresses, channel names and events. Both services and the load
+// generator check ids with this one rule, so that nothing but these characters ever reaches a Redis key or a
+// log line.
 
 /// An auction's id: 1–64 characters of `A-Z a-z 0-9 _ -`.
 package struct AuctionID: Hashable, Sendable, CustomStringConvertible {

@@ -1,5 +1,5 @@
-// The public state of an auction: what a SNAPSHOT shows, what Redis keeps under `{auction:<id>}:state`, and what
-// `GET /api/v1/auctions/{id}` answers. Nothing secret (reserve, unbeaten maximum) has a field here.
+// The public state of an auction: what a SNAPSHOT shows, what Redis keeps under `{auction:<id>}:state`, and
+// what `GET /api/v1/auctions/{id}` answers. Nothing secret (reserve, unbeaten maximum) has a field here.
 
 package enum AuctionStatus: String, Sendable, CaseIterable {
     case scheduled, active, sold, unsold, cancelled
@@ -58,7 +58,8 @@ package struct AuctionState: Sendable, Equatable {
         self.topBids = topBids
     }
 
-    /// The object stored in Redis: `seq` first, so that the publishing script finds it without decoding the rest.
+    /// The object stored in Redis: `seq` first, so that the publishing script finds it without decoding the
+    /// rest.
     package func encoded(sequence: SequenceNumber) -> [UInt8] {
         var writer = JSONWriter(capacity: 1_024)
         writer.object {

@@ -1,5 +1,6 @@
-// A strict JSON reader that allocates nothing: it walks one object's members and checks everything in between.
-// The gateway needs three fields of each event and the certainty that the rest is JSON; the payload stays as published.
+// A strict JSON reader that allocates nothing: it walks one object's members and checks everything in
+// between. The gateway needs three fields of each event and the certainty that the rest is JSON; the payload
+// stays as published.
 
 /// Walks the members of one JSON object (RFC 8259) in UTF-8 text that the caller has already validated.
 package struct JSONScanner {

@@ -1,5 +1,5 @@
-// Writes compact JSON into one byte array, in the order of the calls. Used for events, states and the gateway's own
-// messages, where money must stay exact and the key order is part of what people read in a log.
+// Writes compact JSON into one byte array, in the order of the calls. Used for events, states and the
+// gateway's own messages, where money must stay exact and the key order is part of what people read in a log.
 
 /// A compact JSON writer. Calls must nest properly; keys are ASCII and need no escaping.
 package struct JSONWriter {

@@ -3,7 +3,8 @@
 
 /// An amount of money in cents, 0 … 99,999,999,999,999.
 package struct Money: Hashable, Comparable, Sendable, CustomStringConvertible {
-    /// The largest amount: just under 10¹² whole units, so that cents stay exact in a JavaScript number (2⁵³).
+    /// The largest amount: just under 10¹² whole units, so that cents stay exact in a JavaScript number
+    /// (2⁵³).
     package static let maximumCents: Int64 = 99_999_999_999_999
 
     package let cents: Int64

@@ -100,7 +100,8 @@ package struct Timestamp: Hashable, Comparable, Sendable, CustomStringConvertibl
         left.milliseconds < right.milliseconds
     }
 
-    // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms": proleptic Gregorian calendar, day 0 = 1970-01-01.
+    // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms": proleptic Gregorian calendar, day 0 =
+    // 1970-01-01.
     private static func civil(fromDays days: Int64) -> (Int64, Int64, Int64) {
         let (era, dayOfEra) = (days + 719_468).flooredQuotient(by: 146_097)
         let yearOfEra = (dayOfEra - dayOfEra / 1_460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365

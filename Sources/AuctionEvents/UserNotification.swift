@@ -1,5 +1,5 @@
-// What a single user is told: stored with the commit that caused it, read from the bid API, and pushed on the channel
-// `user:<id>`.
+// What a single user is told: stored with the commit that caused it, read from the bid API, and pushed on the
+// channel `user:<id>`.
 
 /// What the rules want a user to be told.
 package struct Notice: Sendable, Equatable {

@@ -1,5 +1,5 @@
-// Auctions begin and end by the database's clock. A row that another bid API is just ending, or that a bid holds, is
-// skipped, so any number may run: a bid that finds the time over ends the auction itself.
+// Auctions begin and end by the database's clock. A row that another bid API is just ending, or that a bid
+// holds, is skipped, so any number may run: a bid that finds the time over ends the auction itself.
 
 import AuctionEvents
 import Bidding
@@ -8,13 +8,13 @@ package enum AuctionClock {
     /// Auctions decided in one transaction.
     private static let batch = 500
 
-    // `now()` stands still within a statement, as `clock_timestamp()` does not, so that an index answers: most of the time
-    // nothing is due, among a million.
+    // `now()` stands still within a statement, as `clock_timestamp()` does not, so that an index answers:
+    // most of the time nothing is due, among a million.
     private static let isToStart = "a.status = 'scheduled' AND a.starts_at <= now()"
     private static let isToEnd = "a.status = 'active' AND a.ends_at <= now()"
 
-    /// Starts and ends what is due; returns by how many milliseconds each auction that changed was late. Call again at once
-    /// when there were any: more may be due.
+    /// Starts and ends what is due; returns by how many milliseconds each auction that changed was late. Call
+    /// again at once when there were any: more may be due.
     package static func tick(_ connection: PostgresConnection) throws(DatabaseError) -> [Int64] {
         let due = try connection.query(
             """

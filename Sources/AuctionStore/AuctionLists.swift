@@ -1,10 +1,11 @@
-// Auctions by pages. A page begins behind the last row of the one before, so that it costs the same however deep it is and
-// nothing that comes or goes in between shifts it.
+// Auctions by pages. A page begins behind the last row of the one before, so that it costs the same however
+// deep it is and nothing that comes or goes in between shifts it.
 
 package import AuctionEvents
 import Bidding
 
-/// Where a page ended: the number that it was sorted by, and the row's id, which decides between equal numbers.
+/// Where a page ended: the number that it was sorted by, and the row's id, which decides between equal
+/// numbers.
 package struct PageCursor: Sendable, Equatable {
     /// Microseconds up to the year 2096.
     private static let keys: ClosedRange<Int64> = 0...4_000_000_000_000_000
@@ -61,7 +62,8 @@ package struct AuctionListing: Sendable {
     /// `nil`: those that run or are to come, and for ``Order/newest`` all.
     package var status: AuctionStatus?
     package var category: String?
-    /// Words, or beginnings of words, that stand in title, category or description; of letters and digits, lower case.
+    /// Words, or beginnings of words, that stand in title, category or description; of letters and digits,
+    /// lower case.
     package var words: [String] = []
     package var order = Order.endingSoon
     /// 1…100
@@ -98,8 +100,8 @@ package enum AuctionLists {
         }
     }
 
-    /// Conditions and their parameters. Only what is asked for stands in the statement, so that each form of it is planned
-    /// for its own index.
+    /// Conditions and their parameters. Only what is asked for stands in the statement, so that each form of
+    /// it is planned for its own index.
     private struct Filter {
         private(set) var conditions: [String] = []
         private(set) var parameters: [String?] = []

@@ -58,7 +58,8 @@ package struct AuctionDraft: Sendable {
 }
 
 package enum AuctionRecords {
-    /// The columns of ``locking(_:_:)`` and, with those from ``seller`` on, of ``recordQuery(_:key:join:)``, in order.
+    /// The columns of ``locking(_:_:)`` and, with those from ``seller`` on, of ``recordQuery(_:key:join:)``,
+    /// in order.
     private enum Column: Int {
         case auctionID, sellerID, title, currency, startingPrice, reservePrice, increments, status
         case endsAt, leaderID, currentPrice, bidCount, sequence, buyNowPrice
@@ -99,7 +100,8 @@ package enum AuctionRecords {
         (0..<rows.count).map { (record(rows, $0), rows.integer($0, Column.key.rawValue)) }
     }
 
-    /// The highest bids as `bidder:cents:milliseconds,…`, of the same moment as the row; names hold no such marks.
+    /// The highest bids as `bidder:cents:milliseconds,…`, of the same moment as the row; names hold no such
+    /// marks.
     private static let topBidsColumn = """
         (SELECT string_agg(concat(t.bidder, ':', t.amount, ':', \(PostgresText.milliseconds("t.bid_at"))), ','
             ORDER BY t.seq DESC)
@@ -168,8 +170,9 @@ package enum AuctionRecords {
         text.flatMap { Int64($0) }.map { Money(cents: $0) }
     }
 
-    /// The highest bids of each auction: amounts rise strictly, so the last by sequence are the highest. For locked rows, in a
-    /// statement behind the lock's: one that waited for the lock itself sees other tables as they were before it waited.
+    /// The highest bids of each auction: amounts rise strictly, so the last by sequence are the highest. For
+    /// locked rows, in a statement behind the lock's: one that waited for the lock itself sees other tables
+    /// as they were before it waited.
     static func topBids(_ ids: [AuctionID]) -> Statement {
         Statement(
             """
@@ -284,7 +287,8 @@ package enum AuctionRecords {
         ] + Notifications.writing(changes)
     }
 
-    /// The logarithm of e^activity + bids × e^(the hour), without ever computing such large numbers, or too small ones.
+    /// The logarithm of e^activity + bids × e^(the hour), without ever computing such large numbers, or too
+    /// small ones.
     private static func activity(_ table: String, _ bids: String) -> String {
         let hour = "(extract(epoch FROM clock_timestamp()) / 3600)::double precision"
         let most = "greatest(\(table).activity, \(hour))"

@@ -1,10 +1,11 @@
-// Which requests of a transaction's bids were answered before, and what is to be kept of those that are answered now.
+// Which requests of a transaction's bids were answered before, and what is to be kept of those that are
+// answered now.
 
 import AuctionEvents
 
 extension BidTransaction {
-    /// The keys of some batches. Several bids may have one key: the first that is decided is answered, the others are its
-    /// repeats, or another request under the same key.
+    /// The keys of some batches. Several bids may have one key: the first that is decided is answered, the
+    /// others are its repeats, or another request under the same key.
     struct Keys {
         fileprivate struct Place: Hashable {
             let userID: String

@@ -12,7 +12,8 @@ package struct BidRow: Sendable {
 }
 
 package enum BidHistory {
-    /// Bids with a sequence number below `before`, and how many there are in all; `nil` when there is no such auction.
+    /// Bids with a sequence number below `before`, and how many there are in all; `nil` when there is no such
+    /// auction.
     package static func page(
         _ connection: PostgresConnection, _ id: AuctionID, before: SequenceNumber, limit: Int
     ) throws(DatabaseError) -> (bids: [BidRow], total: Int)? {

@@ -1,6 +1,6 @@
-// The bids' transaction: lock the rows, read the clock, decide all waiting bids in arrival order, write bids, auctions,
-// outbox and answers to keep, commit. Two round trips, however many bids and auctions. The row lock makes it right with any
-// number of bid APIs.
+// The bids' transaction: lock the rows, read the clock, decide all waiting bids in arrival order, write bids,
+// auctions, outbox and answers to keep, commit. Two round trips, however many bids and auctions. The row lock
+// makes it right with any number of bid APIs.
 
 package import AuctionEvents
 package import Bidding
@@ -58,8 +58,9 @@ package enum BidTransaction {
 
     /// What some batches came to.
     package struct Decision: Sendable {
-        /// For each batch the outcomes in the order of its bids; `nil` where nothing was decided, because others hold the
-        /// auction's row or there is none. A batch that is alone waits for the row and is always decided.
+        /// For each batch the outcomes in the order of its bids; `nil` where nothing was decided, because
+        /// others hold the auction's row or there is none. A batch that is alone waits for the row and is
+        /// always decided.
         package let outcomes: [[Outcome]?]
         package let hasEvents: Bool
     }
@@ -78,8 +79,8 @@ package enum BidTransaction {
         fileprivate let evidence: Statement
     }
 
-    /// Decides `batches`, each of another auction, in one transaction, and ends auctions whose time is over. When it
-    /// throws, nothing was committed.
+    /// Decides `batches`, each of another auction, in one transaction, and ends auctions whose time is over.
+    /// When it throws, nothing was committed.
     /// - Parameter answer: what an outcome is answered with, to be kept for repeats.
     package static func run(
         _ connection: PostgresConnection, _ batches: [Batch], antiSniping: AntiSniping,
@@ -131,7 +132,8 @@ package enum BidTransaction {
         var changes: [AuctionChange] = []
         let outcomes = batches.map { batch -> [Outcome]? in
             guard var auction = auctions.removeValue(forKey: batch.auctionID.text) else { return nil }
-            // A storm of late bids holds the row when the closer comes for it; so the first of them ends the auction.
+            // A storm of late bids holds the row when the closer comes for it; so the first of them ends the
+            // auction.
             auction.end(at: now)
             let beaten = auction.leader?.amount
             let outcomes = batch.bids.map { bid -> Outcome in

@@ -1,5 +1,5 @@
-// Blocking connections on threads of their own, and a bounded queue of jobs before them. The async side of the bid API
-// waits for a job's result; it never blocks.
+// Blocking connections on threads of their own, and a bounded queue of jobs before them. The async side of
+// the bid API waits for a job's result; it never blocks.
 
 import Dispatch
 import Foundation

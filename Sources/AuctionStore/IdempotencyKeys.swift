@@ -1,5 +1,5 @@
-// Requests that may be sent again: each key of a user stands for one request and its answer, for a day. A key is
-// claimed in the transaction that does what the request asks for, so that either both happen or neither.
+// Requests that may be sent again: each key of a user stands for one request and its answer, for a day. A key
+// is claimed in the transaction that does what the request asks for, so that either both happen or neither.
 
 /// A request that carries a key.
 package struct IdempotencyKey: Sendable, Hashable {
@@ -63,8 +63,8 @@ package enum IdempotencyKeys {
         ).count == purgeBatch
     }
 
-    /// Claims keys, of which none may be given twice, for users that exist. Waits for a transaction that is claiming one
-    /// of them; a clash takes nothing from the others. Followed by ``reading(_:)``.
+    /// Claims keys, of which none may be given twice, for users that exist. Waits for a transaction that is
+    /// claiming one of them; a clash takes nothing from the others. Followed by ``reading(_:)``.
     static func claiming(_ keys: [IdempotencyKey]) -> Statement {
         Statement(
             """

@@ -1,4 +1,5 @@
-// What users are told: stored in the transaction that gives the reason, pushed afterwards by the relay while it is news.
+// What users are told: stored in the transaction that gives the reason, pushed afterwards by the relay while
+// it is news.
 
 package import AuctionEvents
 import Bidding
@@ -101,8 +102,8 @@ package enum Notifications {
         return (0..<rows.count).map { (rows.integer($0, 0), rows.text($0, 1)) }
     }
 
-    /// Takes of these what nobody else has taken. Who takes must push, or give back: a crash in between leaves a
-    /// notification in its list only.
+    /// Takes of these what nobody else has taken. Who takes must push, or give back: a crash in between
+    /// leaves a notification in its list only.
     package static func take(
         _ connection: PostgresConnection, _ numbers: [Int64]
     ) throws(DatabaseError) -> [(number: Int64, notification: UserNotification)] {

@@ -1,4 +1,5 @@
-// The events that wait to be published, and those kept so that a Redis that lost its data can be filled again.
+// The events that wait to be published, and those kept so that a Redis that lost its data can be filled
+// again.
 
 package import AuctionEvents
 
@@ -51,7 +52,8 @@ package enum Outbox {
     package static func waiting(
         _ connection: PostgresConnection, after cursor: String
     ) throws(DatabaseError) -> [String] {
-        // From auction to auction along the index: a plain DISTINCT reads all that waits, however much of one auction.
+        // From auction to auction along the index: a plain DISTINCT reads all that waits, however much of one
+        // auction.
         let rows = try connection.query(
             """
             WITH RECURSIVE waiting (auction_id, number) AS (
@@ -111,7 +113,8 @@ package enum Outbox {
         _ = try connection.pipeline(stepped.isEmpty ? [statements[0]] : statements)
     }
 
-    /// The auctions that are running, to come or just over, after `cursor` in order of their ids, with their states only.
+    /// The auctions that are running, to come or just over, after `cursor` in order of their ids, with their
+    /// states only.
     package static func live(
         _ connection: PostgresConnection, after cursor: String, limit: Int
     ) throws(DatabaseError) -> [Publication] {
@@ -139,7 +142,8 @@ package enum Outbox {
         return Dictionary(uniqueKeysWithValues: pairs)
     }
 
-    /// The last events of an auction, as many as Redis keeps, and its state; and the first that was never published.
+    /// The last events of an auction, as many as Redis keeps, and its state; and the first that was never
+    /// published.
     package static func refill(
         _ connection: PostgresConnection, auctionID: String
     ) throws(DatabaseError) -> (publication: Publication, firstUnpublished: SequenceNumber)? {
@@ -155,8 +159,8 @@ package enum Outbox {
         return (publication, unpublished)
     }
 
-    /// Forgets the events of some auctions that were over a day ago, as Redis does; true when there may be more. Events of
-    /// running auctions go when newer ones are published.
+    /// Forgets the events of some auctions that were over a day ago, as Redis does; true when there may be
+    /// more. Events of running auctions go when newer ones are published.
     package static func prune(_ connection: PostgresConnection) throws(DatabaseError) -> Bool {
         try connection.query(
             """

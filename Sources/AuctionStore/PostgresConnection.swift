@@ -1,5 +1,5 @@
-// One blocking libpq connection, used by one thread at a time. Statements are prepared on first use; several can go in
-// one round trip (libpq's pipeline mode).
+// One blocking libpq connection, used by one thread at a time. Statements are prepared on first use; several
+// can go in one round trip (libpq's pipeline mode).
 
 import CLibPQ
 import Dispatch
@@ -59,7 +59,8 @@ package final class PostgresConnection {
     /// How long the server works on a statement, and waits for a lock, before it gives up.
     package static let statementMilliseconds = 10_000
     package static let lockMilliseconds = 3_000
-    /// A server that says nothing for longer than a statement may take is lost: it stands still, or the network does.
+    /// A server that says nothing for longer than a statement may take is lost: it stands still, or the
+    /// network does.
     private static let silenceMilliseconds = statementMilliseconds + 2_000
 
     /// How often it is looked how long the server has been silent.
@@ -72,7 +73,8 @@ package final class PostgresConnection {
     /// Connection parameters; those of the connection string are stronger.
     private static let parameters: KeyValuePairs<String, String> = [
         "connect_timeout": "2", "options": options, "fallback_application_name": "gavelcast-bidapi",
-        // Milliseconds; a host that is gone is noticed while we wait for it, and the seconds while nobody does.
+        // Milliseconds; a host that is gone is noticed while we wait for it, and the seconds while nobody
+        // does.
         "tcp_user_timeout": "10000", "keepalives_idle": "10", "keepalives_interval": "5",
         "keepalives_count": "3",
     ]
@@ -106,8 +108,8 @@ package final class PostgresConnection {
         PQfinish(connection)
     }
 
-    /// Whether the server has not closed the connection meanwhile. Asks the socket, not the server. The first read may
-    /// bring the server's last words only, and the second one the end behind them.
+    /// Whether the server has not closed the connection meanwhile. Asks the socket, not the server. The first
+    /// read may bring the server's last words only, and the second one the end behind them.
     package var isStillOpen: Bool {
         !isBroken && PQconsumeInput(connection) == 1 && PQconsumeInput(connection) == 1
             && PQstatus(connection) == CONNECTION_OK
@@ -251,15 +253,16 @@ package final class PostgresConnection {
         let message = field("M") ?? Self.trimmed(PQresultErrorMessage(result))
         if sqlState == "23505" { return .conflict(constraint: field("n") ?? "") }
         guard Self.isTransient(sqlState) else { return .refused(sqlState: sqlState, message: message) }
-        // An administrator's shutdown, or an idle transaction's end, closes the connection right after the message.
+        // An administrator's shutdown, or an idle transaction's end, closes the connection right after the
+        // message.
         if sqlState.hasPrefix("57P") || sqlState == Self.idleTimeout { isBroken = true }
         return .unavailable("\(sqlState) \(message)")
     }
 
     private static let idleTimeout = "25P03"
 
-    /// Connection exceptions, insufficient resources, operator intervention, lock time-outs, serialization failures
-    /// and read-only servers: nothing is wrong with the statement.
+    /// Connection exceptions, insufficient resources, operator intervention, lock time-outs, serialization
+    /// failures and read-only servers: nothing is wrong with the statement.
     private static func isTransient(_ sqlState: String) -> Bool {
         switch sqlState {
         case "55P03", "40001", "40P01", "25006", idleTimeout, "": true

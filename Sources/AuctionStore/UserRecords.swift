@@ -13,7 +13,8 @@ package struct UserRecord: Sendable {
 package enum UserRecords {
     private static let columns = "user_id, username, password_hash, role, banned_at IS NOT NULL"
 
-    /// Throws ``DatabaseError/conflict(constraint:)`` with `users_username` or `users_email` when one is taken.
+    /// Throws ``DatabaseError/conflict(constraint:)`` with `users_username` or `users_email` when one is
+    /// taken.
     package static func insert(
         _ connection: PostgresConnection, userID: String, username: String, email: String,
         passwordHash: String

@@ -1,4 +1,5 @@
-// The errors a caller sees: the contract's codes and statuses, and how everything else that is thrown becomes one.
+// The errors a caller sees: the contract's codes and statuses, and how everything else that is thrown becomes
+// one.
 
 import AuctionEvents
 import AuctionStore

@@ -1,4 +1,5 @@
-// What sellers send of an auction, and the checks that need no database. Every error begins with the field's name.
+// What sellers send of an auction, and the checks that need no database. Every error begins with the field's
+// name.
 
 import AuctionEvents
 import AuctionStore

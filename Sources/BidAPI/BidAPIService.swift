@@ -106,10 +106,10 @@ package enum BidAPIService {
                     "bid API is listening",
                     metadata: ["listen": "\(channel.localAddress?.description ?? "?")"])
             }, logger: logger)
+        let adminAddress = configuration.adminListen
         let admin = Application(
             router: AdminRoutes(services: services).router(),
-            configuration: .init(
-                address: .hostname(configuration.adminListen.host, port: Int(configuration.adminListen.port))),
+            configuration: .init(address: .hostname(adminAddress.host, port: Int(adminAddress.port))),
             logger: logger)
         var group = ServiceGroupConfiguration(
             services: [

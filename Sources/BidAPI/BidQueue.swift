@@ -1,5 +1,6 @@
-// Bids wait here by auction. As soon as there is a transaction to spare, all waiting bids of some auctions are taken into
-// one: alone, a bid goes at once; in a rush, many share a commit. An auction has one transaction under way at a time.
+// Bids wait here by auction. As soon as there is a transaction to spare, all waiting bids of some auctions
+// are taken into one: alone, a bid goes at once; in a rush, many share a commit. An auction has one
+// transaction under way at a time.
 
 import AuctionEvents
 import AuctionStore

@@ -65,7 +65,8 @@ struct BidRoutes: Sendable {
         return Self.response(outcome)
     }
 
-    /// Takes one of the user's bids a minute; false when there is none left, but the request was answered before.
+    /// Takes one of the user's bids a minute; false when there is none left, but the request was answered
+    /// before.
     private func takesFromLimit(_ userID: String, _ key: IdempotencyKey?) async throws -> Bool {
         let limit = services.settings.current.bidsPerMinute
         guard let seconds = await services.bidLimiter.take(userID, limit: limit) else { return true }

@@ -1,5 +1,5 @@
-// Deletes now and then what is over: keys of requests, events that Redis has forgotten too, old notifications. In small
-// steps, on a connection of the general pool, so that nothing waits for it.
+// Deletes now and then what is over: keys of requests, events that Redis has forgotten too, old
+// notifications. In small steps, on a connection of the general pool, so that nothing waits for it.
 
 import AuctionStore
 import Logging

@@ -1,5 +1,5 @@
-// Every bound of the bid API that is no setting, in one place, with how they relate. Those of a statement or a table stand
-// with it in `AuctionStore`.
+// Every bound of the bid API that is no setting, in one place, with how they relate. Those of a statement or
+// a table stand with it in `AuctionStore`.
 
 import AuctionStore
 import NIOCore
@@ -27,12 +27,12 @@ enum Limits {
     static let auctionsPerTransaction = 50
     /// Transactions of bids under way: while they wait for the disk, others have the processor.
     static let bidTransactions = 4
-    /// How long and how often it is asked what became of a COMMIT that was not answered: a server that was killed is
-    /// back after a second or two.
+    /// How long and how often it is asked what became of a COMMIT that was not answered: a server that was
+    /// killed is back after a second or two.
     static let resolving = Duration.seconds(4)
     static let resolvePauseSeconds = 0.2
-    /// A bid API that stands still in the middle of its transaction must not keep an auction past its end: PostgreSQL
-    /// then ends the transaction.
+    /// A bid API that stands still in the middle of its transaction must not keep an auction past its end:
+    /// PostgreSQL then ends the transaction.
     static let idleTransactionMilliseconds = 800
 
     // PostgreSQL

@@ -1,4 +1,5 @@
-// What administrators do: ban users, and read what was done. Cancelling and extending auctions is with the auctions.
+// What administrators do: ban users, and read what was done. Cancelling and extending auctions is with the
+// auctions.
 
 import AuctionEvents
 import AuctionStore

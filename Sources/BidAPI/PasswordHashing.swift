@@ -1,5 +1,5 @@
-// Passwords are hashed on threads of their own, half as many as there are processors: a crowd that signs in must leave
-// the others to those who bid.
+// Passwords are hashed on threads of their own, half as many as there are processors: a crowd that signs in
+// must leave the others to those who bid.
 
 import NIOCore
 import NIOPosix

@@ -1,15 +1,15 @@
-// The script by which the relay writes to Redis: log, state and PUBLISH of one auction's consecutive events, in one
-// atomic step, taking only the next sequence number.
+// The script by which the relay writes to Redis: log, state and PUBLISH of one auction's consecutive events,
+// in one atomic step, taking only the next sequence number.
 
 import AuctionEvents
 import AuctionStore
 import RedisLink
 
 enum PublishingScript {
-    /// KEYS: log, state. ARGV: channel, state or "", first sequence number, mode, first to PUBLISH, seconds to
-    /// live or 0, then the events. Returns the sequence number Redis holds afterwards, and how many events were new
-    /// to it. In mode "refill" a log that lacks what comes before `first` is begun anew; in mode "next" nothing is
-    /// done then.
+    /// KEYS: log, state. ARGV: channel, state or "", first sequence number, mode, first to PUBLISH, seconds
+    /// to live or 0, then the events. Returns the sequence number Redis holds afterwards, and how many events
+    /// were new to it. In mode "refill" a log that lacks what comes before `first` is begun anew; in mode
+    /// "next" nothing is done then.
     private static let source = """
         local log, state = KEYS[1], KEYS[2]
         local channel, newState, first, mode = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]

@@ -1,12 +1,13 @@
-// How often one user may do something, counted in Redis for all bid APIs together: a burst up to the limit, then as many
-// as the period gives back. Without Redis nobody is held up, which is counted.
+// How often one user may do something, counted in Redis for all bid APIs together: a burst up to the limit,
+// then as many as the period gives back. Without Redis nobody is held up, which is counted.
 
 import RedisLink
 
 struct RateLimiter: Sendable {
-    /// The generic cell rate algorithm: one key holds the time, in microseconds, at which the bucket is full again.
-    /// KEYS: the bucket. ARGV: limit, period in seconds, how many to take (-1 gives one back). Returns 0, or after how
-    /// many seconds to come again.
+    /// The generic cell rate algorithm: one key holds the time, in microseconds, at which the bucket is full
+    /// again.
+    /// KEYS: the bucket. ARGV: limit, period in seconds, how many to take (-1 gives one back). Returns 0, or
+    /// after how many seconds to come again.
     private static let script = """
         local time = redis.call('TIME')
         local now = time[1] * 1000000 + time[2]

@@ -1,5 +1,5 @@
-// Small questions to Redis: how many watch, who may go on. Each server has a thread that asks for all who wait at once; when
-// it is away or slow there is no answer, because nobody's request may hang on it.
+// Small questions to Redis: how many watch, who may go on. Each server has a thread that asks for all who
+// wait at once; when it is away or slow there is no answer, because nobody's request may hang on it.
 
 import Dispatch
 import Foundation
@@ -13,7 +13,8 @@ struct RedisQueries: Sendable {
         servers = redisURLs.map(ServerQueries.init)
     }
 
-    /// The replies of the server that the auction or user `id` lives on; `nil` when it does not answer in time.
+    /// The replies of the server that the auction or user `id` lives on; `nil` when it does not answer in
+    /// time.
     func ask(_ id: String, _ commands: [[String]]) async -> [RedisReply]? {
         await servers[RedisKeys.server(of: id, count: servers.count)].ask(commands)
     }

@@ -1,6 +1,6 @@
-// Brings committed events from the outbox to one Redis server, in order, at least once, with the script making it exactly
-// once. Owns the thread, which waits for a commit's signal or a quarter of a second, whichever comes first, and then has
-// its ``RelaySession`` do a round.
+// Brings committed events from the outbox to one Redis server, in order, at least once, with the script
+// making it exactly once. Owns the thread, which waits for a commit's signal or a quarter of a second,
+// whichever comes first, and then has its ``RelaySession`` do a round.
 
 import AuctionStore
 import Dispatch

@@ -1,6 +1,7 @@
-// The work of one relay's thread: its connections to PostgreSQL and to one Redis server, and what it does with them in each
-// round: publish what waits, push what users are to be told, and fill a Redis that came back without its data. Confined to
-// that thread. A fault of either server is logged once, and ends with a later round.
+// The work of one relay's thread: its connections to PostgreSQL and to one Redis server, and what it does
+// with them in each round: publish what waits, push what users are to be told, and fill a Redis that came
+// back without its data. Confined to that thread. A fault of either server is logged once, and ends with a
+// later round.
 
 import AuctionEvents
 import AuctionStore
@@ -136,7 +137,8 @@ final class RelaySession {
         }
     }
 
-    /// Looks now and then, also when nothing is to be published, whether the server is there and has kept its data.
+    /// Looks now and then, also when nothing is to be published, whether the server is there and has kept its
+    /// data.
     private func checkServer() {
         guard server != nil, !needsComparison, ContinuousClock.now >= nextCheck else { return }
         nextCheck = ContinuousClock.now + Limits.serverCheckInterval
@@ -160,8 +162,8 @@ final class RelaySession {
         return false
     }
 
-    /// Compares the auctions that are not long over with what the server holds, and refills it where it fell behind;
-    /// false when the server was lost on the way.
+    /// Compares the auctions that are not long over with what the server holds, and refills it where it fell
+    /// behind; false when the server was lost on the way.
     private func compare(_ database: PostgresConnection) throws(DatabaseError) -> Bool {
         // Before, so that data lost meanwhile take the mark along.
         guard mark() else { return false }
@@ -190,7 +192,8 @@ final class RelaySession {
         return true
     }
 
-    /// Says which auctions are ahead in Redis, unless they have moved on in PostgreSQL since the page was read.
+    /// Says which auctions are ahead in Redis, unless they have moved on in PostgreSQL since the page was
+    /// read.
     private func report(
         _ ahead: [String: SequenceNumber], _ database: PostgresConnection
     ) throws(DatabaseError) {

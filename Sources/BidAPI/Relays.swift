@@ -1,4 +1,5 @@
-// The relays of all servers. Each server has one, with a thread of its own, so that a server that hangs delays no other.
+// The relays of all servers. Each server has one, with a thread of its own, so that a server that hangs
+// delays no other.
 
 import AuctionEvents
 import AuctionStore

@@ -1,5 +1,6 @@
-// The auction's rules as a value: given the locked row's content and the database's clock, it decides each bid, the
-// extension and the end, and makes the rows and events. It knows no database, so that every rule can be tested alone.
+// The auction's rules as a value: given the locked row's content and the database's clock, it decides each
+// bid, the extension and the end, and makes the rows and events. It knows no database, so that every rule can
+// be tested alone.
 
 package import AuctionEvents
 
@@ -121,8 +122,8 @@ package struct Auction: Sendable {
         return .success(receipt(request, amount: maximum, rank: 2, time))
     }
 
-    /// The leader goes further than before. That moves neither price nor end, unless it brings the reserve within reach:
-    /// then the reserve is bid.
+    /// The leader goes further than before. That moves neither price nor end, unless it brings the reserve
+    /// within reach: then the reserve is bid.
     private mutating func raise(
         _ request: BidRequest, amount: Money?, to maximum: Money, at time: Timestamp,
         _ antiSniping: AntiSniping
@@ -251,7 +252,8 @@ package struct Auction: Sendable {
         return bids
     }
 
-    /// What single users are to be told since the last call, and whether all who have bid are to learn of the end.
+    /// What single users are to be told since the last call, and whether all who have bid are to learn of the
+    /// end.
     package mutating func takeNotices() -> (notices: [Notice], endsForBidders: Bool) {
         defer {
             formerLeaders = []

@@ -1,7 +1,7 @@
-// What one connection's socket has not taken yet. It exists only while a socket is full, and there conflation starts:
-// bids of one auction that follow one another merge into the newest, so that a slow watcher costs bounded memory and is
-// shown the newest price next. Lossless events stay in order and are bounded by bytes. Events are kept as they are
-// shared and get their wire form when their turn comes.
+// What one connection's socket has not taken yet. It exists only while a socket is full, and there conflation
+// starts: bids of one auction that follow one another merge into the newest, so that a slow watcher costs
+// bounded memory and is shown the newest price next. Lossless events stay in order and are bounded by bytes.
+// Events are kept as they are shared and get their wire form when their turn comes.
 
 import DequeModule
 
@@ -58,8 +58,8 @@ package struct Backlog {
     /// Queued entries, without the frame that is being written.
     package var count: Int { queue.count }
 
-    /// Queues an event; merges it with its watch's last entry where the contract allows. Returns false when more waits
-    /// than `bounds` allow: the watcher is too slow to be kept.
+    /// Queues an event; merges it with its watch's last entry where the contract allows. Returns false when
+    /// more waits than `bounds` allow: the watcher is too slow to be kept.
     /// - Parameters:
     ///   - first: the first event it stands for; its own sequence number when it was not merged before.
     ///   - watch: which of the connection's watches it belongs to.
@@ -90,14 +90,15 @@ package struct Backlog {
         return messageBytes <= bounds.messages
     }
 
-    /// Puts a control frame before all that is queued. Returns false when control frames pile up beyond the bound: the
-    /// peer sends pings and reads nothing.
+    /// Puts a control frame before all that is queued. Returns false when control frames pile up beyond the
+    /// bound: the peer sends pings and reads nothing.
     package mutating func enqueue(control frame: [UInt8], bounds: Bounds) -> Bool {
         control.append(contentsOf: frame)
         return control.count <= bounds.control
     }
 
-    /// Keeps later events from merging with those that `watch` has queued: its number may be given to another.
+    /// Keeps later events from merging with those that `watch` has queued: its number may be given to
+    /// another.
     package mutating func forget(watch: UInt32) {
         newest?.removeValue(forKey: watch)
     }
@@ -117,7 +118,8 @@ package struct Backlog {
     }
 
     // SAFETY: the pointer given to `send` points into `current` and is valid for that call.
-    /// Calls `send` with bytes to write until it takes fewer than offered or nothing is left. Returns the bytes written.
+    /// Calls `send` with bytes to write until it takes fewer than offered or nothing is left. Returns the
+    /// bytes written.
     package mutating func flush(encode: Encode, send: (UnsafeRawBufferPointer) -> Int) -> Int {
         var total = 0
         while advance(encode: encode) {

@@ -1,7 +1,8 @@
-// The connections of one loop: fixed-size records in one block of memory, addressed by slot and generation. A record
-// holds what the delivery walk and the timers touch; everything rare (partial input, backlog) lies in side tables
-// keyed by slot. A connection that watches one auction is one record; one that watches many has a further record for
-// each subscription, which names the connection's. One loop owns a slab; nothing here is shared.
+// The connections of one loop: fixed-size records in one block of memory, addressed by slot and generation. A
+// record holds what the delivery walk and the timers touch; everything rare (partial input, backlog) lies in
+// side tables keyed by slot. A connection that watches one auction is one record; one that watches many has a
+// further record for each subscription, which names the connection's. One loop owns a slab; nothing here is
+// shared.
 
 /// How a record's watcher is spoken to.
 package enum Transport: UInt8, Sendable {
@@ -21,15 +22,16 @@ package enum ConnectionPhase: UInt8, Sendable {
     case free
     /// The TLS handshake is under way. Can transition to: readingHead, free.
     case securing
-    /// Waiting for (the rest of) a request head. Can transition to: readingBody, awaitingSnapshot, bundling, echoing,
-    /// lingering, free.
+    /// Waiting for (the rest of) a request head. Can transition to: readingBody, awaitingSnapshot, bundling,
+    /// echoing, lingering, free.
     case readingHead
     /// A request's body is being read (echo path). Can transition to: readingHead, lingering, free.
     case readingBody
-    /// A watcher that has not had its first message. Can transition to: watching, readingHead (an answered long-poll),
-    /// closing, lingering, free.
+    /// A watcher that has not had its first message. Can transition to: watching, readingHead (an answered
+    /// long-poll), closing, lingering, free.
     case awaitingSnapshot
-    /// A watcher that receives events. Can transition to: readingHead (an answered long-poll), closing, lingering, free.
+    /// A watcher that receives events. Can transition to: readingHead (an answered long-poll), closing,
+    /// lingering, free.
     case watching
     /// A connection whose subscriptions are watchers. Can transition to: closing, lingering, free.
     case bundling
@@ -92,8 +94,8 @@ package struct ConnectionRecord {
     package var listPosition: UInt32 = ConnectionSlab.none
     /// When the peer last took bytes from a backlog, in timer ticks; for the slow-watcher deadline.
     package var lastProgressTick: UInt32 = 0
-    /// A subscription's connection; ``ConnectionSlab/none`` in a connection's own record. In a free slot the next free
-    /// one.
+    /// A subscription's connection; ``ConnectionSlab/none`` in a connection's own record. In a free slot the
+    /// next free one.
     package var owner: UInt32 = ConnectionSlab.none
     package var phase: ConnectionPhase = .free
     package var transport: Transport = .http
@@ -109,8 +111,8 @@ extension ConnectionRecord {
     }
 }
 
-/// The records of one loop, allocated once for the loop's limit. Untouched slots cost no memory (the kernel maps
-/// pages on first use).
+/// The records of one loop, allocated once for the loop's limit. Untouched slots cost no memory (the kernel
+/// maps pages on first use).
 package struct ConnectionSlab: ~Copyable {
     /// "No slot", "no channel", "not in a list".
     package static let none = UInt32.max
@@ -118,8 +120,8 @@ package struct ConnectionSlab: ~Copyable {
     package let capacity: Int
     /// In use now.
     package private(set) var count = 0
-    // SAFETY: owned by this slab from init to deinit, `capacity` initialised records up to `highWater`; the delivery
-    // walk borrows it for the length of one call on the owning loop's thread.
+    // SAFETY: owned by this slab from init to deinit, `capacity` initialised records up to `highWater`; the
+    // delivery walk borrows it for the length of one call on the owning loop's thread.
     package let records: UnsafeMutablePointer<ConnectionRecord>
 
     private var firstFree = ConnectionSlab.none

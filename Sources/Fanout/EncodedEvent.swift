@@ -1,6 +1,6 @@
-// One event in its wire forms, made once when it enters the gateway and shared by reference between the replay ring,
-// every loop's mailbox and every backlog. Immutable (the second form is made on first use, once), so that it may cross
-// threads. The gateway's own messages to a watcher travel in the same form.
+// One event in its wire forms, made once when it enters the gateway and shared by reference between the
+// replay ring, every loop's mailbox and every backlog. Immutable (the second form is made on first use,
+// once), so that it may cross threads. The gateway's own messages to a watcher travel in the same form.
 
 import Synchronization
 
@@ -24,7 +24,8 @@ package final class EncodedEvent: Sendable {
 
     /// 0 for an event without cursor.
     package let sequence: UInt64
-    /// The cursor of a client that has applied it, as server-sent events carry it; `nil` when it moves no cursor.
+    /// The cursor of a client that has applied it, as server-sent events carry it; `nil` when it moves no
+    /// cursor.
     package let cursor: UInt64?
     package let treatment: Treatment
     /// Whether nothing follows it in its auction (`AUCTION_ENDED`).
@@ -56,7 +57,8 @@ package final class EncodedEvent: Sendable {
     /// The event's JSON as published.
     package var json: ArraySlice<UInt8> { frame[jsonStart...] }
 
-    /// The form for server-sent events, which `make` builds on first use; when two threads are first, one result stays.
+    /// The form for server-sent events, which `make` builds on first use; when two threads are first, one
+    /// result stays.
     package func stream(_ make: (EncodedEvent) -> [UInt8]) -> [UInt8] {
         lazyStream.load()?.bytes ?? lazyStream.storeIfNil(Form(make(self))).bytes
     }

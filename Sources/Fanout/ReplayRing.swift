@@ -1,5 +1,5 @@
-// The last events of one auction, kept by the gateway so that a watcher or a loop that missed some is served without
-// a read. Contiguous by construction: a jump in the sequence empties it first.
+// The last events of one auction, kept by the gateway so that a watcher or a loop that missed some is served
+// without a read. Contiguous by construction: a jump in the sequence empties it first.
 
 import DequeModule
 
@@ -21,7 +21,8 @@ package struct ReplayRing {
     package var first: UInt64? { events.first?.sequence }
     package var last: UInt64? { events.last?.sequence }
 
-    /// Adds the next event; the oldest leaves when the ring is full. Events without sequence number are not kept.
+    /// Adds the next event; the oldest leaves when the ring is full. Events without sequence number are not
+    /// kept.
     package mutating func append(_ event: EncodedEvent) {
         guard event.sequence != 0 else { return }
         if let last, event.sequence != last + 1 { removeAll() }
@@ -38,8 +39,8 @@ package struct ReplayRing {
         return Array(events[(events.count - Int(last - cursor))...])
     }
 
-    /// Puts events before the first one, and keeps as many from now on, until ``narrow()``. `older` must lead up to the
-    /// first event, or to what will be appended next when the ring is empty.
+    /// Puts events before the first one, and keeps as many from now on, until ``narrow()``. `older` must lead
+    /// up to the first event, or to what will be appended next when the ring is empty.
     package mutating func widen(with older: [EncodedEvent]) {
         if let first, let joint = older.last?.sequence {
             precondition(joint + 1 == first, "a gap before the ring")

@@ -1,5 +1,6 @@
-// How a watcher's first message reads: whether what a loop has of an auction leads from the watcher's cursor to now, or
-// only a snapshot does, or more must be read first. Pure: the worker gathers the facts and acts on the answer.
+// How a watcher's first message reads: whether what a loop has of an auction leads from the watcher's cursor
+// to now, or only a snapshot does, or more must be read first. Pure: the worker gathers the facts and acts on
+// the answer.
 
 /// What a loop has of an auction at one moment.
 package struct Footing: Equatable, Sendable {

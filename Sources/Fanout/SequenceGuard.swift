@@ -1,5 +1,6 @@
-// Puts one auction's events in order. Pub/sub repeats, reorders and loses; the guard lets each sequence number pass
-// once, in order, and holds what comes after a hole until the hole is filled from the log or given up.
+// Puts one auction's events in order. Pub/sub repeats, reorders and loses; the guard lets each sequence
+// number pass once, in order, and holds what comes after a hole until the hole is filled from the log or
+// given up.
 
 package struct SequenceGuard<Event> {
     package enum Verdict: Equatable {
@@ -49,7 +50,8 @@ package struct SequenceGuard<Event> {
         return event
     }
 
-    /// Moves the position to `sequence` (from a state or snapshot, never backwards); held events up to it are dropped.
+    /// Moves the position to `sequence` (from a state or snapshot, never backwards); held events up to it are
+    /// dropped.
     package mutating func establish(_ sequence: UInt64) {
         last = max(last ?? 0, sequence)
         heldEvents = heldEvents.filter { $0.key > (last ?? 0) }

@@ -1,6 +1,6 @@
-// The watchers of one channel on one loop: a contiguous list of slots that the delivery walk runs over. A walk may
-// yield in the middle and go on in a later turn; what leaves meanwhile becomes a tombstone, so that nobody moves past
-// the walk unseen. When no walk is under way a leaver's place is filled by the last one.
+// The watchers of one channel on one loop: a contiguous list of slots that the delivery walk runs over. A
+// walk may yield in the middle and go on in a later turn; what leaves meanwhile becomes a tombstone, so that
+// nobody moves past the walk unseen. When no walk is under way a leaver's place is filled by the last one.
 
 package struct SubscriberList {
     /// Marks a place whose watcher left during a walk.
@@ -22,8 +22,8 @@ package struct SubscriberList {
         return UInt32(slots.count - 1)
     }
 
-    /// Removes the watcher at `position`. When another watcher took its place, returns that one's slot: the caller
-    /// must note the new position.
+    /// Removes the watcher at `position`. When another watcher took its place, returns that one's slot: the
+    /// caller must note the new position.
     package mutating func remove(at position: UInt32) -> UInt32? {
         let index = Int(position)
         precondition(slots[index] != Self.tombstone, "position \(position) removed twice")
@@ -49,8 +49,8 @@ package struct SubscriberList {
         walks += 1
     }
 
-    /// Ends one walk. After the last, tombstones are closed up; `moved(slot, position)` is called for each watcher
-    /// whose position changed.
+    /// Ends one walk. After the last, tombstones are closed up; `moved(slot, position)` is called for each
+    /// watcher whose position changed.
     package mutating func endWalk(moved: (UInt32, UInt32) -> Void) {
         walks -= 1
         guard walks == 0, tombstones > 0 else { return }

@@ -1,5 +1,5 @@
-// One timer per connection slot, in a hashed wheel: setting, moving and cancelling cost the same however many there
-// are (Varghese and Lauck, 1987, scheme 6). Time is counted in ticks that the owner defines.
+// One timer per connection slot, in a hashed wheel: setting, moving and cancelling cost the same however many
+// there are (Varghese and Lauck, 1987, scheme 6). Time is counted in ticks that the owner defines.
 
 package struct TimerWheel {
     private static let none = UInt32.max
@@ -25,7 +25,8 @@ package struct TimerWheel {
         current = now
     }
 
-    /// Sets the timer of `slot` to fire at `deadline` (at the next tick if that is past), replacing an earlier one.
+    /// Sets the timer of `slot` to fire at `deadline` (at the next tick if that is past), replacing an
+    /// earlier one.
     package mutating func schedule(_ slot: UInt32, at deadline: UInt32) {
         if Int(slot) >= links.count {
             links.append(contentsOf: repeatElement(Link(), count: Int(slot) + 1 - links.count))

@@ -1,5 +1,5 @@
-// One topic on one loop: its watchers, those that still wait for their first message, and the events whose walk is
-// not finished. A worker's own; made with the first watcher and gone with the last.
+// One topic on one loop: its watchers, those that still wait for their first message, and the events whose
+// walk is not finished. A worker's own; made with the first watcher and gone with the last.
 
 import Compression
 import DequeModule
@@ -79,7 +79,8 @@ final class Channel {
     var walkEnds: [Int] = []
     /// Whether the channel stands in the worker's queue of walks.
     var isQueued = false
-    /// Bids that arrive before this wait and merge (`conflate-ms`, or a loop that is behind), in the loop's milliseconds.
+    /// Bids that arrive before this wait and merge (`conflate-ms`, or a loop that is behind), in the loop's
+    /// milliseconds.
     var windowEnd: Int64 = 0
     /// Whether the channel stands in the worker's queue of open windows.
     var isWindowed = false
@@ -96,14 +97,14 @@ final class Channel {
     var hasWatchers: Bool { watchers.contains { $0.count > 0 } }
     var isEmpty: Bool { viewers == 0 }
 
-    /// Whether nothing follows `sequence` in this auction. The state may know of an end whose events are still on their
-    /// way.
+    /// Whether nothing follows `sequence` in this auction. The state may know of an end whose events are
+    /// still on their way.
     func isOver(at sequence: UInt64) -> Bool {
         isEnded && sequence >= max(last, snapshot?.sequence ?? 0)
     }
 
-    /// Adds an event to walk, into the last one where that is a bid that has waited and whose walk has not begun.
-    /// Returns whether it merged.
+    /// Adds an event to walk, into the last one where that is a bid that has waited and whose walk has not
+    /// begun. Returns whether it merged.
     func append(_ event: EncodedEvent, now: Int64) -> Bool {
         let hasUnbegun = pending.count > walkCount
         if hasUnbegun, let last = pending.last, merges(last, event, now: now) {
@@ -114,16 +115,18 @@ final class Channel {
         return false
     }
 
-    /// Chooses what the next walk carries: the first events, as far as they follow one another and fill no more than
-    /// `bytes`. Bids among them that have waited merge, and all do when the first event has
+    /// Chooses what the next walk carries: the first events, as far as they follow one another and fill no
+    /// more than `bytes`. Bids among them that have waited merge, and all do when the first event has
     /// waited too long. Only between two walks; returns how many events merging saved.
-    /// - Parameter opensWindow: whether a bid opens a window for those behind it, which then do not go with it.
+    /// - Parameter opensWindow: whether a bid opens a window for those behind it, which then do not go with
+    ///   it.
     func beginWalk(bytes: Int, now: Int64, opensWindow: Bool) -> Int {
         var saved = 0
         var total = 0
         walkLane = 0
         walkPosition = 0
-        // Behind: then everything that may merge does, also what has just come, so that the walk carries the newest price.
+        // Behind: then everything that may merge does, also what has just come, so that the walk carries the
+        // newest price.
         let isLate = pending.first.map { now - $0.since >= Limits.behindMilliseconds } ?? false
         isBehind = isBehind || isLate
         walkBegan = now
@@ -153,8 +156,8 @@ final class Channel {
     /// The events that the walk under way carries.
     var walked: Deque<Pending>.SubSequence { pending.prefix(walkCount) }
 
-    /// Forgets the events whose walk is over, and returns the last of them. Closing the last watcher may have retired the
-    /// channel and emptied the queue.
+    /// Forgets the events whose walk is over, and returns the last of them. Closing the last watcher may have
+    /// retired the channel and emptied the queue.
     func endWalk(now: Int64) -> Pending? {
         let last = pending.isEmpty ? nil : pending[walkCount - 1]
         pending.removeFirst(min(walkCount, pending.count))

@@ -1,6 +1,6 @@
-// The delivery loop: the same bytes to a stretch of a channel's watchers. This is where the gateway's time goes, so
-// it touches one record a watcher, makes one system call, and allocates, locks and copies nothing. What does not go
-// the plain way is noted and handled after the stretch, outside the loop.
+// The delivery loop: the same bytes to a stretch of a channel's watchers. This is where the gateway's time
+// goes, so it touches one record a watcher, makes one system call, and allocates, locks and copies nothing.
+// What does not go the plain way is noted and handled after the stretch, outside the loop.
 
 import CLinux
 import Fanout
@@ -25,11 +25,11 @@ struct Setback {
     let reason: Reason
 }
 
-/// Sends `frame`, which carries the events `first`…`sequence`, to the watchers in `slots` whose cursor is before
-/// `sequence`.
+/// Sends `frame`, which carries the events `first`…`sequence`, to the watchers in `slots` whose cursor is
+/// before `sequence`.
 /// - Returns: how many took it whole.
-// SAFETY: `frame` and `slots` are borrowed by the caller for the length of the call; every slot that is no tombstone
-// indexes an initialised record in `records`, which only this thread touches.
+// SAFETY: `frame` and `slots` are borrowed by the caller for the length of the call; every slot that is no
+// tombstone indexes an initialised record in `records`, which only this thread touches.
 @inline(never)
 func deliver(
     _ frame: UnsafeRawBufferPointer, first: UInt64, sequence: UInt64, to slots: UnsafeBufferPointer<UInt32>,

@@ -1,5 +1,5 @@
-// Turns JSON into the bytes that go on the wire, once each: published events, conflated events, snapshots and the
-// gateway's own small messages.
+// Turns JSON into the bytes that go on the wire, once each: published events, conflated events, snapshots and
+// the gateway's own small messages.
 
 import AuctionEvents
 import Compression
@@ -8,7 +8,8 @@ import Wire
 
 enum EventEncoder {
     /// The shared form of a published event; `json` stays byte for byte.
-    /// - Parameter hasSequence: false on a channel that has no order; a `seq` is then part of the payload only.
+    /// - Parameter hasSequence: false on a channel that has no order; a `seq` is then part of the payload
+    ///   only.
     static func event(
         _ json: Span<UInt8>, _ envelope: EventEnvelope, hasSequence: Bool = true
     ) -> EncodedEvent {
@@ -16,6 +17,7 @@ enum EventEncoder {
         frame.reserveCapacity(WebSocketFrame.maximumHeaderBytes + json.count)
         WebSocketFrame.appendHeader(.text, payloadCount: json.count, to: &frame)
         let start = frame.count
+        // SAFETY: the bytes are copied within the call.
         json.withUnsafeBufferPointer { frame.append(contentsOf: $0) }
         let sequence = hasSequence ? envelope.sequence : 0
         let treatment: EncodedEvent.Treatment =
@@ -197,8 +199,8 @@ enum EventEncoder {
 
     // MARK: States
 
-    /// The state object as it is kept in Redis, split into its sequence number and the rest; `nil` when it is not what
-    /// the contract says.
+    /// The state object as it is kept in Redis, split into its sequence number and the rest; `nil` when it is
+    /// not what the contract says.
     static func snapshot(fromStored stored: [UInt8]) -> Snapshot? {
         guard stored.count <= Limits.stateBytes, EventEnvelope.isUTF8(stored.span) else { return nil }
         var sequence: UInt64?

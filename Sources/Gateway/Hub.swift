@@ -1,7 +1,8 @@
-// The gateway's side of Redis: which auctions are subscribed, what has arrived of each, and which loops are told.
-// Carried by loop 0 and called on its thread only. An event is checked and encoded here once; the loops get a
-// reference each.
-// Hub.swift: links, attaching, events. HubRepair.swift: states, logs, holes. HubViewers.swift: numbers of viewers.
+// The gateway's side of Redis: which auctions are subscribed, what has arrived of each, and which loops are
+// told. Carried by loop 0 and called on its thread only. An event is checked and encoded here once; the loops
+// get a reference each.
+// Hub.swift: links, attaching, events. HubRepair.swift: states, logs, holes. HubViewers.swift: numbers of
+// viewers.
 
 import AuctionEvents
 import DequeModule
@@ -64,14 +65,16 @@ final class Hub: RedisLinkOwner {
 
     var counters: HubCounters { shared.hubCounters }
 
-    /// Whether something needs attention sooner than a tick: a link that connects, a hole, a loop that is behind.
+    /// Whether something needs attention sooner than a tick: a link that connects, a hole, a loop that is
+    /// behind.
     var isBusy: Bool {
         !repairing.isEmpty || !behind.isEmpty || !stateRetries.isEmpty || links.contains { !$0.isUp }
     }
 
     // MARK: Turns
 
-    // SAFETY: `buffer` is the loop's receive buffer, lent for the length of the call on the loop's own thread.
+    // SAFETY: `buffer` is the loop's receive buffer, lent for the length of the call on the loop's own
+    // thread.
     func handle(
         _ event: Poller.Event, now: Int64, buffer: UnsafeMutableRawBufferPointer, poller: borrowing Poller
     ) {
@@ -122,8 +125,9 @@ final class Hub: RedisLinkOwner {
             if channel.phase == .live { queueStateRead(channel) }
         } else if needs.contains(.state) {
             channel.waitingLoops |= bit
-            // In step, but the state at hand is older than the last event: one read for all that join meanwhile.
-            // One without a state may be of before the auction's creation was published, which is no event.
+            // In step, but the state at hand is older than the last event: one read for all that join
+            // meanwhile. One without a state may be of before the auction's creation was published, which is
+            // no event.
             let isFresh = channel.snapshot?.sequence == channel.last && channel.snapshot?.state != nil
             if channel.phase == .live, !isFresh { queueStateRead(channel) }
         } else {

@@ -1,4 +1,5 @@
-// One auction as the hub knows it: its subscription, its place in the sequence, its last events, and which loops watch.
+// One auction as the hub knows it: its subscription, its place in the sequence, its last events, and which
+// loops watch.
 
 import Fanout
 
@@ -6,7 +7,8 @@ final class HubChannel {
     enum Phase {
         /// SUBSCRIBE is on its way, or the link is down. Can transition to: reading.
         case subscribing
-        /// Subscribed; the state is not read yet (only an auction has one). Can transition to: live, subscribing.
+        /// Subscribed; the state is not read yet (only an auction has one). Can transition to: live,
+        /// subscribing.
         case reading
         /// In step with Redis. Can transition to: subscribing.
         case live

@@ -1,5 +1,5 @@
-// How the hub keeps each auction whole: it reads states for joiners and after a reconnect, fills holes in the sequence
-// from Redis' log, and gives a hole up, with a declared jump, when the log cannot fill it in time.
+// How the hub keeps each auction whole: it reads states for joiners and after a reconnect, fills holes in the
+// sequence from Redis' log, and gives a hole up, with a declared jump, when the log cannot fill it in time.
 
 import AuctionEvents
 import DequeModule
@@ -65,7 +65,8 @@ extension Hub {
                     guard let reply else { return }
                     stateReadsInFlight[link] -= 1
                     guard let values = reply.array, values.count == batch.count else {
-                        // Such as LOADING after a restart: no answer at all, which must not pass for "no state".
+                        // Such as LOADING after a restart: no answer at all, which must not pass for "no
+                        // state".
                         counters.refusedReads.add()
                         return stateRetries.append((now + Limits.stateRetryMilliseconds, link, batch))
                     }
@@ -111,7 +112,8 @@ extension Hub {
             standsAtLast = now - since >= Limits.stateWaitMilliseconds
         }
         if channel.canServe { channel.stateMissingSince = nil }
-        // Published without a state, or with one that the ring does not reach: the last sequence number seen stands.
+        // Published without a state, or with one that the ring does not reach: the last sequence number seen
+        // stands.
         if standsAtLast {
             channel.stateMissingSince = nil
             channel.snapshot = Snapshot(
@@ -221,7 +223,8 @@ extension Hub {
         }
     }
 
-    /// Reads the whole log for those who resume from before the ring, and answers them: one read, however many.
+    /// Reads the whole log for those who resume from before the ring, and answers them: one read, however
+    /// many.
     func readHistory(_ channel: HubChannel) {
         guard !channel.isReadingHistory, links[channel.link].isUp else { return }
         channel.isReadingHistory = true

@@ -1,6 +1,6 @@
-// How many watch each auction, over all gateways: each gateway keeps its own number in a hash beside the auction's state,
-// with Redis' time, and sums up the fresh ones in the same step. The number is told to watchers when it has changed
-// enough, never at each join.
+// How many watch each auction, over all gateways: each gateway keeps its own number in a hash beside the
+// auction's state, with Redis' time, and sums up the fresh ones in the same step. The number is told to
+// watchers when it has changed enough, never at each join.
 
 import AuctionEvents
 import DequeModule
@@ -20,8 +20,8 @@ struct ViewerReports {
 }
 
 extension Hub {
-    /// KEYS: the auctions' hashes. ARGV: this gateway's id, then its number for each. Returns the sums of the numbers
-    /// that are younger than 15 s, by Redis' clock; removes older ones.
+    /// KEYS: the auctions' hashes. ARGV: this gateway's id, then its number for each. Returns the sums of the
+    /// numbers that are younger than 15 s, by Redis' clock; removes older ones.
     private static let script = """
         local time = redis.call('TIME')
         local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -128,7 +128,8 @@ extension Hub {
 
     // MARK: To the watchers
 
-    /// Tells an auction's watchers the number of viewers, when it has changed by 5 % and they were not told lately.
+    /// Tells an auction's watchers the number of viewers, when it has changed by 5 % and they were not told
+    /// lately.
     private func announce(_ count: Int, on channel: HubChannel) {
         guard channel.isWatched, now >= channel.nextAnnouncementAt else { return }
         if let announced = channel.announcedViewers {

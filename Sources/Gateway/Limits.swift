@@ -13,7 +13,8 @@ enum Limits {
     // Connections
     /// The most connections one gateway is built for.
     static let possibleConnections = 10_000_000
-    /// Steps of TLS handshakes in one turn of a loop, each up to a millisecond long: the fan-out goes on between them.
+    /// Steps of TLS handshakes in one turn of a loop, each up to a millisecond long: the fan-out goes on
+    /// between them.
     static let handshakesPerTurn = 8
     /// From a watch's acceptance to its first message.
     static let firstMessageTimeoutSeconds = 10
@@ -37,7 +38,8 @@ enum Limits {
     static let descriptorReserve = 64 + adminConnections
     /// Connections to the admin listener.
     static let adminConnections = 64
-    /// Receives of a TLS connection in a row that bring nothing: records without content, or very small pieces.
+    /// Receives of a TLS connection in a row that bring nothing: records without content, or very small
+    /// pieces.
     static let emptyReceives = 1_000
     /// Where so many sessions have gone, their memory goes back to the system.
     static let sessionsWorthTrimming = 1_024
@@ -45,8 +47,8 @@ enum Limits {
     static let acceptsPerTurn = 64
 
     // Input
-    /// Heads, frames and the like that are interpreted in one turn, and of them those of one connection: who sends much
-    /// waits for the fan-out, and not the other way round.
+    /// Heads, frames and the like that are interpreted in one turn, and of them those of one connection: who
+    /// sends much waits for the fan-out, and not the other way round.
     static let stepsPerTurn = 1_024
     static let stepsPerRead = 64
     /// One receive; also the largest amount read from one connection in a turn.
@@ -81,7 +83,8 @@ enum Limits {
     // Output
     /// The send buffer of an admin connection: a whole page of metrics.
     static let adminSendBytes = 1 << 20
-    /// What waits for one watcher; above it the watcher is closed with 4008. Messages are its snapshot and answers.
+    /// What waits for one watcher; above it the watcher is closed with 4008. Messages are its snapshot and
+    /// answers.
     static let watcherBounds = Backlog.Bounds(lossless: 65_536, messages: 131_072, control: 1_024)
     /// On a connection with many auctions, where each subscription brings a snapshot.
     static let bundleBounds = Backlog.Bounds(lossless: 1 << 20, messages: 1 << 24, control: 1_024)
@@ -91,7 +94,8 @@ enum Limits {
     static let echoBounds = Backlog.Bounds(lossless: 0, messages: 2 * echoMessageBytes, control: 65_536)
     /// A replay is bounded by the log's length.
     static let replayBounds = Backlog.Bounds(lossless: .max, messages: .max, control: 1_024)
-    /// A replay up to this goes out in one piece; beyond it bids merge. Also the most that one long-poll is given.
+    /// A replay up to this goes out in one piece; beyond it bids merge. Also the most that one long-poll is
+    /// given.
     static let replayBytes = 16_384
     /// How long a browser waits before it opens an ended stream again, unless it was told a time.
     static let streamRetryMilliseconds = 1_000...3_000
@@ -99,7 +103,8 @@ enum Limits {
     static let secondsAfterEnd = 60
     /// A table that held more than this gives its memory back when it is empty.
     static let keptCapacity = 64
-    /// Bids that waited so long for their walk merge: the gateway is behind, and the newest price comes first.
+    /// Bids that waited so long for their walk merge: the gateway is behind, and the newest price comes
+    /// first.
     static let behindMilliseconds: Int64 = 50
     /// What one walk carries at most, in several events for each watcher; a single event may be larger.
     static let walkBytes = 16_384

@@ -1,7 +1,7 @@
-// One event loop: a thread, its listener, its connections, its channels. Nothing it owns is touched by another thread;
-// others reach it through its mailbox. Loop 0 also carries the hub (the Redis links) and the admin listener.
-// The files Worker*.swift hold its parts: connections, requests and what they lead to (live addresses, WebSocket,
-// streams, long-poll, bundles), channels, joining, walks, output, timers.
+// One event loop: a thread, its listener, its connections, its channels. Nothing it owns is touched by
+// another thread; others reach it through its mailbox. Loop 0 also carries the hub (the Redis links) and the
+// admin listener. The files Worker*.swift hold its parts: connections, requests and what they lead to (live
+// addresses, WebSocket, streams, long-poll, bundles), channels, joining, walks, output, timers.
 
 import AuctionEvents
 import CLinux

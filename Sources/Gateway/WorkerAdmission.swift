@@ -1,5 +1,6 @@
-// Who is let in: accepting, and the limits on connections - in all, of one address, in a second, and by memory. What is
-// over a limit is refused in the words of its transport as far as there is room for that, and closed beyond.
+// Who is let in: accepting, and the limits on connections - in all, of one address, in a second, and by
+// memory. What is over a limit is refused in the words of its transport as far as there is room for that, and
+// closed beyond.
 
 import Fanout
 import Glibc
@@ -16,8 +17,8 @@ struct Client {
     var counted: ClientAddress?
 }
 
-/// How many connections each address has, over all loops. A lock that accepts and closes take where addresses are
-/// limited; deliveries never do.
+/// How many connections each address has, over all loops. A lock that accepts and closes take where addresses
+/// are limited; deliveries never do.
 final class AddressTable: Sendable {
     private let counts = Mutex<[ClientAddress: Int]>([:])
 
@@ -101,8 +102,8 @@ extension Worker {
         return beginSecuring(slot) ? slot : nil
     }
 
-    /// Counts a connection that came (1) or went (−1). Those of the admin listener have a count and a bound of their own:
-    /// a gateway that is full must still say that it is well. Returns how many there are.
+    /// Counts a connection that came (1) or went (−1). Those of the admin listener have a count and a bound
+    /// of their own: a gateway that is full must still say that it is well. Returns how many there are.
     @discardableResult
     func countConnection(_ kind: ListenerKind, _ change: Int) -> Int {
         if kind == .admin {
@@ -114,7 +115,8 @@ extension Worker {
 
     // MARK: Addresses
 
-    /// Notes whom a new connection comes from. False when that address has far too many: it is not even told so.
+    /// Notes whom a new connection comes from. False when that address has far too many: it is not even told
+    /// so.
     private func meetClient(_ slot: UInt32) -> Bool {
         guard configuration.maxConnectionsPerAddress > 0,
             let peer = Sockets.peer(of: slab[slot].descriptor)
@@ -124,7 +126,8 @@ extension Worker {
         return isProxy || count(slot, for: peer.network)
     }
 
-    /// Counts a connection for an address; it is refused when that has too many. False as in ``meetClient(_:)``.
+    /// Counts a connection for an address; it is refused when that has too many. False as in
+    /// ``meetClient(_:)``.
     private func count(_ slot: UInt32, for address: ClientAddress) -> Bool {
         guard clients[slot]?.counted != address, configuration.maxConnectionsPerAddress > 0 else {
             return true
@@ -162,8 +165,8 @@ extension Worker {
 
     // MARK: Pauses
 
-    /// No descriptor was left: uses the spare one to take a connection off the queue and close it, so that its client
-    /// learns of it, and then leaves the queue alone for a moment.
+    /// No descriptor was left: uses the spare one to take a connection off the queue and close it, so that
+    /// its client learns of it, and then leaves the queue alone for a moment.
     private func shedOne(_ listener: Int32, _ error: Errno) {
         handle.counters.overCapacity.add()
         if exhaustionLoggedAt.map({ nowMilliseconds - $0 > Limits.exhaustionLogMilliseconds }) ?? true {
@@ -178,8 +181,8 @@ extension Worker {
         spareDescriptor = open("/dev/null", O_RDONLY | O_CLOEXEC)
     }
 
-    /// Leaves new connections in the kernel's queue for a moment: a listener that stays readable would keep the loop
-    /// turning.
+    /// Leaves new connections in the kernel's queue for a moment: a listener that stays readable would keep
+    /// the loop turning.
     private func pauseAccepting() {
         guard acceptsPausedUntil == nil else { return }
         handle.counters.acceptPauses.add()

@@ -146,15 +146,16 @@ extension Worker {
         }
     }
 
-    /// Sends a first message and the events behind it: in one piece while that is small, else through a backlog, where
-    /// bids merge.
+    /// Sends a first message and the events behind it: in one piece while that is small, else through a
+    /// backlog, where bids merge.
     private func sendFirst(_ slot: UInt32, _ first: EncodedEvent, then events: [EncodedEvent]) {
         handle.counters.deliveries.add(events.count)
         let connection = connection(of: slot)
         let head = takeHead(slot)
         let bytes = events.reduce(first.frame.count) { $0 + $1.frame.count }
         if slab[connection].flags.contains(.hasBacklog) {
-            // A watcher that is too slow for it is gone before the last of them, and its subscription's slot with it.
+            // A watcher that is too slow for it is gone before the last of them, and its subscription's slot
+            // with it.
             let generation = slab[slot].generation
             if !head.isEmpty { sendBytes(connection, head) }
             for event in [first] + events where slab.isCurrent(slot, generation: generation) {

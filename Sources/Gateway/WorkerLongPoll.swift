@@ -14,7 +14,8 @@ extension Worker {
         openRequests[slot] = OpenRequest(fields: fields, deadlineTick: tick(afterSeconds: timeout))
     }
 
-    /// Answers a poll that has just been given its position: at once when there is something to tell, later otherwise.
+    /// Answers a poll that has just been given its position: at once when there is something to tell, later
+    /// otherwise.
     func greetPoll(
         _ slot: UInt32, on channel: Channel, _ first: EncodedEvent, at position: UInt64,
         then events: [EncodedEvent], complete: Bool

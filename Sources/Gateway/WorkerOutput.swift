@@ -1,5 +1,6 @@
-// A worker's output: straight to the socket while it takes everything, through the connection's backlog otherwise.
-// Events are given with the watcher they are for; what goes out goes over the watcher's connection, in its wire form.
+// A worker's output: straight to the socket while it takes everything, through the connection's backlog
+// otherwise. Events are given with the watcher they are for; what goes out goes over the watcher's
+// connection, in its wire form.
 
 import Fanout
 import Reactor

@@ -6,8 +6,8 @@ import Telemetry
 import Wire
 
 extension Worker {
-    /// Makes a connection an event stream. The response head goes out with the first message, because until then the
-    /// answer may become another one: 204 for a client that has seen an auction's end.
+    /// Makes a connection an event stream. The response head goes out with the first message, because until
+    /// then the answer may become another one: 204 for a client that has seen an auction's end.
     func openStream(_ slot: UInt32, fields: HTTPFields) {
         slab[slot].transport = .eventStream
         // No answer ever comes from the peer; what is sent and never acknowledged tells that it is gone.
@@ -17,7 +17,8 @@ extension Worker {
         openRequests[slot] = OpenRequest(fields: fields)
     }
 
-    /// The response head of a stream, or the handshake's answer of a WebSocket, if it is not out; empty otherwise.
+    /// The response head of a stream, or the handshake's answer of a WebSocket, if it is not out; empty
+    /// otherwise.
     func takeHead(_ slot: UInt32) -> [UInt8] {
         if let held = heldHandshake, held.slot == slot {
             heldHandshake = nil

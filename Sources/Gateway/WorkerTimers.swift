@@ -1,5 +1,5 @@
-// A worker's timers, one a connection: what it means depends on the connection's phase. And the paced ways out: after an
-// auction's end, and in a drain.
+// A worker's timers, one a connection: what it means depends on the connection's phase. And the paced ways
+// out: after an auction's end, and in a drain.
 
 import Fanout
 import Reactor
@@ -16,7 +16,8 @@ extension Worker {
         timers.schedule(slot, at: tick(afterSeconds: seconds))
     }
 
-    /// The time a watcher waits at most for its first message. A poll with a cursor has its own, if that is shorter.
+    /// The time a watcher waits at most for its first message. A poll with a cursor has its own, if that is
+    /// shorter.
     func scheduleFirstMessage(_ slot: UInt32) {
         var deadline = tick(afterSeconds: Limits.firstMessageTimeoutSeconds)
         if slab[slot].transport == .longPoll, slab[slot].flags.contains(.hasCursor) {
@@ -108,8 +109,8 @@ extension Worker {
 
     // MARK: After an auction's end
 
-    /// Sets the time at which a watcher of an auction that is over is told to go. Polls end by themselves, and bundles
-    /// stay for their other auctions.
+    /// Sets the time at which a watcher of an auction that is over is told to go. Polls end by themselves,
+    /// and bundles stay for their other auctions.
     func scheduleDeparture(_ slot: UInt32, of channel: Channel) {
         guard channel.topic.kind == .auction, !slab[slot].flags.contains(.isDeparting) else { return }
         switch slab[slot].transport {
@@ -133,7 +134,8 @@ extension Worker {
 
     // MARK: Tokens
 
-    /// Sets the time at which a watcher's token stops being good. A long-poll ends by itself before that matters.
+    /// Sets the time at which a watcher's token stops being good. A long-poll ends by itself before that
+    /// matters.
     func scheduleExpiry(_ slot: UInt32, of access: Access) {
         guard case .bearer(let token) = access else { return }
         let seconds = token.expiresAt + AccessToken.leewaySeconds - Int(Clock.wallMilliseconds() / 1_000)

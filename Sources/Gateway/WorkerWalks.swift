@@ -49,8 +49,8 @@ extension Worker {
         }
     }
 
-    /// Walks the channel's first pending events over at most `budget` places of its lists; returns the places used, at
-    /// least 1.
+    /// Walks the channel's first pending events over at most `budget` places of its lists; returns the places
+    /// used, at least 1.
     @discardableResult
     func walk(_ channel: Channel, budget: Int) -> Int {
         if !channel.isWalking { beginWalk(channel) }
@@ -128,6 +128,7 @@ extension Worker {
     /// Sends the same bytes to a stretch of a lane.
     private func deliverAlike(on channel: Channel, _ lane: Int, _ range: Range<Int>) {
         guard let first = channel.walked.first, let last = channel.walked.last else { return }
+        // SAFETY: nothing that the walk calls changes the channel's bytes or its list, or keeps the pointers.
         let delivered = channel.walkBytes.withUnsafeBytes { bytes in
             channel.watchers[lane].slots.withUnsafeBufferPointer { slots in
                 deliver(
@@ -141,7 +142,8 @@ extension Worker {
         handleSetbacks(on: channel, lane)
     }
 
-    /// Handles those that did not take the bytes whole. The walk still counts as under way, so places do not move.
+    /// Handles those that did not take the bytes whole. The walk still counts as under way, so places do not
+    /// move.
     private func handleSetbacks(on channel: Channel, _ lane: Int) {
         guard !setbacks.isEmpty else { return }
         var list: ContiguousArray<Setback> = []

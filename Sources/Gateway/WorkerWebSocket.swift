@@ -7,8 +7,8 @@ import Telemetry
 import Wire
 
 extension Worker {
-    /// Handles the frame at `start`; returns how many bytes it took, 0 when it is not complete or the connection is
-    /// done with.
+    /// Handles the frame at `start`; returns how many bytes it took, 0 when it is not complete or the
+    /// connection is done with.
     func readFrame(
         _ slot: UInt32, _ bytes: UnsafeMutableRawBufferPointer, from start: Int, _ input: inout Input
     ) -> Int {
@@ -16,7 +16,8 @@ extension Worker {
         let rules = WebSocketDecoder.Rules(
             maximumMessageBytes: isEcho ? Limits.echoMessageBytes : configuration.maxMessageBytes,
             allowsCompression: slab[slot].deflateBits != 0)
-        // SAFETY: the payload ranges of the steps lie in `bytes`, which the caller keeps for the length of this call.
+        // SAFETY: the payload ranges of the steps lie in `bytes`, which the caller keeps for the length of
+        // this call.
         let step = input.decoder.next(in: bytes, from: start, rules)
         if case .pong = step, answersPing {
             answersPing = false

@@ -1,5 +1,5 @@
-// What every program does before its own work: read the settings, answer --help and the like, or say in one line what
-// is wrong and exit.
+// What every program does before its own work: read the settings, answer --help and the like, or say in one
+// line what is wrong and exit.
 
 import Foundation
 
@@ -7,8 +7,8 @@ package enum ProgramEntry {
     /// The version of all three programs.
     package static let version = "0.1.0"
 
-    /// Reads the settings of the running process. Returns only when the program is to run; otherwise it prints and
-    /// exits.
+    /// Reads the settings of the running process. Returns only when the program is to run; otherwise it
+    /// prints and exits.
     /// - Parameters:
     ///   - arguments: the command line without the program's name (and the command, where it has one).
     ///   - check: turns the values into the program's configuration; throws what is wrong beyond the table.

@@ -1,5 +1,5 @@
-// Reads a program's settings from flags, variables and a YAML file, in that order of strength, and checks each against
-// the table. Every refusal is one line that names the key and the reason.
+// Reads a program's settings from flags, variables and a YAML file, in that order of strength, and checks
+// each against the table. Every refusal is one line that names the key and the reason.
 
 import Yams
 

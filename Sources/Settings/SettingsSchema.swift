@@ -1,6 +1,6 @@
-// One table per program names every setting once; the flag, the variable, the YAML key and the help text all come from
-// it. swift-configuration reads these sources too, but cannot tell which keys it does not know, and the contract wants
-// an unknown key refused.
+// One table per program names every setting once; the flag, the variable, the YAML key and the help text all
+// come from it. swift-configuration reads these sources too, but cannot tell which keys it does not know, and
+// the contract wants an unknown key refused.
 
 /// The kind of value a setting takes, and its check.
 package enum SettingKind: Sendable {

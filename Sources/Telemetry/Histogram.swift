@@ -1,4 +1,5 @@
-// How often values fall into fixed ranges: Prometheus' classic histogram. For the services' edges; a lock per value.
+// How often values fall into fixed ranges: Prometheus' classic histogram. For the services' edges; a lock per
+// value.
 
 import Synchronization
 

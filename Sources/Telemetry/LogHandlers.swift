@@ -1,5 +1,5 @@
-// Logs: one JSON object a line, or text for a person at a terminal, on standard error. One write a line, so that lines
-// of several threads do not mix.
+// Logs: one JSON object a line, or text for a person at a terminal, on standard error. One write a line, so
+// that lines of several threads do not mix.
 
 import CLinux
 import Glibc

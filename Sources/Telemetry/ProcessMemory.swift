@@ -11,7 +11,8 @@ package enum ProcessMemory {
         return fields.count > 1 ? (Int(fields[1]) ?? 0) * sysconf(Int32(_SC_PAGESIZE)) : 0
     }
 
-    /// The bytes of memory that this process may use: its control group's limit, or else the machine's memory.
+    /// The bytes of memory that this process may use: its control group's limit, or else the machine's
+    /// memory.
     package static func available() -> Int {
         let pages = sysconf(Int32(_SC_PHYS_PAGES))
         let machine = pages * sysconf(Int32(_SC_PAGESIZE))

@@ -1,5 +1,5 @@
-// What a bearer may do: a JSON web token (RFC 7519) signed with one of the service's keys. The algorithm belongs to the
-// key; the header's `alg` must agree with it and is never trusted to choose.
+// What a bearer may do: a JSON web token (RFC 7519) signed with one of the service's keys. The algorithm
+// belongs to the key; the header's `alg` must agree with it and is never trusted to choose.
 
 import Foundation
 

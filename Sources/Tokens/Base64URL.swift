@@ -1,5 +1,5 @@
-// RFC 4648 base64url without padding, as tokens use it. Whoever asks for a watch may send one, so it is decoded in one
-// pass over its bytes.
+// RFC 4648 base64url without padding, as tokens use it. Whoever asks for a watch may send one, so it is
+// decoded in one pass over its bytes.
 
 enum Base64URL {
     private static let alphabet = Array(
@@ -27,7 +27,8 @@ enum Base64URL {
         return String(decoding: output, as: UTF8.self)
     }
 
-    /// `nil` for anything but base64url without padding, and for a form that another text would decode to as well.
+    /// `nil` for anything but base64url without padding, and for a form that another text would decode to as
+    /// well.
     static func decode(_ text: some StringProtocol) -> [UInt8]? {
         var output: [UInt8] = []
         output.reserveCapacity(text.utf8.count * 3 / 4)

@@ -1,5 +1,5 @@
-// Passwords are kept as scrypt hashes (RFC 7914). Hashing takes tens of milliseconds and 16 MiB on purpose: callers run
-// it on a thread that may block.
+// Passwords are kept as scrypt hashes (RFC 7914). Hashing takes tens of milliseconds and 16 MiB on purpose:
+// callers run it on a thread that may block.
 
 import COpenSSL
 import Foundation

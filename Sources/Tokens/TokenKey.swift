@@ -1,5 +1,5 @@
-// A key that tokens are signed or checked with, in OpenSSL's keeping. Its algorithm is part of it: EdDSA over Ed25519
-// (RFC 8037), ES256 (ECDSA over P-256, RFC 7518, 3.4) or HS256 (RFC 7518, 3.2).
+// A key that tokens are signed or checked with, in OpenSSL's keeping. Its algorithm is part of it: EdDSA over
+// Ed25519 (RFC 8037), ES256 (ECDSA over P-256, RFC 7518, 3.4) or HS256 (RFC 7518, 3.2).
 
 import COpenSSL
 
@@ -25,8 +25,8 @@ package final class TokenKey: Sendable {
     package let algorithm: Algorithm
     /// Whether it can sign.
     package let isPrivate: Bool
-    // SAFETY: made in init, freed in deinit, never changed in between; OpenSSL allows concurrent use of an unchanging
-    // key, each call having a context of its own. `nil` for HS256, whose secret is in `secret`.
+    // SAFETY: made in init, freed in deinit, never changed in between; OpenSSL allows concurrent use of an
+    // unchanging key, each call having a context of its own. `nil` for HS256, whose secret is in `secret`.
     private nonisolated(unsafe) let key: OpaquePointer?
     private let secret: [UInt8]
 
@@ -89,8 +89,9 @@ package final class TokenKey: Sendable {
         return key
     }
 
-    // SAFETY: every OpenSSL object made here is freed here, but for the key that is returned to its one owner. The
-    // builder keeps pointers until it has made the parameters: the names are C constants, and the point is pinned.
+    // SAFETY: every OpenSSL object made here is freed here, but for the key that is returned to its one
+    // owner. The builder keeps pointers until it has made the parameters: the names are C constants, and the
+    // point is pinned.
     private static func curveKey(point: [UInt8], d: [UInt8]?) -> OpaquePointer? {
         let builder = OSSL_PARAM_BLD_new()
         defer { OSSL_PARAM_BLD_free(builder) }
@@ -165,7 +166,8 @@ package final class TokenKey: Sendable {
         return code
     }
 
-    // SAFETY: in both conversions OpenSSL's object is freed where it is made; its numbers are borrowed until then.
+    // SAFETY: in both conversions OpenSSL's object is freed where it is made; its numbers are borrowed until
+    // then.
 
     /// OpenSSL's ASN.1 form of an ECDSA signature as two numbers of 32 bytes (RFC 7518, 3.4).
     private static func fixedForm(_ signature: [UInt8]) -> [UInt8] {

@@ -1,5 +1,5 @@
-// Remembers tokens whose signature was good: who acts often is checked once. Checking a signature costs some 100 µs of
-// processor time, more than all else that a request needs.
+// Remembers tokens whose signature was good: who acts often is checked once. Checking a signature costs some
+// 100 µs of processor time, more than all else that a request needs.
 
 import Synchronization
 

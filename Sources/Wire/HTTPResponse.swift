@@ -1,4 +1,5 @@
-// The plain HTTP answers of the gateway: error objects, pages, metrics. Each is built once as bytes and sent whole.
+// The plain HTTP answers of the gateway: error objects, pages, metrics. Each is built once as bytes and sent
+// whole.
 
 package enum HTTPStatus: Int, Sendable {
     case ok = 200

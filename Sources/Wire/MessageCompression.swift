@@ -1,5 +1,6 @@
-// The negotiation of permessage-deflate (RFC 7692, section 7.1). Contexts are never taken over from one message to the
-// next, in either direction: one compressed event then serves all, and a connection keeps no state.
+// The negotiation of permessage-deflate (RFC 7692, section 7.1). Contexts are never taken over from one
+// message to the next, in either direction: one compressed event then serves all, and a connection keeps no
+// state.
 
 /// What a client and this server have agreed on.
 package struct MessageCompression: Equatable, Sendable {
@@ -8,7 +9,8 @@ package struct MessageCompression: Equatable, Sendable {
     /// Whether the client asked for the limit, so that the answer must name it.
     private let namesServerWindow: Bool
 
-    /// Chooses the first offer in a `Sec-WebSocket-Extensions` value that can be met; `nil` when there is none.
+    /// Chooses the first offer in a `Sec-WebSocket-Extensions` value that can be met; `nil` when there is
+    /// none.
     package init?(offers bytes: Span<UInt8>, _ range: Range<Int>) {
         var rest = range
         while let offer = bytes.nextElement(of: &rest, separator: UInt8(ascii: ",")) {

@@ -1,5 +1,5 @@
-// Reads a request's body as its head frames it (RFC 9112, 6 and 7.1): by length or in chunks, within a bound, without
-// leniency. Pure: it is given bytes as they come.
+// Reads a request's body as its head frames it (RFC 9112, 6 and 7.1): by length or in chunks, within a bound,
+// without leniency. Pure: it is given bytes as they come.
 
 package struct RequestBody {
     package enum Step: Equatable, Sendable {
@@ -18,7 +18,8 @@ package struct RequestBody {
         case content(remaining: Int, isLast: Bool)
         /// In the line before a chunk, with the digits so far. Can transition to: content, trailers.
         case chunkSize(Int, digits: Int)
-        /// In a chunk's extensions, which mean nothing here, up to the line's end. Can transition to: content, trailers.
+        /// In a chunk's extensions, which mean nothing here, up to the line's end. Can transition to:
+        /// content, trailers.
         case chunkExtension(Int, count: Int)
         /// Behind the CR of a chunk's line. Can transition to: content, trailers.
         case chunkLineEnd(Int)
@@ -53,6 +54,7 @@ package struct RequestBody {
             if case .done = state { return .complete(consumed: index) }
             if case .content(let remaining, let isLast) = state {
                 let count = min(remaining, input.count - index)
+                // SAFETY: the bytes are copied within the call.
                 input.extracting(index..<index + count).withUnsafeBufferPointer {
                     bytes.append(contentsOf: $0)
                 }

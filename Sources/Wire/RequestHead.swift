@@ -1,6 +1,6 @@
-// A strict parser of HTTP/1.1 request heads (RFC 9112). It reads a complete head in one pass and keeps byte ranges
-// instead of copies, because most heads are read once, answered and forgotten. It never decodes, never allocates and
-// never guesses: what two implementations could read differently is refused.
+// A strict parser of HTTP/1.1 request heads (RFC 9112). It reads a complete head in one pass and keeps byte
+// ranges instead of copies, because most heads are read once, answered and forgotten. It never decodes, never
+// allocates and never guesses: what two implementations could read differently is refused.
 
 /// A range of bytes in the head it was parsed from; empty when the field was absent.
 package struct HeadRange: Sendable, Equatable {
@@ -88,7 +88,8 @@ package struct RequestHead: Sendable {
     /// Parses the head at the beginning of `bytes`.
     /// - Parameter maximumBytes: the longest head, at most 65,535.
     package static func parse(_ bytes: Span<UInt8>, maximumBytes: Int = maximumBytes) -> Outcome {
-        // Nothing that begins with a byte no method has can become a head: answer at once (TLS on a plain port).
+        // Nothing that begins with a byte no method has can become a head: answer at once (TLS on a plain
+        // port).
         if bytes.count > 0, !isToken(bytes[0]) { return .refused(.malformed) }
         let end: Int
         switch endOfHead(bytes, maximumBytes: maximumBytes) {
@@ -108,8 +109,8 @@ package struct RequestHead: Sendable {
     private enum End {
         case found(Int)
         case missing
-        /// A control byte that no head has, or a line end that is not CR LF: what follows could be read in two ways, and
-        /// the end might never come.
+        /// A control byte that no head has, or a line end that is not CR LF: what follows could be read in
+        /// two ways, and the end might never come.
         case damaged
     }
 
@@ -154,8 +155,8 @@ package struct RequestHead: Sendable {
         // Such a client does not know what the word means (RFC 9110, 10.1.1).
         if isHTTP10 { expectsContinue = false }
         guard isChunked else { return }
-        // Two framings in one request are how requests are smuggled (RFC 9112, 6.3); a server of HTTP/1.0 knows no
-        // chunks; and a body of these methods means nothing.
+        // Two framings in one request are how requests are smuggled (RFC 9112, 6.3); a server of HTTP/1.0
+        // knows no chunks; and a body of these methods means nothing.
         let forbidsBody = method == .get || method == .head || method == .options
         guard !hasContentLength, !isHTTP10, !forbidsBody else { throw .malformed }
     }
@@ -187,7 +188,8 @@ package struct RequestHead: Sendable {
     private mutating func parseTarget(_ bytes: Span<UInt8>, _ target: Range<Int>) throws(Fault) {
         let start = target.lowerBound
         guard bytes[start] == UInt8(ascii: "/") else {
-            // `*` goes with OPTIONS. The absolute form, which names a second host, is for proxies, and this is none.
+            // `*` goes with OPTIONS. The absolute form, which names a second host, is for proxies, and this
+            // is none.
             guard method == .options, target.count == 1, bytes[start] == UInt8(ascii: "*") else {
                 throw .malformed
             }

@@ -1,5 +1,6 @@
-// Server-sent events (WHATWG HTML, 9.2): the response head, events, and the comments that keep a connection alive. The
-// body is delimited by the connection's end, on HTTP/1.0 and 1.1 alike, so that an event's bytes are the same for all.
+// Server-sent events (WHATWG HTML, 9.2): the response head, events, and the comments that keep a connection
+// alive. The body is delimited by the connection's end, on HTTP/1.0 and 1.1 alike, so that an event's bytes
+// are the same for all.
 
 package enum ServerSentEvent {
     package static let mediaType = "text/event-stream"

@@ -1,6 +1,6 @@
-// Checks UTF-8 as it arrives, so that a text message is refused at its first wrong byte and not at its end (RFC 6455,
-// 8.1). The ranges are those of the Unicode Standard's table 3-7: no overlong form, no surrogate, nothing above
-// U+10FFFF.
+// Checks UTF-8 as it arrives, so that a text message is refused at its first wrong byte and not at its end
+// (RFC 6455, 8.1). The ranges are those of the Unicode Standard's table 3-7: no overlong form, no surrogate,
+// nothing above U+10FFFF.
 
 struct UTF8Validator {
     /// Bytes that the character under way still needs.

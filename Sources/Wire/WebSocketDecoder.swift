@@ -1,12 +1,14 @@
-// Reads a client's frames (RFC 6455, section 5) from a buffer that the caller owns, one step a call. It unmasks in
-// place, and copies only messages that arrive in parts, of which it takes in what is there: each byte is looked at once,
-// however small the pieces. Every violation has its close code; after one, the decoder is done.
+// Reads a client's frames (RFC 6455, section 5) from a buffer that the caller owns, one step a call. It
+// unmasks in place, and copies only messages that arrive in parts, of which it takes in what is there: each
+// byte is looked at once, however small the pieces. Every violation has its close code; after one, the
+// decoder is done.
 
-/// The decoder of one connection's inbound frames. Default-constructed it holds no heap memory, so a connection
-/// that is between messages need not keep one.
+/// The decoder of one connection's inbound frames. Default-constructed it holds no heap memory, so a
+/// connection that is between messages need not keep one.
 package struct WebSocketDecoder {
     package enum Step: Equatable {
-        /// The next frame's header, or a control frame, is not complete; read more bytes behind what is there.
+        /// The next frame's header, or a control frame, is not complete; read more bytes behind what is
+        /// there.
         case incomplete
         /// A part of a message was taken in; go on behind it.
         case part(consumed: Int)
@@ -76,8 +78,8 @@ package struct WebSocketDecoder {
     package var isBetweenMessages: Bool { message == nil }
 
     /// Reads what is at `start` in `buffer`: a frame, or more of the one under way.
-    // SAFETY: `buffer` is the caller's for the length of the call and nobody else reads or writes it meanwhile; every
-    // access lies below `buffer.count`, which is checked before the payload is touched.
+    // SAFETY: `buffer` is the caller's for the length of the call and nobody else reads or writes it
+    // meanwhile; every access lies below `buffer.count`, which is checked before the payload is touched.
     package mutating func next(
         in buffer: UnsafeMutableRawBufferPointer, from start: Int, _ rules: Rules
     ) -> Step {

@@ -21,7 +21,8 @@ package enum CloseCode {
     /// The watcher took nothing for too long.
     package static let tooSlow: UInt16 = 4008
 
-    /// Whether a peer may send `code` in a close frame (RFC 6455, 7.4.1 and 7.4.2; 1012–1014 by IANA's registry).
+    /// Whether a peer may send `code` in a close frame (RFC 6455, 7.4.1 and 7.4.2; 1012–1014 by IANA's
+    /// registry).
     package static func mayBeReceived(_ code: UInt16) -> Bool {
         switch code {
         case 1000...1003, 1007...1014, 3000...4999: true

@@ -21,7 +21,8 @@ import Testing
 
     private func at(_ seconds: Int64) -> Timestamp { Timestamp(milliseconds: Self.start + seconds * 1_000) }
 
-    /// Decides an offer and tells what came of it in few words: the price and the leader, the rows and the answer.
+    /// Decides an offer and tells what came of it in few words: the price and the leader, the rows and the
+    /// answer.
     private func place(
         _ auction: inout Auction, _ bidder: String, _ offer: BidRequest.Offer, at seconds: Int64 = 0
     ) -> String {
@@ -193,7 +194,8 @@ import Testing
                     #expect(number == sequence)
                 }
                 if onlyMaxima {
-                    // The second-highest maximum and an increment, but no more than the highest; and the reserve.
+                    // The second-highest maximum and an increment, but no more than the highest; and the
+                    // reserve.
                     if let known, bidder != wasLeader, maximum >= minimum {
                         price = min(max(known, maximum), min(known, maximum) + 100)
                     }

@@ -1,5 +1,5 @@
-// Real Redis, real PostgreSQL, real sockets. One after the other, because they share two cores; the parts are in the
-// files beside this one.
+// Real Redis, real PostgreSQL, real sockets. One after the other, because they share two cores; the parts are
+// in the files beside this one.
 
 import LocalServers
 import Testing

@@ -6,7 +6,8 @@ import TestSupport
 import Testing
 
 extension EndToEndTests {
-    /// That `/openapi.json` tells the truth. That it names every route, and no other, the bid API checks at start.
+    /// That `/openapi.json` tells the truth. That it names every route, and no other, the bid API checks at
+    /// start.
     @Suite(.serialized) struct Description {
         private static let base = "/api/v1"
         let api: BidAPIProcess

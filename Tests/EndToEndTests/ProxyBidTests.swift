@@ -4,7 +4,8 @@ import LocalServers
 import Testing
 
 extension EndToEndTests {
-    /// Maxima and buying at once over HTTP, down to the watcher; the rules themselves are tested without a server.
+    /// Maxima and buying at once over HTTP, down to the watcher; the rules themselves are tested without a
+    /// server.
     @Suite(.serialized) struct ProxyBids {
         private static let recordings = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
             .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()

@@ -5,8 +5,9 @@ import RedisLink
 import TestSupport
 import Testing
 
-/// What breaks while auctions go on. Whatever happens, at the end every watcher's applied state is the publisher's truth,
-/// every jump was declared, and each lossless event came exactly once (or a declared SNAPSHOT stands for it).
+/// What breaks while auctions go on. Whatever happens, at the end every watcher's applied state is the
+/// publisher's truth, every jump was declared, and each lossless event came exactly once (or a declared
+/// SNAPSHOT stands for it).
 @Suite(.serialized) struct UpheavalTests {
     enum Fault: CaseIterable, Sendable {
         /// Redis ends as by a power cut, and comes back empty.

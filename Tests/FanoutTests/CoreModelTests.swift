@@ -2,8 +2,8 @@ import Fanout
 import TestSupport
 import Testing
 
-/// The pure core put together as a loop does it, driven at random against what is simply true: the list of everything
-/// published. Nothing here is timed or does I/O, so a million operations take seconds.
+/// The pure core put together as a loop does it, driven at random against what is simply true: the list of
+/// everything published. Nothing here is timed or does I/O, so a million operations take seconds.
 @Suite struct CoreModelTests {
     @Test("a million random operations: each watcher has everything once, in order, or is told of the jump")
     func millionOperations() {

@@ -58,12 +58,21 @@ import Testing
         }
     }
 
+    private static let textMark = String(repeating: "\"", count: 3)
+
     @Test("files stay within 500 lines of 110 columns and say what they are")
     func size() {
         for file in Self.sources {
             #expect(file.lines.count <= 500, "\(file.path) has \(file.lines.count) lines")
-            for (number, line) in file.lines.enumerated() where line.count > 130 {
-                Issue.record("\(file.path):\(number + 1) has \(line.count) columns")
+            // A literal may be longer: cut in two it would be harder to find.
+            var isInText = false
+            for (number, line) in file.lines.enumerated() {
+                let text = line.trimmingCharacters(in: .whitespaces)
+                if text.hasPrefix(Self.textMark) || text.hasSuffix(Self.textMark) { isInText.toggle() }
+                let limit = isInText || line.contains("\"") ? 130 : 110
+                if line.count > limit {
+                    Issue.record("\(file.path):\(number + 1) has \(line.count) columns")
+                }
             }
             guard !file.path.hasPrefix("Tests") else { continue }
             let opensWithProse = file.text.hasPrefix("// ")
@@ -74,8 +83,9 @@ import Testing
     @Test("unsafe code gives its reason, and no work is left as a note")
     func notes() {
         let unsafe = [
-            "UnsafeMutableRaw", "UnsafeRaw", "UnsafePointer", "UnsafeMutablePointer", "Unmanaged",
+            "UnsafeMutable", "UnsafeRaw", "UnsafePointer", "UnsafeBufferPointer", "Unmanaged",
             "OpaquePointer",
+            "nonisolated(unsafe)",
         ]
         let marks = ["TO" + "DO", "FIX" + "ME", "XX" + "X"]
         for file in Self.sources {

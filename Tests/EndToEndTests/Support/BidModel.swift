@@ -1,6 +1,6 @@
-// The pure rules as a judge of what a bid API did: an auction's committed events must be what the rules make of some order
-// of the requests that were answered with success, and each refusal must have been right at some moment while its request
-// was under way.
+// The pure rules as a judge of what a bid API did: an auction's committed events must be what the rules make
+// of some order of the requests that were answered with success, and each refusal must have been right at
+// some moment while its request was under way.
 
 import AuctionEvents
 import Bidding
@@ -103,7 +103,8 @@ struct BidModel {
 
     // MARK: Order
 
-    /// The states that the auction went through, from the first; `nil` when no order of the requests explains the events.
+    /// The states that the auction went through, from the first; `nil` when no order of the requests explains
+    /// the events.
     mutating func history(of auction: Auction) -> [Moment]? {
         explain([Moment(auction: auction, from: startsAt)], from: 0, raises)
     }

@@ -1,5 +1,6 @@
-// A publisher that knows what is true: every event of its auctions, in order. It writes to Redis as the bid API's relay
-// does, fills a Redis that lost its data, and can repeat, reorder and lose what it sends over pub/sub.
+// A publisher that knows what is true: every event of its auctions, in order. It writes to Redis as the bid
+// API's relay does, fills a Redis that lost its data, and can repeat, reorder and lose what it sends over
+// pub/sub.
 
 import Foundation
 import LocalServers

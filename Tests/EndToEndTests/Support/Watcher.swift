@@ -1,4 +1,5 @@
-// A watcher as a careful client is: it keeps every message and checks the promises as they come, over any transport.
+// A watcher as a careful client is: it keeps every message and checks the promises as they come, over any
+// transport.
 
 import Foundation
 import LoadClient

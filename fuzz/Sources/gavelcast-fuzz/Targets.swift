@@ -1,5 +1,5 @@
-// The fuzz targets: everything that reads what strangers send. Each feeds its parser the input whole and cut in two, and
-// traps where the results contradict each other.
+// The fuzz targets: everything that reads what strangers send. Each feeds its parser the input whole and cut
+// in two, and traps where the results contradict each other.
 
 import AuctionEvents
 import Compression
@@ -7,8 +7,8 @@ import RedisLink
 import Tokens
 import Wire
 
-// SAFETY: libFuzzer keeps the bytes for the length of the call; they are copied. Its own main, which is in the library
-// but is not used, names this function.
+// SAFETY: libFuzzer keeps the bytes for the length of the call; they are copied. Its own main, which is in
+// the library but is not used, names this function.
 @_cdecl("LLVMFuzzerTestOneInput")
 func fuzzOneInput(_ bytes: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
     FuzzTargets.run(Array(UnsafeBufferPointer(start: bytes, count: count)))

@@ -1,5 +1,5 @@
-// A blocking TCP socket with deadlines, with TLS where that is wanted, for clients that do one thing at a time: the
-// demo's bidders and the tests.
+// A blocking TCP socket with deadlines, with TLS where that is wanted, for clients that do one thing at a
+// time: the demo's bidders and the tests.
 
 import CLinux
 import Glibc

@@ -1,4 +1,5 @@
-// A blocking client of server-sent events that shows every event with its id, and the comments and retries in between.
+// A blocking client of server-sent events that shows every event with its id, and the comments and retries in
+// between.
 
 import Foundation
 package import TransportSecurity

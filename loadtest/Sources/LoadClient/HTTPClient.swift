@@ -1,4 +1,5 @@
-// A small HTTP/1.1 client over one kept-alive connection: enough for JSON calls and for looking at answers closely.
+// A small HTTP/1.1 client over one kept-alive connection: enough for JSON calls and for looking at answers
+// closely.
 
 import Foundation
 package import TransportSecurity

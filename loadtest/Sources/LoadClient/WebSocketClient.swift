@@ -1,5 +1,5 @@
-// A blocking WebSocket client that shows everything it receives, control frames included, and can send frames that no
-// well-behaved client would.
+// A blocking WebSocket client that shows everything it receives, control frames included, and can send frames
+// that no well-behaved client would.
 
 import Compression
 import Foundation
@@ -47,7 +47,8 @@ package final class WebSocketClient {
         socket.close()
     }
 
-    /// The next message; `nil` when none comes within `milliseconds`. Fragmented messages are not expected of a server.
+    /// The next message; `nil` when none comes within `milliseconds`. Fragmented messages are not expected of
+    /// a server.
     package func next(milliseconds: Int = 10_000) throws(SocketFailure) -> Message? {
         while true {
             if let message = takeFrame() { return message }

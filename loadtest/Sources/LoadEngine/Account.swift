@@ -1,6 +1,6 @@
-// One watcher's account of what it applied, in a few words of memory, and its reconciliation with the publisher's
-// truth. Bids may be merged, so their content is compared as it arrives; lossless events may not, so a hash chain over
-// them must come out as the publisher's.
+// One watcher's account of what it applied, in a few words of memory, and its reconciliation with the
+// publisher's truth. Bids may be merged, so their content is compared as it arrives; lossless events may not,
+// so a hash chain over them must come out as the publisher's.
 
 /// Part of a watch between two declared jumps: everything after `base` up to `last`.
 package struct Segment: Equatable, Codable, Sendable {
@@ -46,7 +46,8 @@ package struct Account: Sendable {
     }
 
     /// Notes a message.
-    /// - Parameter isBare: whether the server sends no first message, so that the first event begins the account.
+    /// - Parameter isBare: whether the server sends no first message, so that the first event begins the
+    ///   account.
     package mutating func take(_ message: ScannedMessage, isBare: Bool = false) -> Entry {
         switch message.kind {
         case .other, .viewers: return .passed
@@ -106,7 +107,8 @@ package struct AuctionTruth: Codable, Sendable {
     }
 }
 
-/// Compares segments with the truth of one auction. Watchers that share a beginning and an end share the work.
+/// Compares segments with the truth of one auction. Watchers that share a beginning and an end share the
+/// work.
 package struct Reconciliation {
     private struct Span: Hashable {
         let base: UInt64

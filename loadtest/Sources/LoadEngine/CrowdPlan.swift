@@ -60,8 +60,8 @@ package struct CrowdReport: Sendable {
     /// From when an event was due to when a healthy watcher had it, in microseconds.
     package var latency = Histogram<UInt32>(
         highestTrackableValue: 600_000_000, numberOfSignificantValueDigits: .three)
-    /// At each delivery: from when the first event was due that the watcher did not have yet, in microseconds. The oldest
-    /// its price got before the delivery.
+    /// At each delivery: from when the first event was due that the watcher did not have yet, in
+    /// microseconds. The oldest its price got before the delivery.
     package var staleness = Histogram<UInt32>(
         highestTrackableValue: 600_000_000, numberOfSignificantValueDigits: .three)
     package var deliveries = 0

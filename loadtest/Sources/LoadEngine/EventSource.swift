@@ -1,6 +1,6 @@
-// A publisher for load runs: on a thread of its own it publishes events at a given rate, whatever the servers do, and
-// remembers what is true. It writes to Redis as the bid API's relay does (log, state and PUBLISH in one step) and fills
-// a Redis again that lost its data.
+// A publisher for load runs: on a thread of its own it publishes events at a given rate, whatever the servers
+// do, and remembers what is true. It writes to Redis as the bid API's relay does (log, state and PUBLISH in
+// one step) and fills a Redis again that lost its data.
 
 import AuctionEvents
 import DequeModule
@@ -9,7 +9,8 @@ package import Histogram
 import Reactor
 package import RedisLink
 
-/// A stretch of publishing. Events fall due at even intervals; one that is published late still says when it was due.
+/// A stretch of publishing. Events fall due at even intervals; one that is published late still says when it
+/// was due.
 package struct PublishingPlan: Sendable {
     /// Events a second over all auctions.
     package var rate: Double
@@ -100,8 +101,8 @@ package final class EventSource: Sendable {
         begin(plan).wait()
     }
 
-    /// Has a Redis that lost its data filled again, as the bid API's relay does when it notices. The answer is false when it
-    /// cannot be reached.
+    /// Has a Redis that lost its data filled again, as the bid API's relay does when it notices. The answer
+    /// is false when it cannot be reached.
     package func refill() -> Answer<Bool> {
         let answer = Answer<Bool>()
         commands.post(.refill(answer))

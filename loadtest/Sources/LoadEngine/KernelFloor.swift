@@ -1,5 +1,6 @@
-// The kernel alone: what it costs to send the same bytes to many loopback sockets, one call each or by io_uring in
-// batches. Nothing reads meanwhile; the receivers' buffers are emptied between rounds, outside the measurement.
+// The kernel alone: what it costs to send the same bytes to many loopback sockets, one call each or by
+// io_uring in batches. Nothing reads meanwhile; the receivers' buffers are emptied between rounds, outside
+// the measurement.
 
 import CLibURing
 import CLinux

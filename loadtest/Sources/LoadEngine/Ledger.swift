@@ -1,5 +1,5 @@
-// What one shard has seen of the events themselves, whoever of its watchers saw them first: their content, how many
-// applied each, and when the last one did.
+// What one shard has seen of the events themselves, whoever of its watchers saw them first: their content,
+// how many applied each, and when the last one did.
 
 package struct Arrival: Codable, Sendable {
     package var hash: UInt64 = 0
@@ -20,7 +20,8 @@ package struct Ledger: Codable, Sendable {
         arrivals = Array(repeating: [], count: auctions)
     }
 
-    /// Notes that a watcher applied an event; false when its content is not what others received under that number.
+    /// Notes that a watcher applied an event; false when its content is not what others received under that
+    /// number.
     mutating func note(_ message: borrowing ScannedMessage, auction: Int, now: Int64) -> Bool {
         let index = Int(clamping: message.sequence) - 1
         guard index >= 0, index < Self.maximumEvents else { return false }

@@ -1,12 +1,13 @@
-// Client sockets on the loopback, each from an address of our choice: a source address has about 28,000 ports for one
-// destination.
+// Client sockets on the loopback, each from an address of our choice: a source address has about 28,000 ports
+// for one destination.
 
 import CLinux
 import Glibc
 import Reactor
 
 enum Loopback {
-    /// IP_BIND_ADDRESS_NO_PORT (linux/in.h): the port is chosen when the destination is known, so that it may be shared.
+    /// IP_BIND_ADDRESS_NO_PORT (linux/in.h): the port is chosen when the destination is known, so that it may
+    /// be shared.
     private static let bindAddressNoPort: Int32 = 24
 
     /// 127.`block`.`last`, in the host's byte order.

@@ -1,5 +1,6 @@
-// Reads out of a received message what a watcher's account needs: its kind, its place in the order, when it was due to
-// be published, and a hash of its content. Runs once a delivery, so it searches bytes and parses no JSON.
+// Reads out of a received message what a watcher's account needs: its kind, its place in the order, when it
+// was due to be published, and a hash of its content. Runs once a delivery, so it searches bytes and parses
+// no JSON.
 
 import AuctionEvents
 import CLinux

@@ -63,7 +63,8 @@ package struct ProcessMeter: Sendable {
 
 /// The machine's memory.
 package enum MachineMemory {
-    /// What could be used without swapping (`MemAvailable`), in bytes; this counts the kernel's socket memory too.
+    /// What could be used without swapping (`MemAvailable`), in bytes; this counts the kernel's socket memory
+    /// too.
     package static func availableBytes() -> Int {
         let text = (try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8)) ?? ""
         let line = text.split(separator: "\n").first { $0.hasPrefix("MemAvailable:") }

@@ -15,8 +15,8 @@ package enum Processor {
         nanosleep(&time, nil)
     }
 
-    /// Gives the calling thread a table of open files of its own, without those of the process but the first three. The
-    /// limit on open files counts a table.
+    /// Gives the calling thread a table of open files of its own, without those of the process but the first
+    /// three. The limit on open files counts a table.
     static func takeOwnDescriptors() {
         let result = gavelcast_own_descriptors()
         precondition(result == 0, "unshare of descriptors: errno \(gavelcast_errno())")

@@ -1,5 +1,5 @@
-// The server's side of the three transports, as far as a watcher must read it: heads, frames, server-sent events, and
-// the events of a long-poll's answer. Each reader says how far it got and keeps nothing.
+// The server's side of the three transports, as far as a watcher must read it: heads, frames, server-sent
+// events, and the events of a long-poll's answer. Each reader says how far it got and keeps nothing.
 
 import Glibc
 

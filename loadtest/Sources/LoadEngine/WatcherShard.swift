@@ -1,6 +1,7 @@
-// One thread of a crowd: it connects watchers, reads what they are sent and keeps their accounts. The thread has a table
-// of open files of its own, so that a process holds as many watchers as it has threads for. It polls and sleeps instead
-// of waiting: a client that waits in epoll costs the server a wake-up of the client's processor in every send.
+// One thread of a crowd: it connects watchers, reads what they are sent and keeps their accounts. The thread
+// has a table of open files of its own, so that a process holds as many watchers as it has threads for. It
+// polls and sleeps instead of waiting: a client that waits in epoll costs the server a wake-up of the
+// client's processor in every send.
 
 import CLinux
 import Compression
@@ -38,7 +39,8 @@ final class WatcherShard {
     static let tickMilliseconds: Int64 = 10
     private static let slowPauseMilliseconds: Int64 = 100
     static let slowReadBytes = 4_096
-    /// Connections from one source address: well below its ports, where the search for a free one stays short.
+    /// Connections from one source address: well below its ports, where the search for a free one stays
+    /// short.
     static let connectionsPerAddress = 5_000
 
     let plan: ShardPlan

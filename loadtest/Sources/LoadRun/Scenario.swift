@@ -1,5 +1,5 @@
-// A scenario as its YAML file tells it: what is started, who watches, what happens in which order, and what the figures
-// are to be. Every key is known and checked before anything is started.
+// A scenario as its YAML file tells it: what is started, who watches, what happens in which order, and what
+// the figures are to be. Every key is known and checked before anything is started.
 
 package import LoadEngine
 
@@ -42,7 +42,8 @@ package struct Scenario: Sendable {
         case rest(seconds: Int)
         /// Do nothing, and see what that costs.
         case idle(seconds: Int)
-        /// Note the gateways' memory under a name; with `since`, also the slope from that reading, per watcher.
+        /// Note the gateways' memory under a name; with `since`, also the slope from that reading, per
+        /// watcher.
         case memory(since: String?)
         /// Have the gateways disconnect everyone, and wait until all are back.
         case disconnect(group: String)

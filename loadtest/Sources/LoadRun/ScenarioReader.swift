@@ -1,4 +1,5 @@
-// Reads a scenario from YAML. Whatever is unknown, missing or of the wrong kind is refused with the key's path.
+// Reads a scenario from YAML. Whatever is unknown, missing or of the wrong kind is refused with the key's
+// path.
 
 import LoadEngine
 import Yams

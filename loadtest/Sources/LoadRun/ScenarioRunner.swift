@@ -1,5 +1,5 @@
-// Runs a scenario: starts its servers, takes its steps one after the other, looks once a second, audits at the end and
-// stops everything. All of it on one thread; watchers and publishers have their own.
+// Runs a scenario: starts its servers, takes its steps one after the other, looks once a second, audits at
+// the end and stops everything. All of it on one thread; watchers and publishers have their own.
 
 import Dispatch
 import Foundation

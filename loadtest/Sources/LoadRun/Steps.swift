@@ -136,7 +136,8 @@ extension ScenarioRunner {
         var bytes = 0.0
     }
 
-    /// Publishes on each group in turn, as often as there are pairs, and compares the first group with the second.
+    /// Publishes on each group in turn, as often as there are pairs, and compares the first group with the
+    /// second.
     private func compare(_ name: String, _ parties: [Party], pairs: Int, _ plan: PublishingPlan) throws {
         var halves: [[Half]] = parties.map { _ in [] }
         var ticks = parties.map { _ in (user: 0, deliveries: 0) }

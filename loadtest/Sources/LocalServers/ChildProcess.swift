@@ -1,6 +1,6 @@
-// Servers that a test or a load run starts, with posix_spawn: Foundation's Process hands the test runner's blocked
-// signals down, and a shell or a service that cannot be signalled hangs. When the starting process goes away, however it
-// does, the guardian ends what is left and removes its folders.
+// Servers that a test or a load run starts, with posix_spawn: Foundation's Process hands the test runner's
+// blocked signals down, and a shell or a service that cannot be signalled hangs. When the starting process
+// goes away, however it does, the guardian ends what is left and removes its folders.
 
 import CLinux
 import Foundation

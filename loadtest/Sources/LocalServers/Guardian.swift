@@ -3,8 +3,8 @@
 import CLinux
 import Foundation
 
-/// A shell that outlives the tests by a moment: it is told of every child and folder, and when its input ends it stops
-/// the ones that are left.
+/// A shell that outlives the tests by a moment: it is told of every child and folder, and when its input ends
+/// it stops the ones that are left.
 package final class Guardian: Sendable {
     package static let shared = Guardian()
 

@@ -5,8 +5,8 @@ import Reactor
 import Synchronization
 
 package enum Ports {
-    /// Below those that the kernel gives to outgoing connections, of which a load test has many: between the choice of
-    /// a port and its use one of them could take it.
+    /// Below those that the kernel gives to outgoing connections, of which a load test has many: between the
+    /// choice of a port and its use one of them could take it.
     private static let range = 10_000..<32_000
     private static let given = Mutex(Set<Int>())
 

@@ -1,5 +1,5 @@
-// A private PostgreSQL cluster that its owner may kill and start again. As root it runs as the user `postgres`, because
-// PostgreSQL refuses root.
+// A private PostgreSQL cluster that its owner may kill and start again. As root it runs as the user
+// `postgres`, because PostgreSQL refuses root.
 
 import AuctionStore
 import Foundation
@@ -63,7 +63,8 @@ package final class PostgresServer {
         process = nil
     }
 
-    /// Stops (SIGSTOP) or continues (SIGCONT) all of its processes: connections stay open, and nobody answers.
+    /// Stops (SIGSTOP) or continues (SIGCONT) all of its processes: connections stay open, and nobody
+    /// answers.
     package func signal(_ signal: Int32) {
         guard let parent = process?.pid else { return }
         let children = try? String(contentsOfFile: "/proc/\(parent)/task/\(parent)/children", encoding: .utf8)

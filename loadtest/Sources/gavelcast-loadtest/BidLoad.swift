@@ -1,5 +1,5 @@
-// Bids through the bid API at a steady rate. Each bid has a moment when it is due, and its latency counts from then, so
-// that a server that answers slowly does not slow the measurement down.
+// Bids through the bid API at a steady rate. Each bid has a moment when it is due, and its latency counts
+// from then, so that a server that answers slowly does not slow the measurement down.
 
 import Foundation
 import Histogram
@@ -58,8 +58,8 @@ struct BidLoad {
                     let due = start + Int64(Double(bid) / rate * 1_000_000)
                     let wait = due - Clock.wallMicroseconds()
                     if wait > 0 { Processor.pause(microseconds: Int(wait)) }
-                    // Prices rise by a cent; of those that bid the same, and of those that come late, most are
-                    // refused, as in life.
+                    // Prices rise by a cent; of those that bid the same, and of those that come late, most
+                    // are refused, as in life.
                     let cents = 100 + bid / ids.count / contenders
                     let amount = "\(cents / 100)." + (cents % 100 < 10 ? "0" : "") + "\(cents % 100)"
                     let reply = try? http.request(

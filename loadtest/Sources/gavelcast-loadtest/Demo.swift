@@ -1,5 +1,5 @@
-// The demo: a seller keeps a few auctions running, and bidders with budgets outbid each other until everyone's budget
-// is spent, so that prices move, late bids extend the end, and auctions do end.
+// The demo: a seller keeps a few auctions running, and bidders with budgets outbid each other until
+// everyone's budget is spent, so that prices move, late bids extend the end, and auctions do end.
 
 import Foundation
 import LoadClient

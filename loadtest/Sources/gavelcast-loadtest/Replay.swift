@@ -1,5 +1,5 @@
-// Replays recorded auctions through the bid API: every recorded maximum is a proxy bid, in the order of its time, and each
-// auction must end at the price that was recorded. Time is compressed: only the order counts.
+// Replays recorded auctions through the bid API: every recorded maximum is a proxy bid, in the order of its
+// time, and each auction must end at the price that was recorded. Time is compressed: only the order counts.
 
 import Dispatch
 import Foundation
