@@ -1,4 +1,4 @@
-// The fuzz targets: everything that reads what strangers send. Each feeds its parser the input whole and cut
+// The fuzz targets: the parsers of what strangers send. Each feeds its parser the input whole and cut
 // in two, and traps where the results contradict each other.
 
 import AuctionEvents
