@@ -36,6 +36,7 @@ soak: setup
 
 figures: setup
 	swift build -c release --product gavelcast-gateway
+	swift build -c release --product gavelcast-bidapi
 	swift build --build-tests
 	GAVELCAST_FIGURES=1 GAVELCAST_PROGRAMS=$(CURDIR)/.build/release swift test --skip-build --filter 'FigureTests|Attacks'
 

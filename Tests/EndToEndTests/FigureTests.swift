@@ -1,3 +1,4 @@
+import AuctionStore
 import Foundation
 import LoadClient
 import LocalServers
@@ -34,6 +35,37 @@ struct FigureTests {
                 _ = pause.wait(timeout: .now() + 0.002)
             }
         }.start()
+    }
+
+    @Test("how late 500 auctions of one second end, beside 100,000 that run on")
+    func endings() throws {
+        let database = try SharedPostgres.database()
+        let redis = try RedisServer()
+        let apis = try BidAPIProcess.pair(database: database, redis: redis.url)
+        _ = try apis[0].user("seller")
+        let connection = try PostgresConnection(url: database)
+        func insert(_ prefix: String, _ count: Int, endsIn: String) throws {
+            try connection.script(
+                """
+                INSERT INTO auctions (auction_id, seller_id, title, description, category, currency, image_urls,
+                    starting_price, increments, starts_at, ends_at, status, current_price, state)
+                SELECT '\(prefix)_' || n, (SELECT user_id FROM users LIMIT 1), 't', '', '', 'USD', '{}', 100,
+                    '0:100', now(), now() + interval '\(endsIn)', 'active', 100, '{}'
+                FROM generate_series(1, \(count)) n
+                """)
+        }
+        try insert("running", 100_000, endsIn: "1 day")
+        try insert("ending", 500, endsIn: "3 seconds")
+        try eventually("all have ended", within: 60) {
+            try connection.query("SELECT 1 FROM auctions WHERE ended_at IS NOT NULL").count == 500
+        }
+        let lateness = "extract(epoch FROM ended_at - ends_at) * 1000"
+        let rows = try connection.query(
+            """
+            SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY \(lateness))::bigint, max(\(lateness))::bigint
+            FROM auctions WHERE ended_at IS NOT NULL
+            """)
+        print("FIGURE endings: \(rows.integer(0, 0)) ms late (median), \(rows.integer(0, 1)) ms (latest)")
     }
 
     @Test("memory of a stalled watcher under 1,000 events a second")
