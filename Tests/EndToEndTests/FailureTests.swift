@@ -117,7 +117,9 @@ extension EndToEndTests {
             #expect(try watcher.next().sequence == 1)
         }
 
-        @Test("PostgreSQL stands still: bids get 503, readiness tells, and all goes on when it moves")
+        @Test(
+            "PostgreSQL stands still: bids get 503, readiness tells, all goes on when it moves, and drains end"
+        )
         func postgresPaused() throws {
             let postgres = try PostgresServer()
             let redis = try RedisServer()
@@ -138,6 +140,9 @@ extension EndToEndTests {
             #expect(try api.user("ben").bid("12", on: auctionID).status == 201)
             let history = try HTTPClient(port: api.port).request("GET", "/api/v1/auctions/\(auctionID)/bids")
             #expect(history.json["total"] as? Int == 2)
+            postgres.signal(SIGSTOP)
+            api.process.kill(SIGTERM)
+            #expect(api.process.waitForExit() == 0, "\(api.process.log)")
         }
 
         @Test(
