@@ -97,7 +97,10 @@ final class BidQueue: Sendable {
         }
     }
 
-    private func decide(_ batches: [Taken], _ access: borrowing DatabasePool.Access) {
+    /// - Parameter isRepeat: whether the batches were decided before in a transaction that was undone.
+    private func decide(
+        _ batches: [Taken], _ access: borrowing DatabasePool.Access, isRepeat: Bool = false
+    ) {
         batchBids.add(Double(batches.reduce(0) { $0 + $1.entries.count }))
         do throws(DatabaseError) {
             let conclusion = try access.use { connection throws(DatabaseError) in
@@ -105,7 +108,11 @@ final class BidQueue: Sendable {
                     connection, batches.map { .init($0.auctionID, $0.entries.map(\.bid)) },
                     antiSniping: antiSniping, answer: answer)
             }
-            let decision = try Self.resolve(conclusion, access)
+            guard let decision = try Self.resolve(conclusion, access) else {
+                // We stood still for too long, or the server did: nothing has happened yet.
+                guard !isRepeat else { throw .unavailable("the transaction was undone twice") }
+                return decide(batches, access, isRepeat: true)
+            }
             if decision.hasEvents { committed() }
             for (batch, outcomes) in zip(batches, decision.outcomes) {
                 guard let outcomes else {
@@ -135,9 +142,10 @@ final class BidQueue: Sendable {
     }
 
     /// What was decided, if it is certain: a COMMIT whose answer was lost is looked up and never guessed.
+    /// `nil` when it certainly did not happen.
     private static func resolve(
         _ conclusion: BidTransaction.Conclusion, _ access: borrowing DatabasePool.Access
-    ) throws(DatabaseError) -> BidTransaction.Decision {
+    ) throws(DatabaseError) -> BidTransaction.Decision? {
         switch conclusion {
         case .certain(let decision): return decision
         case .uncertain(let decision, let trace):
@@ -149,7 +157,7 @@ final class BidQueue: Sendable {
                 }
                 switch isCommitted {
                 case true?: return decision
-                case false?: throw .unavailable("the transaction was rolled back")
+                case false?: return nil
                 case nil: continue
                 }
             }
