@@ -25,11 +25,13 @@ extension EndToEndTests {
             "x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
             "y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}
             """#.write(toFile: keys, atomically: true, encoding: .utf8)
+            // A flood makes an instrumented loop's turn take seconds.
+            let patience = Sanitizer.isOn ? "10" : "2"
             let gateway = try GatewayProcess(
                 redis: [redis.url],
                 arguments: [
-                    "--token-keys", keys, "--slow-deadline-seconds", "2", "--head-seconds", "2",
-                    "--handshake-seconds", "2",
+                    "--token-keys", keys, "--slow-deadline-seconds", patience, "--head-seconds", patience,
+                    "--handshake-seconds", patience,
                 ])
             let crowd = try Crowd(plan(gateway))
             let source = EventSource(

@@ -21,6 +21,11 @@ enum TestCertificate {
     }
 }
 
+/// Services built with a sanitizer are many times slower.
+enum Sanitizer {
+    static let isOn = ProcessInfo.processInfo.environment["GAVELCAST_SANITIZER"] != nil
+}
+
 final class GatewayProcess {
     let port: Int
     let securePort: Int
