@@ -5,7 +5,7 @@
 # make bench   runs the load scenarios (about seven minutes) and prints figures, floor and goals
 # make bench-million   a million watchers on this machine: 12 GB of memory and about four minutes
 # make fuzz   feeds noise to the parsers of what strangers send; SECONDS_EACH=n a target (default 600)
-# make sanitize   runs all tests with the address sanitizer, then with the thread sanitizer
+# make sanitize   runs the tests with the address sanitizer, then with the thread sanitizer
 # make lint   format and warnings as errors
 # make stop   ends a run; make clean also removes what was built and the demo's data
 
