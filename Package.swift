@@ -85,7 +85,8 @@ let package = Package(
         module("Compression", ["CZlib"]),
         module("TransportSecurity", ["CLinux", "COpenSSL", "Reactor"]),
         module(
-            "RedisLink", ["CLinux", "CHiredis", "COpenSSL", "Reactor", "TransportSecurity", deque]),
+            "RedisLink",
+            ["CLinux", "CHiredis", "COpenSSL", "Reactor", "TransportSecurity", "Wire", deque]),
         module("Tokens", ["COpenSSL"]),
         module("Telemetry", ["CLinux", logging]),
         module("Settings", [.product(name: "Yams", package: "Yams")]),
@@ -95,6 +96,7 @@ let package = Package(
                 .embedInCode("Schema/v1_auctions.sql"), .embedInCode("Schema/v2_proxy_bids.sql"),
                 .embedInCode("Schema/v3_idempotency_keys.sql"),
                 .embedInCode("Schema/v4_people_and_lists.sql"),
+                .embedInCode("Schema/v5_currency_decimals.sql"),
             ]),
 
         // The services.
@@ -115,7 +117,7 @@ let package = Package(
             "BidAPI",
             [
                 "AuctionEvents", "Bidding", "AuctionStore", "Reactor", "RedisLink", "Tokens", "Telemetry",
-                "Settings",
+                "Settings", "Wire",
                 hummingbird, logging,
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ], resources: [.embedInCode("openapi.json")]),
@@ -152,7 +154,7 @@ let package = Package(
             ],
             path: "loadtest/Sources/gavelcast-loadtest"),
 
-        module("TestSupport", path: "Tests/TestSupport"),
+        module("TestSupport", ["AuctionEvents"], path: "Tests/TestSupport"),
         tests("AuctionEventsTests", ["AuctionEvents", "TestSupport"]),
         tests("WireTests", ["Wire", "LoadClient", "TestSupport"]),
         tests("FanoutTests", ["Fanout", "TestSupport"]),

@@ -22,7 +22,7 @@ package struct EventEnvelope: Equatable, Sendable {
 
     /// Why a message is counted and dropped instead of being delivered.
     package enum Rejection: UInt8, Error, CaseIterable, Sendable {
-        case tooLarge, notUTF8, notJSONObject, otherAuction, noType, badSequence
+        case tooLarge, notUTF8, notJSONObject, duplicateMember, otherAuction, noType, badSequence
 
         /// The metric label.
         package var label: String {
@@ -30,6 +30,7 @@ package struct EventEnvelope: Equatable, Sendable {
             case .tooLarge: "too_large"
             case .notUTF8: "not_utf8"
             case .notJSONObject: "not_json_object"
+            case .duplicateMember: "duplicate_member"
             case .otherAuction: "other_auction"
             case .noType: "no_type"
             case .badSequence: "bad_sequence"
@@ -40,10 +41,10 @@ package struct EventEnvelope: Equatable, Sendable {
     package let kind: EventKind
     /// 0 when the publisher gave none: the event then has no cursor and no history.
     package let sequence: SequenceNumber
-    /// Where in the message its type stands, without the quotes.
-    package let type: Range<Int>
+    /// Its type, without escapes and control characters.
+    package let type: String
 
-    package init(kind: EventKind, sequence: SequenceNumber, type: Range<Int>) {
+    package init(kind: EventKind, sequence: SequenceNumber, type: String) {
         self.kind = kind
         self.sequence = sequence
         self.type = type
@@ -58,27 +59,28 @@ package struct EventEnvelope: Equatable, Sendable {
         guard bytes.count <= maximumBytes else { return .failure(.tooLarge) }
         guard isUTF8(bytes) else { return .failure(.notUTF8) }
         var kind: EventKind?
-        var type = 0..<0
+        var type = ""
         var sequence: SequenceNumber = 0
         var scanner = JSONScanner()
         do throws(JSONScanner.Failure) {
             while let member = try scanner.next(in: bytes) {
-                if bytes.matches("type", in: member.key), member.kind == .string, !member.value.isEmpty {
-                    kind = Self.kind(of: bytes, in: member.value)
-                    type = member.value
-                } else if bytes.matches("seq", in: member.key), member.kind != .null {
+                if bytes.isKey("type", of: member), member.kind == .string, !member.value.isEmpty {
+                    guard let text = typeText(bytes, member) else { return .failure(.noType) }
+                    kind = Self.kind(of: text)
+                    type = text
+                } else if bytes.isKey("seq", of: member), member.kind != .null {
                     guard member.kind == .number, let number = bytes.decimal(in: member.value),
                         (1...SequenceNumber.maximumSequence).contains(number)
                     else { return .failure(.badSequence) }
                     sequence = number
-                } else if let auctionID, bytes.matches("auction_id", in: member.key) {
-                    guard member.kind == .string, bytes.matches(auctionID, in: member.value) else {
-                        return .failure(.otherAuction)
-                    }
+                } else if let auctionID, bytes.isKey("auction_id", of: member) {
+                    guard member.kind == .string,
+                        bytes.matches(auctionID, in: member.value, isEscaped: member.isValueEscaped)
+                    else { return .failure(.otherAuction) }
                 }
             }
         } catch {
-            return .failure(.notJSONObject)
+            return .failure(error == .duplicateMember ? .duplicateMember : .notJSONObject)
         }
         guard let kind else { return .failure(.noType) }
         return .success(EventEnvelope(kind: kind, sequence: sequence, type: type))
@@ -94,13 +96,27 @@ package struct EventEnvelope: Equatable, Sendable {
         }
     }
 
-    private static func kind(of bytes: Span<UInt8>, in range: Range<Int>) -> EventKind {
-        if bytes.matches("BID_UPDATE", in: range) { return .bidUpdate }
-        if bytes.matches("TIME_EXTENDED", in: range) { return .timeExtended }
-        if bytes.matches("AUCTION_ENDED", in: range) { return .auctionEnded }
-        if bytes.matches("AUCTION_STARTED", in: range) { return .auctionStarted }
-        if bytes.matches("AUCTION_UPDATED", in: range) { return .auctionUpdated }
-        if bytes.matches("VIEWERS", in: range) { return .viewers }
-        return .other
+    /// `nil` for a type that an event stream could not name: one with control characters, or no text.
+    private static func typeText(_ bytes: Span<UInt8>, _ member: JSONScanner.Member) -> String? {
+        var plain: [UInt8] = []
+        if member.isValueEscaped {
+            plain = bytes.unescaped(member.value)
+        } else {
+            for index in member.value { plain.append(bytes[index]) }
+        }
+        guard plain.allSatisfy({ $0 >= 0x20 && $0 != 0x7F }) else { return nil }
+        return String(validating: plain, as: UTF8.self)
+    }
+
+    private static func kind(of type: String) -> EventKind {
+        switch type {
+        case "BID_UPDATE": .bidUpdate
+        case "TIME_EXTENDED": .timeExtended
+        case "AUCTION_ENDED": .auctionEnded
+        case "AUCTION_STARTED": .auctionStarted
+        case "AUCTION_UPDATED": .auctionUpdated
+        case "VIEWERS": .viewers
+        default: .other
+        }
     }
 }

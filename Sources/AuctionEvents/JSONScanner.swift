@@ -1,6 +1,6 @@
-// A strict JSON reader that allocates nothing: it walks one object's members and checks everything in
+// A strict JSON reader that hardly ever allocates: it walks one object's members and checks everything in
 // between. The gateway needs three fields of each event and the certainty that the rest is JSON; the payload
-// stays as published.
+// stays as published. `JSONValue.swift` reads whole values by the same rules.
 
 /// Walks the members of one JSON object (RFC 8259) in UTF-8 text that the caller has already validated.
 package struct JSONScanner {
@@ -9,6 +9,8 @@ package struct JSONScanner {
 
     package enum Failure: Error, Equatable {
         case malformed
+        /// An object has a member twice, at any depth.
+        case duplicateMember
     }
 
     package enum Kind: Sendable {
@@ -20,14 +22,21 @@ package struct JSONScanner {
         package let key: Range<Int>
         package let value: Range<Int>
         package let kind: Kind
+        /// Whether the key is written with escapes, such as `\u0074ype`.
+        package let isKeyEscaped: Bool
+        /// Whether the value is a string that is written with escapes.
+        package let isValueEscaped: Bool
         /// Where the member begins (its key's quote), for cutting it out.
         package let start: Int
         /// Where the member ends (after its value).
         package let end: Int
     }
 
-    private var position = 0
+    private(set) var position = 0
     private var started = false
+    private var keys = JSONKeys()
+    /// Whether the string read last has escapes.
+    private(set) var hasEscapes = false
 
     package init() {}
 
@@ -47,13 +56,35 @@ package struct JSONScanner {
         }
         let start = position
         let key = try string(bytes)
-        skipWhitespace(bytes)
-        try expect(UInt8(ascii: ":"), bytes)
-        skipWhitespace(bytes)
+        let isKeyEscaped = hasEscapes
+        guard keys.insert(key, isEscaped: isKeyEscaped, bytes) else { throw .duplicateMember }
+        try colon(bytes)
         let valueStart = position
         let kind = try value(bytes, depth: 1)
         let range = kind == .string ? valueStart + 1..<position - 1 : valueStart..<position
-        return Member(key: key, value: range, kind: kind, start: start, end: position)
+        return Member(
+            key: key, value: range, kind: kind, isKeyEscaped: isKeyEscaped,
+            isValueEscaped: kind == .string && hasEscapes, start: start, end: position)
+    }
+
+    /// Reads a member's key and the colon behind it.
+    /// - Parameters:
+    ///   - keys: of the object, so far.
+    ///   - isEscaped: is set to whether the key has escapes.
+    mutating func key(
+        _ bytes: Span<UInt8>, _ keys: inout JSONKeys, isEscaped: inout Bool
+    ) throws(Failure) -> Range<Int> {
+        let key = try string(bytes)
+        isEscaped = hasEscapes
+        guard keys.insert(key, isEscaped: hasEscapes, bytes) else { throw .duplicateMember }
+        try colon(bytes)
+        return key
+    }
+
+    private mutating func colon(_ bytes: Span<UInt8>) throws(Failure) {
+        skipWhitespace(bytes)
+        try expect(UInt8(ascii: ":"), bytes)
+        skipWhitespace(bytes)
     }
 
     private mutating func finish(_ bytes: Span<UInt8>) throws(Failure) -> Member? {
@@ -63,7 +94,7 @@ package struct JSONScanner {
         return nil
     }
 
-    private mutating func value(_ bytes: Span<UInt8>, depth: Int) throws(Failure) -> Kind {
+    mutating func value(_ bytes: Span<UInt8>, depth: Int) throws(Failure) -> Kind {
         switch peek(bytes) {
         case UInt8(ascii: "\""):
             _ = try string(bytes)
@@ -99,14 +130,11 @@ package struct JSONScanner {
             position += 1
             return
         }
+        var keys = JSONKeys()
         while true {
             skipWhitespace(bytes)
-            if keyed {
-                _ = try string(bytes)
-                skipWhitespace(bytes)
-                try expect(UInt8(ascii: ":"), bytes)
-                skipWhitespace(bytes)
-            }
+            var isEscaped = false
+            if keyed { _ = try key(bytes, &keys, isEscaped: &isEscaped) }
             _ = try value(bytes, depth: depth + 1)
             skipWhitespace(bytes)
             if peek(bytes) == UInt8(ascii: ",") {
@@ -117,15 +145,18 @@ package struct JSONScanner {
         }
     }
 
-    private mutating func string(_ bytes: Span<UInt8>) throws(Failure) -> Range<Int> {
+    mutating func string(_ bytes: Span<UInt8>) throws(Failure) -> Range<Int> {
         try expect(UInt8(ascii: "\""), bytes)
         let start = position
+        hasEscapes = false
         while position < bytes.count {
             let byte = bytes[position]
             position += 1
             switch byte {
             case UInt8(ascii: "\""): return start..<position - 1
-            case UInt8(ascii: "\\"): try escape(bytes)
+            case UInt8(ascii: "\\"):
+                hasEscapes = true
+                try escape(bytes)
             case 0..<0x20: throw .malformed
             default: continue
             }
@@ -177,16 +208,19 @@ package struct JSONScanner {
         }
     }
 
-    private mutating func expect(_ byte: UInt8, _ bytes: Span<UInt8>) throws(Failure) {
+    mutating func expect(_ byte: UInt8, _ bytes: Span<UInt8>) throws(Failure) {
         guard peek(bytes) == byte else { throw .malformed }
         position += 1
     }
 
-    private func peek(_ bytes: Span<UInt8>) -> UInt8? {
+    /// Passes over bytes that ``peek(_:)`` has shown.
+    mutating func skip(_ count: Int) { position += count }
+
+    func peek(_ bytes: Span<UInt8>) -> UInt8? {
         position < bytes.count ? bytes[position] : nil
     }
 
-    private mutating func skipWhitespace(_ bytes: Span<UInt8>) {
+    mutating func skipWhitespace(_ bytes: Span<UInt8>) {
         while let byte = peek(bytes), byte == 0x20 || byte == 0x0A || byte == 0x0D || byte == 0x09 {
             position += 1
         }
@@ -220,6 +254,86 @@ extension Span<UInt8> {
             index += 1
         }
         return index == range.upperBound
+    }
+
+    /// Whether a string's content is `text`, which has no character that needs an escape.
+    package func matches(_ text: StaticString, in range: Range<Int>, isEscaped: Bool) -> Bool {
+        guard isEscaped else { return matches(text, in: range) }
+        let plain = unescaped(range)
+        return plain.span.matches(text, in: plain.indices)
+    }
+
+    /// Whether a member's key is `name`.
+    package func isKey(_ name: StaticString, of member: JSONScanner.Member) -> Bool {
+        matches(name, in: member.key, isEscaped: member.isKeyEscaped)
+    }
+
+    /// The same for any text.
+    package func matches(_ text: String, in range: Range<Int>, isEscaped: Bool) -> Bool {
+        guard isEscaped else { return matches(text, in: range) }
+        let plain = unescaped(range)
+        return plain.span.matches(text, in: plain.indices)
+    }
+
+    /// A JSON string's content (RFC 8259, 7) without its escapes. Half of a surrogate pair becomes the three
+    /// bytes that its number would have in UTF-8, which are no UTF-8.
+    /// - Parameter range: between the quotes of a string that was checked.
+    package func unescaped(_ range: Range<Int>) -> [UInt8] {
+        var plain: [UInt8] = []
+        plain.reserveCapacity(range.count)
+        var index = range.lowerBound
+        func unit(at start: Int) -> UInt32? {
+            guard start + 6 <= range.upperBound, self[start] == UInt8(ascii: "\\"),
+                self[start + 1] == UInt8(ascii: "u")
+            else { return nil }
+            return (start + 2..<start + 6).reduce(0) { number, place in
+                let byte = self[place]
+                let digit =
+                    byte <= UInt8(ascii: "9")
+                    ? byte - UInt8(ascii: "0") : (byte | 0x20) - UInt8(ascii: "a") + 10
+                return number << 4 | UInt32(digit)
+            }
+        }
+        while index < range.upperBound {
+            guard self[index] == UInt8(ascii: "\\") else {
+                plain.append(self[index])
+                index += 1
+                continue
+            }
+            guard var scalar = unit(at: index) else {
+                switch self[index + 1] {
+                case UInt8(ascii: "b"): plain.append(0x08)
+                case UInt8(ascii: "f"): plain.append(0x0C)
+                case UInt8(ascii: "n"): plain.append(0x0A)
+                case UInt8(ascii: "r"): plain.append(0x0D)
+                case UInt8(ascii: "t"): plain.append(0x09)
+                default: plain.append(self[index + 1])
+                }
+                index += 2
+                continue
+            }
+            index += 6
+            if (0xD800...0xDBFF).contains(scalar), let low = unit(at: index), (0xDC00...0xDFFF).contains(low)
+            {
+                scalar = 0x10000 + (scalar - 0xD800) << 10 + (low - 0xDC00)
+                index += 6
+            }
+            switch scalar {
+            case ..<0x80: plain.append(UInt8(scalar))
+            case ..<0x800: plain += [0xC0 | UInt8(scalar >> 6), 0x80 | UInt8(scalar & 63)]
+            case ..<0x10000:
+                plain += [
+                    0xE0 | UInt8(scalar >> 12), 0x80 | UInt8(scalar >> 6 & 63), 0x80 | UInt8(scalar & 63),
+                ]
+            default:
+                plain += [
+                    0xF0 | UInt8(scalar >> 18), 0x80 | UInt8(scalar >> 12 & 63),
+                    0x80 | UInt8(scalar >> 6 & 63),
+                    0x80 | UInt8(scalar & 63),
+                ]
+            }
+        }
+        return plain
     }
 
     /// The bytes in `range` read as a decimal number without sign, or `nil`; refuses more than 16 digits.

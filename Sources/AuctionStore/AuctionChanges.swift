@@ -51,6 +51,7 @@ package enum AuctionChanges {
         case hasStarted
         /// A member that cannot be changed, by its name.
         case fixed(String)
+        case excessDecimals(ExcessDecimals)
         case rule(ChangeRefusal)
         case user(UserRecords.Refusal)
     }
@@ -66,9 +67,16 @@ package enum AuctionChanges {
             if isSeller, auction.status == .active, schedule.startsAt != startsAt {
                 return .failure(.hasStarted)
             }
-            let refusal = auction.update(patch.terms(auction.terms), schedule, by: userID, at: now)
-            if let refusal { return .failure(.rule(refusal)) }
-            if let currency = patch.currency, currency != auction.currency {
+            if let refusal = auction.sellerRefusal(userID, at: now) { return .failure(.rule(refusal)) }
+            let terms: AuctionTerms
+            switch patch.terms(auction.terms).converted(to: auction.currency) {
+            case .failure(let excess): return .failure(.excessDecimals(excess))
+            case .success(let converted): terms = converted
+            }
+            if let refusal = auction.update(terms, schedule, by: userID, at: now) {
+                return .failure(.rule(refusal))
+            }
+            if let currency = patch.currency, currency != auction.currency.code {
                 return .failure(.fixed("currency"))
             }
             if let isPrivate = patch.isPrivate, isPrivate != id.isPrivate {
@@ -131,10 +139,10 @@ package enum AuctionChanges {
             ])
             if let refusal = UserRecords.refusal(rows[0], role) { return .user(refusal) }
             guard !rows[1].isEmpty else { return .unknownAuction }
-            let now = Timestamp(milliseconds: rows[2].integer(0, 0))
-            let top = AuctionRecords.groupedTopBids(rows[3])[id.text] ?? []
-            var auction = AuctionRecords.auction(rows[1], 0, topBids: top)
-            switch decide(&auction, AuctionRecords.startsAt(rows[1], 0), now) {
+            let now = try rows[2].time(0, 0)
+            let top = AuctionRecords.groupedTopBids(connection, rows[3])[id.text] ?? []
+            var auction = try AuctionRecords.auction(rows[1], 0, topBids: top)
+            switch decide(&auction, try AuctionRecords.startsAt(rows[1], 0), now) {
             case .failure(let refusal): return refusal
             case .success(let others):
                 let change = AuctionChange(auction, at: now)
@@ -164,8 +172,8 @@ package enum AuctionChanges {
             """,
             [
                 auction.id.text, terms.title, patch.description, patch.category,
-                patch.imageURLs.map { PostgresText.array($0) }, "\(terms.startingPrice.cents)",
-                AuctionRecords.cents(terms.reservePrice), AuctionRecords.cents(terms.buyNowPrice),
+                patch.imageURLs.map { PostgresText.array($0) }, "\(terms.startingPrice.minorUnits)",
+                AuctionRecords.minorUnits(terms.reservePrice), AuctionRecords.minorUnits(terms.buyNowPrice),
                 terms.increments.stored, "\(schedule.startsAt.milliseconds)",
                 "\(schedule.endsAt.milliseconds)",
             ])

@@ -41,21 +41,22 @@ package enum AuctionClock {
                 Statement("SELECT \(PostgresText.milliseconds("clock_timestamp()"))"),
             ])
             guard !locked[0].isEmpty else { return [] }
-            let now = Timestamp(milliseconds: locked[1].integer(0, 0))
+            let now = try locked[1].time(0, 0)
             let ids = (0..<locked[0].count).compactMap { AuctionID(locked[0].text($0, 0)) }
-            let top = AuctionRecords.groupedTopBids(try connection.pipeline([AuctionRecords.topBids(ids)])[0])
+            let top = AuctionRecords.groupedTopBids(
+                connection, try connection.pipeline([AuctionRecords.topBids(ids)])[0])
             var lateness: [Int64] = []
-            let changes = (0..<locked[0].count).map { row -> AuctionChange in
-                var auction = AuctionRecords.auction(
+            let changes = locked[0].decode(connection) { row throws(DatabaseError) -> AuctionChange in
+                var auction = try AuctionRecords.auction(
                     locked[0], row, topBids: top[locked[0].text(row, 0)] ?? [])
                 let due =
                     auction.status == .scheduled
-                    ? AuctionRecords.startsAt(locked[0], row) : auction.endsAt
+                    ? try AuctionRecords.startsAt(locked[0], row) : auction.endsAt
                 lateness.append(now.milliseconds - due.milliseconds)
                 body(&auction, now)
                 return AuctionChange(auction, at: now)
             }
-            _ = try connection.pipeline(AuctionRecords.writing(changes))
+            if !changes.isEmpty { _ = try connection.pipeline(AuctionRecords.writing(changes)) }
             return lateness
         }
     }

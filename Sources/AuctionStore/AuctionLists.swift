@@ -7,8 +7,8 @@ import Bidding
 /// Where a page ended: the number that it was sorted by, and the row's id, which decides between equal
 /// numbers.
 package struct PageCursor: Sendable, Equatable {
-    /// Microseconds up to the year 2096.
-    private static let keys: ClosedRange<Int64> = 0...4_000_000_000_000_000
+    /// Microseconds up to the year 2286: 16 digits.
+    private static let keys: ClosedRange<Int64> = 0...9_999_999_999_999_999
 
     package let key: Int64
     package let id: String
@@ -21,6 +21,7 @@ package struct PageCursor: Sendable, Equatable {
     /// Reads ``text``; `nil` for anything else.
     package init?(_ text: some StringProtocol) {
         guard let end = text.firstIndex(of: "."), let key = Int64(text[..<end]), Self.keys.contains(key),
+            "\(key)" == text[..<end],
             let id = AuctionID(text[text.index(after: end)...])
         else { return nil }
         self.init(key: key, id: id.text)
@@ -34,19 +35,9 @@ package struct Page<Row: Sendable>: Sendable {
     package let rows: [Row]
     package let next: PageCursor?
 
-    /// - Parameter rows: one more than `limit`, if there are so many.
-    init(_ rows: [Row], limit: Int, cursor: (Row) -> PageCursor) {
-        self.rows = Array(rows.prefix(limit))
-        next = rows.count > limit ? cursor(rows[limit - 1]) : nil
-    }
-
-    fileprivate init(rows: [Row], next: PageCursor?) {
+    init(rows: [Row], next: PageCursor?) {
         self.rows = rows
         self.next = next
-    }
-
-    func map<Other>(_ transform: (Row) -> Other) -> Page<Other> {
-        Page<Other>(rows: rows.map(transform), next: next)
     }
 }
 
@@ -65,6 +56,8 @@ package struct AuctionListing: Sendable {
     /// Words, or beginnings of words, that stand in title, category or description; of letters and digits,
     /// lower case.
     package var words: [String] = []
+    /// Whether words are looked for; a search for none finds nothing.
+    package var isSearch = false
     package var order = Order.endingSoon
     /// 1…100
     package var limit = 20
@@ -128,6 +121,7 @@ package enum AuctionLists {
     package static func page(
         _ connection: PostgresConnection, _ listing: AuctionListing
     ) throws(DatabaseError) -> Page<AuctionRecord> {
+        guard !listing.isSearch || !listing.words.isEmpty else { return Page(rows: [], next: nil) }
         var filter = Filter()
         filter.require("a.auction_id NOT LIKE 'prv\\_%'")
         if let status = listing.status {
@@ -183,8 +177,8 @@ package enum AuctionLists {
             filter.conditions.joined(separator: " AND "), key: key.number, join: join)
         let rows = try connection.query(
             "\(query) ORDER BY \(key.order) LIMIT \(count)::bigint", filter.parameters)
-        let found = AuctionRecords.records(rows)
-        return Page(found, limit: limit) { PageCursor(key: $0.key, id: $0.record.auction.id.text) }
-            .map(\.record)
+        return Page(
+            rows: AuctionRecords.records(connection, rows, limit: limit),
+            next: rows.count > limit ? try AuctionRecords.cursor(rows, limit - 1) : nil)
     }
 }

@@ -21,7 +21,7 @@ package struct AuctionDraft: Sendable {
     package let sellerID: String
     package let description: String
     package let category: String
-    package let currency: String
+    package let currency: Currency
     package let imageURLs: [String]
     package let terms: AuctionTerms
     /// `nil`: now.
@@ -42,7 +42,7 @@ package struct AuctionDraft: Sendable {
     }
 
     package init(
-        id: AuctionID, sellerID: String, description: String, category: String, currency: String,
+        id: AuctionID, sellerID: String, description: String, category: String, currency: Currency,
         imageURLs: [String], terms: AuctionTerms, startsAt: Timestamp?, end: End
     ) {
         self.id = id
@@ -63,7 +63,7 @@ package enum AuctionRecords {
     private enum Column: Int {
         case auctionID, sellerID, title, currency, startingPrice, reservePrice, increments, status
         case endsAt, leaderID, currentPrice, bidCount, sequence, buyNowPrice
-        case leaderMaximum, startsAt
+        case leaderMaximum, startsAt, decimals
         case seller, description, category, imageURLs
         case readAt, key, topBids
     }
@@ -71,7 +71,7 @@ package enum AuctionRecords {
     private static let auctionColumns = """
         a.auction_id, a.seller_id, a.title, a.currency, a.starting_price, a.reserve_price, a.increments, a.status,
         \(PostgresText.milliseconds("a.ends_at")), a.leader_id, a.current_price, a.bid_count, a.seq, a.buy_now_price,
-        a.leader_max, \(PostgresText.milliseconds("a.starts_at"))
+        a.leader_max, \(PostgresText.milliseconds("a.starts_at")), a.decimals
         """
 
     // MARK: Reading
@@ -79,7 +79,8 @@ package enum AuctionRecords {
     package static func find(
         _ connection: PostgresConnection, _ id: AuctionID
     ) throws(DatabaseError) -> AuctionRecord? {
-        records(try connection.query(recordQuery("a.auction_id = $1"), [id.text])).first?.record
+        let rows = try connection.query(recordQuery("a.auction_id = $1"), [id.text])
+        return rows.isEmpty ? nil : try record(rows, 0)
     }
 
     /// Reads whole records.
@@ -95,13 +96,19 @@ package enum AuctionRecords {
         """
     }
 
-    /// The records that ``recordQuery(_:key:join:)`` brought, with their keys.
-    static func records(_ rows: Rows) -> [(record: AuctionRecord, key: Int64)] {
-        (0..<rows.count).map { (record(rows, $0), rows.integer($0, Column.key.rawValue)) }
+    /// The first `limit` records that ``recordQuery(_:key:join:)`` brought.
+    static func records(_ connection: PostgresConnection, _ rows: Rows, limit: Int) -> [AuctionRecord] {
+        rows.decode(connection, limit: limit) { row throws(DatabaseError) in try record(rows, row) }
     }
 
-    /// The highest bids as `bidder:cents:milliseconds,…`, of the same moment as the row; names hold no such
-    /// marks.
+    /// Where a page ends that ends with this row.
+    static func cursor(_ rows: Rows, _ row: Int) throws(DatabaseError) -> PageCursor {
+        PageCursor(
+            key: try rows.integer(row, Column.key.rawValue), id: rows.text(row, Column.auctionID.rawValue))
+    }
+
+    /// The highest bids as `bidder:minor units:milliseconds,…`, of the same moment as the row; names hold no
+    /// such marks.
     private static let topBidsColumn = """
         (SELECT string_agg(concat(t.bidder, ':', t.amount, ':', \(PostgresText.milliseconds("t.bid_at"))), ','
             ORDER BY t.seq DESC)
@@ -109,24 +116,26 @@ package enum AuctionRecords {
             ORDER BY seq DESC LIMIT \(AuctionState.topBidLimit)) t)
         """
 
-    private static func topBids(inColumn text: String) -> [TopBid] {
+    private static func topBids(inColumn text: String, decimals: Int) -> [TopBid] {
         text.split(separator: ",").compactMap { entry in
             let parts = entry.split(separator: ":")
-            guard parts.count == 3, let cents = Int64(parts[1]), let time = Int64(parts[2]) else {
+            guard parts.count == 3, let units = Int64(parts[1]), let time = Int64(parts[2]) else {
                 return nil
             }
             return TopBid(
-                bidder: String(parts[0]), amount: Money(cents: cents), bidAt: Timestamp(milliseconds: time))
+                bidder: String(parts[0]), amount: Money(minorUnits: units, decimals: decimals),
+                bidAt: Timestamp(milliseconds: time))
         }
     }
 
-    private static func record(_ rows: Rows, _ row: Int) -> AuctionRecord {
+    private static func record(_ rows: Rows, _ row: Int) throws(DatabaseError) -> AuctionRecord {
         let text = { (column: Column) in rows.text(row, column.rawValue) }
+        let topBids = topBids(inColumn: text(.topBids), decimals: try decimals(rows, row))
         return AuctionRecord(
-            auction: auction(rows, row, topBids: topBids(inColumn: text(.topBids))), seller: text(.seller),
+            auction: try auction(rows, row, topBids: topBids), seller: text(.seller),
             description: text(.description), category: text(.category),
-            imageURLs: strings(inJSONArray: text(.imageURLs)), startsAt: startsAt(rows, row),
-            readAt: Timestamp(milliseconds: rows.integer(row, Column.readAt.rawValue)))
+            imageURLs: strings(inJSONArray: text(.imageURLs)), startsAt: try startsAt(rows, row),
+            readAt: try rows.time(row, Column.readAt.rawValue))
     }
 
     // MARK: The locked row
@@ -139,35 +148,51 @@ package enum AuctionRecords {
             """, parameters)
     }
 
-    static func startsAt(_ rows: Rows, _ row: Int) -> Timestamp {
-        Timestamp(milliseconds: rows.integer(row, Column.startsAt.rawValue))
+    static func startsAt(_ rows: Rows, _ row: Int) throws(DatabaseError) -> Timestamp {
+        try rows.time(row, Column.startsAt.rawValue)
+    }
+
+    private static func decimals(_ rows: Rows, _ row: Int) throws(DatabaseError) -> Int {
+        try decimals(rows, row, Column.decimals.rawValue)
+    }
+
+    /// A column that holds the decimals of an auction's amounts.
+    static func decimals(_ rows: Rows, _ row: Int, _ column: Int) throws(DatabaseError) -> Int {
+        let decimals = try rows.integer(row, column)
+        guard (0...Int64(Money.mostDecimals)).contains(decimals) else {
+            throw .unreadable("\(decimals) decimals of \(rows.text(row, 0))")
+        }
+        return Int(decimals)
     }
 
     /// - Parameter topBids: the first is the leader's.
-    static func auction(_ rows: Rows, _ row: Int, topBids: [TopBid]) -> Auction {
+    static func auction(_ rows: Rows, _ row: Int, topBids: [TopBid]) throws(DatabaseError) -> Auction {
         let text = { (column: Column) in rows.text(row, column.rawValue) }
-        let integer = { (column: Column) in rows.integer(row, column.rawValue) }
-        let money = { (column: Column) in Self.money(rows[row, column.rawValue]) }
+        let decimals = try decimals(rows, row)
+        let money = { (column: Column) in Self.money(rows[row, column.rawValue], decimals) }
         guard let id = AuctionID(text(.auctionID)), let status = AuctionStatus(rawValue: text(.status)),
-            let increments = IncrementTable(stored: text(.increments))
-        else { preconditionFailure("auction row \(text(.auctionID)) is not as it was written") }
+            let increments = IncrementTable(stored: text(.increments), decimals: decimals),
+            let startingPrice = money(.startingPrice)
+        else { throw .unreadable("auction \(text(.auctionID)) with status \(text(.status))") }
         let leader = topBids.first.map { highest in
             Auction.Leader(userID: text(.leaderID), username: highest.bidder, amount: highest.amount)
         }
         return Auction(
-            id: id, sellerID: text(.sellerID), currency: text(.currency),
+            id: id, sellerID: text(.sellerID),
+            currency: Currency(code: text(.currency), decimals: decimals),
             terms: AuctionTerms(
-                title: text(.title), startingPrice: Money(cents: integer(.startingPrice)),
+                title: text(.title), startingPrice: startingPrice,
                 reservePrice: money(.reservePrice), buyNowPrice: money(.buyNowPrice), increments: increments),
-            status: status, endsAt: Timestamp(milliseconds: integer(.endsAt)), leader: leader,
-            leaderMaximum: money(.leaderMaximum), bidCount: Int(integer(.bidCount)),
-            sequence: SequenceNumber(integer(.sequence)), topBids: topBids)
+            status: status, endsAt: try rows.time(row, Column.endsAt.rawValue), leader: leader,
+            leaderMaximum: money(.leaderMaximum),
+            bidCount: Int(try rows.integer(row, Column.bidCount.rawValue)),
+            sequence: try rows.sequence(row, Column.sequence.rawValue), topBids: topBids)
     }
 
-    static func cents(_ money: Money?) -> String? { money.map { "\($0.cents)" } }
+    static func minorUnits(_ money: Money?) -> String? { money.map { "\($0.minorUnits)" } }
 
-    static func money(_ text: String?) -> Money? {
-        text.flatMap { Int64($0) }.map { Money(cents: $0) }
+    static func money(_ text: String?, _ decimals: Int) -> Money? {
+        text.flatMap { Int64($0) }.map { Money(minorUnits: $0, decimals: decimals) }
     }
 
     /// The highest bids of each auction: amounts rise strictly, so the last by sequence are the highest. For
@@ -176,23 +201,24 @@ package enum AuctionRecords {
     static func topBids(_ ids: [AuctionID]) -> Statement {
         Statement(
             """
-            SELECT t.auction_id, b.bidder, b.amount, \(PostgresText.milliseconds("b.bid_at"))
-            FROM unnest($1::text[]) AS t (auction_id) CROSS JOIN LATERAL (
+            SELECT t.auction_id, b.bidder, b.amount, \(PostgresText.milliseconds("b.bid_at")), a.decimals
+            FROM unnest($1::text[]) AS t (auction_id) JOIN auctions a USING (auction_id) CROSS JOIN LATERAL (
                 SELECT bidder, amount, bid_at, seq FROM bids WHERE auction_id = t.auction_id
                 ORDER BY seq DESC LIMIT \(AuctionState.topBidLimit)) b
             ORDER BY t.auction_id, b.seq DESC
             """, [PostgresText.array(ids.map(\.text))])
     }
 
-    static func groupedTopBids(_ rows: Rows) -> [String: [TopBid]] {
-        var grouped: [String: [TopBid]] = [:]
-        for row in 0..<rows.count {
-            grouped[rows.text(row, 0), default: []].append(
-                TopBid(
-                    bidder: rows.text(row, 1), amount: Money(cents: rows.integer(row, 2)),
-                    bidAt: Timestamp(milliseconds: rows.integer(row, 3))))
+    static func groupedTopBids(_ connection: PostgresConnection, _ rows: Rows) -> [String: [TopBid]] {
+        let bids = rows.decode(connection) { row throws(DatabaseError) -> (String, TopBid) in
+            let amount = Money(
+                minorUnits: try rows.integer(row, 2), decimals: try decimals(rows, row, 4))
+            return (
+                rows.text(row, 0),
+                TopBid(bidder: rows.text(row, 1), amount: amount, bidAt: try rows.time(row, 3))
+            )
         }
-        return grouped
+        return Dictionary(grouping: bids, by: \.0).mapValues { $0.map(\.1) }
     }
 
     // MARK: Writing
@@ -202,7 +228,7 @@ package enum AuctionRecords {
         _ connection: PostgresConnection, _ draft: AuctionDraft
     ) throws(DatabaseError) -> Result<AuctionRecord, AuctionSchedule.Fault> {
         let rows = try connection.query("SELECT \(PostgresText.milliseconds("clock_timestamp()"))")
-        let now = Timestamp(milliseconds: rows.integer(0, 0))
+        let now = try rows.time(0, 0)
         let startsAt = draft.startsAt ?? now
         let schedule = AuctionSchedule(startsAt: startsAt, endsAt: draft.end.time(startsAt: startsAt))
         if let fault = schedule.fault(at: now) { return .failure(fault) }
@@ -227,18 +253,20 @@ package enum AuctionRecords {
         Statement(
             """
             INSERT INTO auctions (auction_id, seller_id, title, description, category, currency, image_urls,
-                starting_price, reserve_price, increments, starts_at, ends_at, status, current_price, state, buy_now_price)
+                starting_price, reserve_price, increments, starts_at, ends_at, status, current_price, state,
+                buy_now_price, decimals)
             VALUES ($1, $2, $3, $4, $5, $6, $7::text[], $8::bigint, $9::bigint, $10, \(PostgresText.time("$11")),
-                \(PostgresText.time("$12")), $13, $8::bigint, $14, $15::bigint)
+                \(PostgresText.time("$12")), $13, $8::bigint, $14, $15::bigint, $16::smallint)
             """,
             [
                 draft.id.text, draft.sellerID, draft.terms.title, draft.description, draft.category,
-                draft.currency,
-                PostgresText.array(draft.imageURLs), "\(draft.terms.startingPrice.cents)",
-                cents(draft.terms.reservePrice), draft.terms.increments.stored, "\(startsAt.milliseconds)",
+                draft.currency.code,
+                PostgresText.array(draft.imageURLs), "\(draft.terms.startingPrice.minorUnits)",
+                minorUnits(draft.terms.reservePrice), draft.terms.increments.stored,
+                "\(startsAt.milliseconds)",
                 "\(auction.endsAt.milliseconds)", auction.status.rawValue,
                 String(decoding: auction.state.encoded(sequence: 0), as: UTF8.self),
-                cents(draft.terms.buyNowPrice),
+                minorUnits(draft.terms.buyNowPrice), "\(draft.currency.decimals)",
             ])
     }
 
@@ -275,14 +303,14 @@ package enum AuctionRecords {
                     PostgresText.array(auctions.map(\.status.rawValue)),
                     PostgresText.array(auctions.map(\.endsAt.milliseconds)),
                     PostgresText.array(auctions.map { $0.leader?.userID }),
-                    PostgresText.array(auctions.map(\.currentPrice.cents)),
+                    PostgresText.array(auctions.map(\.currentPrice.minorUnits)),
                     PostgresText.array(auctions.map { Int64($0.bidCount) }),
                     PostgresText.array(auctions.map { Int64($0.sequence) }),
                     PostgresText.array(
                         auctions.map {
                             String(decoding: $0.state.encoded(sequence: $0.sequence), as: UTF8.self)
                         }),
-                    PostgresText.array(auctions.map { cents($0.leaderMaximum) }),
+                    PostgresText.array(auctions.map { minorUnits($0.leaderMaximum) }),
                 ]),
         ] + Notifications.writing(changes)
     }

@@ -40,23 +40,25 @@ package enum AuditLog {
             """, [entry.adminID, entry.action, entry.auctionID, entry.userID, entry.reason, entry.details])
     }
 
-    /// The entries below `number`, the newest first.
+    /// At most `limit` entries below `number`, the newest first, and below which number the next page begins,
+    /// if there is one.
     package static func page(
         _ connection: PostgresConnection, below number: Int64, limit: Int
-    ) throws(DatabaseError) -> [AuditRecord] {
+    ) throws(DatabaseError) -> (entries: [AuditRecord], next: Int64?) {
         let rows = try connection.query(
             """
             SELECT number, admin_id, action, auction_id, user_id, reason, details,
                 \(PostgresText.milliseconds("created_at"))
             FROM audit_log WHERE number < $1::bigint ORDER BY number DESC LIMIT $2::bigint
-            """, ["\(number)", "\(limit)"])
-        return (0..<rows.count).map { row in
+            """, ["\(number)", "\(limit + 1)"])
+        let entries = rows.decode(connection, limit: limit) { row throws(DatabaseError) in
             AuditRecord(
-                number: rows.integer(row, 0),
+                number: try rows.integer(row, 0),
                 entry: AuditEntry(
                     rows.text(row, 1), rows.text(row, 2), auctionID: rows[row, 3], userID: rows[row, 4],
                     reason: rows.text(row, 5), details: rows.text(row, 6)),
-                at: Timestamp(milliseconds: rows.integer(row, 7)))
+                at: try rows.time(row, 7))
         }
+        return (entries, rows.count > limit ? try rows.integer(limit - 1, 0) : nil)
     }
 }

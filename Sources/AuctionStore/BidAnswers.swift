@@ -47,11 +47,12 @@ extension BidTransaction {
         /// - Parameters:
         ///   - claimed: what ``IdempotencyKeys/claiming(_:)`` brought.
         ///   - read: what ``IdempotencyKeys/reading(_:)`` brought for ``Keys/all``.
-        init(_ keys: Keys, claimed: Rows, read: Rows) {
+        init(_ keys: Keys, claimed: Rows, read: Rows) throws(DatabaseError) {
             unanswered = Set((0..<claimed.count).map { Keys.Place(claimed, $0) })
             var before: [IdempotencyKey: IdempotencyKeys.Earlier] = [:]
             for row in 0..<read.count where !unanswered.contains(Keys.Place(read, row)) {
-                before[keys.all[IdempotencyKeys.index(read, row)]] = IdempotencyKeys.earlier(read, row)
+                before[keys.all[try IdempotencyKeys.index(read, row)]] = try IdempotencyKeys.earlier(
+                    read, row)
             }
             self.before = before
         }

@@ -12,29 +12,36 @@ package struct BidRow: Sendable {
 }
 
 package enum BidHistory {
-    /// Bids with a sequence number below `before`, and how many there are in all; `nil` when there is no such
-    /// auction.
+    /// At most `limit` bids with a sequence number below `before`, how many there are in all, and below which
+    /// number the next page begins, if there is one; `nil` when there is no such auction.
     package static func page(
         _ connection: PostgresConnection, _ id: AuctionID, before: SequenceNumber, limit: Int
-    ) throws(DatabaseError) -> (bids: [BidRow], total: Int)? {
+    ) throws(DatabaseError) -> (bids: [BidRow], total: Int, next: SequenceNumber?)? {
         let rows = try connection.snapshot([
             Statement("SELECT bid_count FROM auctions WHERE auction_id = $1", [id.text]),
             Statement(
                 """
-                SELECT bid_id, bidder, amount, \(PostgresText.milliseconds("bid_at")), is_proxy, seq FROM bids
-                WHERE auction_id = $1 AND seq < $2::bigint ORDER BY seq DESC LIMIT $3::bigint
-                """, [id.text, "\(before)", "\(limit)"]),
+                SELECT b.bid_id, b.bidder, b.amount, \(PostgresText.milliseconds("b.bid_at")), b.is_proxy, b.seq,
+                    a.decimals
+                FROM bids b JOIN auctions a USING (auction_id)
+                WHERE b.auction_id = $1 AND b.seq < $2::bigint ORDER BY b.seq DESC LIMIT $3::bigint
+                """, [id.text, "\(before)", "\(limit + 1)"]),
         ])
         guard !rows[0].isEmpty else { return nil }
-        let bids = (0..<rows[1].count).map { bid(rows[1], $0) }
-        return (bids, Int(rows[0].integer(0, 0)))
+        let bids = rows[1].decode(connection, limit: limit) { row throws(DatabaseError) in
+            try bid(rows[1], row)
+        }
+        let next = rows[1].count > limit ? try rows[1].sequence(limit - 1, 5) : nil
+        return (bids, Int(try rows[0].integer(0, 0)), next)
     }
 
-    /// The first six columns of a row.
-    static func bid(_ rows: Rows, _ row: Int) -> BidRow {
+    /// The first seven columns of a row.
+    static func bid(_ rows: Rows, _ row: Int) throws(DatabaseError) -> BidRow {
         BidRow(
-            bidID: rows.text(row, 0), bidder: rows.text(row, 1), amount: Money(cents: rows.integer(row, 2)),
-            bidAt: Timestamp(milliseconds: rows.integer(row, 3)), isProxy: rows.text(row, 4) == "t",
-            sequence: SequenceNumber(rows.integer(row, 5)))
+            bidID: rows.text(row, 0), bidder: rows.text(row, 1),
+            amount: Money(
+                minorUnits: try rows.integer(row, 2), decimals: try AuctionRecords.decimals(rows, row, 6)),
+            bidAt: try rows.time(row, 3), isProxy: rows.text(row, 4) == "t",
+            sequence: try rows.sequence(row, 5))
     }
 }

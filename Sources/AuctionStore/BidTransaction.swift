@@ -20,7 +20,10 @@ package enum BidTransaction {
 
         /// Whether it is the answer to repeats too: a request that was wrong in itself may be right later.
         fileprivate var isKept: Bool {
-            if case .refused(.notForSale) = self { false } else { true }
+            switch self {
+            case .refused(.notForSale), .refused(.excessDecimals): false
+            default: true
+            }
         }
     }
 
@@ -119,15 +122,15 @@ package enum BidTransaction {
             let unknown = batches.count == 1 ? [batches[0].bids.map { _ in Outcome.unknownAuction }] : nil
             return .certain(Decision(outcomes: unknown ?? batches.map { _ in nil }, hasEvents: false))
         }
-        let now = Timestamp(milliseconds: rows[2].integer(0, 0))
+        let now = try rows[2].time(0, 0)
         let transaction = rows[2].text(0, 1)
-        var auctions = auctions(rows[1], AuctionRecords.groupedTopBids(rows[3]))
+        var auctions = try auctions(connection, rows[1], AuctionRecords.groupedTopBids(connection, rows[3]))
         var users: [String: UserRecord] = [:]
         for row in 0..<rows[4].count {
             let user = UserRecords.record(rows[4], row)
             users[user.userID] = user
         }
-        var answers = rows.count > 6 ? Answers(keys, claimed: rows[5], read: rows[6]) : Answers()
+        var answers = rows.count > 6 ? try Answers(keys, claimed: rows[5], read: rows[6]) : Answers()
         var placed: [Placed] = []
         var changes: [AuctionChange] = []
         let outcomes = batches.map { batch -> [Outcome]? in
@@ -186,7 +189,7 @@ package enum BidTransaction {
         let auction = changes[0].auction
         return Statement(
             "SELECT 1 FROM auctions WHERE auction_id = $1 AND leader_id = $2 AND leader_max = $3::bigint",
-            [auction.id.text, auction.leader?.userID, AuctionRecords.cents(auction.leaderMaximum)])
+            [auction.id.text, auction.leader?.userID, AuctionRecords.minorUnits(auction.leaderMaximum)])
     }
 
     private static func reading(_ batches: [Batch], _ keys: Keys) -> [Statement] {
@@ -209,13 +212,16 @@ package enum BidTransaction {
                 ? [] : [IdempotencyKeys.claiming(keys.toClaim), IdempotencyKeys.reading(keys.all)])
     }
 
-    private static func auctions(_ rows: Rows, _ topBids: [String: [TopBid]]) -> [String: Auction] {
-        var auctions: [String: Auction] = [:]
-        for row in 0..<rows.count {
-            let id = rows.text(row, 0)
-            auctions[id] = AuctionRecords.auction(rows, row, topBids: topBids[id] ?? [])
+    /// The locked auctions. In a batch, an unreadable one is left out and retried in a transaction of its
+    /// own. If it is the only one, the call throws.
+    private static func auctions(
+        _ connection: PostgresConnection, _ rows: Rows, _ topBids: [String: [TopBid]]
+    ) throws(DatabaseError) -> [String: Auction] {
+        func auction(_ row: Int) throws(DatabaseError) -> Auction {
+            try AuctionRecords.auction(rows, row, topBids: topBids[rows.text(row, 0)] ?? [])
         }
-        return auctions
+        let read = rows.count == 1 ? [try auction(0)] : rows.decode(connection, auction)
+        return Dictionary(read.map { ($0.id.text, $0) }) { first, _ in first }
     }
 
     private static func decide(
@@ -261,8 +267,8 @@ package enum BidTransaction {
             [
                 PostgresText.array(placed.map(\.auctionID.text)), PostgresText.array(bids.map(\.bidID)),
                 PostgresText.array(bids.map { Int64($0.sequence) }), PostgresText.array(bids.map(\.bidderID)),
-                PostgresText.array(bids.map(\.bidder)), PostgresText.array(bids.map(\.amount.cents)),
-                PostgresText.array(placed.map { AuctionRecords.cents($0.beaten) }),
+                PostgresText.array(bids.map(\.bidder)), PostgresText.array(bids.map(\.amount.minorUnits)),
+                PostgresText.array(placed.map { AuctionRecords.minorUnits($0.beaten) }),
                 PostgresText.array(bids.map { $0.isProxy ? Int64(1) : 0 }),
                 PostgresText.array(bids.map(\.bidAt.milliseconds)),
             ])

@@ -28,8 +28,8 @@ package enum Migrations {
                 version integer PRIMARY KEY,
                 applied_at timestamptz NOT NULL DEFAULT now())
             """)
-        let newest = Int(
-            try connection.query("SELECT coalesce(max(version), 0) FROM schema_migrations").integer(0, 0))
+        let versions = try connection.query("SELECT coalesce(max(version), 0) FROM schema_migrations")
+        let newest = Int(try versions.integer(0, 0))
         for (index, step) in steps.enumerated() where index + 1 > newest {
             let note = "INSERT INTO schema_migrations (version) VALUES (\(index + 1))"
             try connection.script("BEGIN; \(String(decoding: step, as: UTF8.self)); \(note); COMMIT")
@@ -40,5 +40,6 @@ package enum Migrations {
     private static let steps = [
         PackageResources.v1_auctions_sql, PackageResources.v2_proxy_bids_sql,
         PackageResources.v3_idempotency_keys_sql, PackageResources.v4_people_and_lists_sql,
+        PackageResources.v5_currency_decimals_sql,
     ]
 }

@@ -23,23 +23,25 @@ package enum UserLists {
         let rows = try connection.query(
             """
             SELECT b.bid_id, b.bidder, b.amount, \(PostgresText.milliseconds("b.bid_at")), b.is_proxy, b.seq,
-                a.auction_id, a.title, a.status, a.currency, a.current_price,
+                a.decimals, a.auction_id, a.title, a.status, a.currency, a.current_price,
                 \(PostgresText.milliseconds("a.ends_at")), b.amount = a.current_price
             FROM bids b JOIN auctions a USING (auction_id)
             WHERE b.bidder_id = $1 \(cursor == nil ? "" : "AND \(begin)")
             ORDER BY b.bid_at DESC, b.bid_id DESC LIMIT $2::bigint
             """, [userID, "\(limit + 1)"] + (cursor.map { ["\($0.key)", $0.id] } ?? []))
-        let bids = (0..<rows.count).map { row in
-            UserBid(
-                bid: BidHistory.bid(rows, row), auctionID: rows.text(row, 6), title: rows.text(row, 7),
-                status: rows.text(row, 8), currency: rows.text(row, 9),
-                currentPrice: Money(cents: rows.integer(row, 10)),
-                endsAt: Timestamp(milliseconds: rows.integer(row, 11)), isHighest: rows.text(row, 12) == "t")
+        let bids = rows.decode(connection, limit: limit) { row throws(DatabaseError) in
+            let bid = try BidHistory.bid(rows, row)
+            return UserBid(
+                bid: bid, auctionID: rows.text(row, 7), title: rows.text(row, 8), status: rows.text(row, 9),
+                currency: rows.text(row, 10),
+                currentPrice: Money(minorUnits: try rows.integer(row, 11), decimals: bid.amount.decimals),
+                endsAt: try rows.time(row, 12), isHighest: rows.text(row, 13) == "t")
         }
+        guard rows.count > limit else { return Page(rows: bids, next: nil) }
         // A bid's moment is stored in whole milliseconds.
-        return Page(bids, limit: limit) {
-            PageCursor(key: $0.bid.bidAt.milliseconds * 1_000, id: $0.bid.bidID)
-        }
+        let (key, isTooLarge) = try rows.integer(limit - 1, 3).multipliedReportingOverflow(by: 1_000)
+        guard !isTooLarge else { throw .unreadable("the time of bid \(rows.text(limit - 1, 0))") }
+        return Page(rows: bids, next: PageCursor(key: key, id: rows.text(limit - 1, 0)))
     }
 
     /// The most auctions that one user may watch.

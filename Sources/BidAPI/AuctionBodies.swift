@@ -7,127 +7,126 @@ import Bidding
 import Foundation
 import HTTPTypes
 
-struct IncrementRowBody: Decodable, Sendable {
-    let from: MoneyField
-    let increment: MoneyField
-}
+struct CreateAuctionBody: RequestBodyContent, Sendable {
+    /// The bid increment where the seller names none: one unit of the currency.
+    private static let defaultIncrement = Money(minorUnits: 1, decimals: 0)
 
-struct CreateAuctionBody: Decodable, Sendable {
-    let title: String
-    let description: String?
-    let category: String?
-    let currency: String?
-    let starting_price: MoneyField
-    let reserve_price: MoneyField?
-    let buy_now_price: MoneyField?
-    let bid_increment: MoneyField?
-    let increment_table: [IncrementRowBody]?
-    let starts_at: TimeField?
-    let ends_at: TimeField?
-    let duration_seconds: Int?
-    let image_urls: [String]?
-    let visibility: String?
+    private let isPrivate: Bool
+    private let currency: Currency
+    private let terms: AuctionTerms
+    private let startsAt: Timestamp?
+    private let end: AuctionDraft.End
+    private let description: String
+    private let category: String
+    private let imageURLs: [String]
 
-    func draft(sellerID: String) throws(APIError) -> AuctionDraft {
-        let currency = currency ?? "USD"
-        guard currency.utf8.count == 3, currency.utf8.allSatisfy({ (65...90).contains($0) }) else {
+    init(_ body: JSONBody) throws(APIError) {
+        let title = try AuctionFields.title(try body.requiredText("title"))
+        let startingPrice = try body.requiredAmount("starting_price")
+        guard let currency = Currency(try body.text("currency") ?? "USD") else {
             throw .validation("currency: must be three capital letters (ISO 4217)")
         }
-        let isPrivate = try AuctionFields.isPrivate(visibility ?? "public")
-        let increments = try AuctionFields.increments(bid_increment, increment_table)
-        let terms = AuctionTerms(
-            title: try AuctionFields.title(title), startingPrice: starting_price.money,
-            reservePrice: reserve_price?.money, buyNowPrice: buy_now_price?.money,
-            increments: increments ?? IncrementTable(fixed: Money(cents: 100)))
+        self.currency = currency
+        isPrivate = try AuctionFields.isPrivate(try body.text("visibility") ?? "public")
+        let wanted = AuctionTerms(
+            title: title, startingPrice: startingPrice, reservePrice: try body.amount("reserve_price"),
+            buyNowPrice: try body.amount("buy_now_price"),
+            increments: try AuctionFields.increments(body) ?? IncrementTable(fixed: Self.defaultIncrement))
+        switch wanted.converted(to: currency) {
+        case .failure(let excess): throw .excessDecimals(excess)
+        case .success(let converted): terms = converted
+        }
         if let fault = terms.fault { throw .terms(fault) }
-        guard let end = try AuctionFields.end(ends_at, duration_seconds) else {
+        startsAt = try body.time("starts_at")
+        guard let end = try AuctionFields.end(body) else {
             throw .validation("ends_at: give it or duration_seconds")
         }
-        return AuctionDraft(
+        self.end = end
+        description = try AuctionFields.description(body) ?? ""
+        category = try AuctionFields.category(body) ?? ""
+        imageURLs = try AuctionFields.imageURLs(body) ?? []
+    }
+
+    func draft(sellerID: String) -> AuctionDraft {
+        AuctionDraft(
             id: .random(prefix: isPrivate ? AuctionID.privatePrefix : "auc_"), sellerID: sellerID,
-            description: try AuctionFields.text("description", description ?? "", maximumBytes: 20_000),
-            category: try AuctionFields.text("category", category ?? "", maximumBytes: 64),
-            currency: currency, imageURLs: try AuctionFields.imageURLs(image_urls ?? []), terms: terms,
-            startsAt: starts_at?.time, end: end)
+            description: description, category: category, currency: currency, imageURLs: imageURLs,
+            terms: terms, startsAt: startsAt, end: end)
     }
 }
 
-/// A price that may be left as it is, be removed by `null`, or changed.
-enum PriceChange: Decodable, Sendable {
-    case absent
-    case none
-    case price(MoneyField)
+struct UpdateAuctionBody: RequestBodyContent, Sendable {
+    let patch: AuctionPatch
 
-    init(from decoder: any Decoder) throws {
-        let container = try decoder.singleValueContainer()
-        self = container.decodeNil() ? .none : .price(try container.decode(MoneyField.self))
-    }
-
-    var patch: AuctionPatch.Price {
-        switch self {
-        case .absent: .unchanged
-        case .none: .set(nil)
-        case .price(let field): .set(field.money)
-        }
-    }
-}
-
-extension KeyedDecodingContainer {
-    /// What the compiler's `init(from:)` calls for a member of this type: a missing key is no error.
-    func decode(_ type: PriceChange.Type, forKey key: Key) throws -> PriceChange {
-        contains(key) ? try PriceChange(from: superDecoder(forKey: key)) : .absent
-    }
-}
-
-struct UpdateAuctionBody: Decodable, Sendable {
-    let title: String?
-    let description: String?
-    let category: String?
-    let starting_price: MoneyField?
-    let reserve_price: PriceChange
-    let buy_now_price: PriceChange
-    let bid_increment: MoneyField?
-    let increment_table: [IncrementRowBody]?
-    let starts_at: TimeField?
-    let ends_at: TimeField?
-    let duration_seconds: Int?
-    let image_urls: [String]?
-    let currency: String?
-    let visibility: String?
-
-    func patch() throws(APIError) -> AuctionPatch {
+    init(_ body: JSONBody) throws(APIError) {
         var patch = AuctionPatch()
-        patch.currency = currency
-        if let visibility { patch.isPrivate = try AuctionFields.isPrivate(visibility) }
-        if let title { patch.title = try AuctionFields.title(title) }
-        if let description {
-            patch.description = try AuctionFields.text("description", description, maximumBytes: 20_000)
+        patch.currency = try body.text("currency")
+        if let visibility = try body.text("visibility") {
+            patch.isPrivate = try AuctionFields.isPrivate(visibility)
         }
-        if let category { patch.category = try AuctionFields.text("category", category, maximumBytes: 64) }
-        if let image_urls { patch.imageURLs = try AuctionFields.imageURLs(image_urls) }
-        patch.startingPrice = starting_price?.money
-        patch.reservePrice = reserve_price.patch
-        patch.buyNowPrice = buy_now_price.patch
-        patch.increments = try AuctionFields.increments(bid_increment, increment_table)
-        patch.startsAt = starts_at?.time
-        patch.end = try AuctionFields.end(ends_at, duration_seconds)
-        return patch
+        if let title = try body.text("title") { patch.title = try AuctionFields.title(title) }
+        patch.description = try AuctionFields.description(body)
+        patch.category = try AuctionFields.category(body)
+        patch.imageURLs = try AuctionFields.imageURLs(body)
+        patch.startingPrice = try body.amount("starting_price")
+        patch.reservePrice = try Self.price("reserve_price", body)
+        patch.buyNowPrice = try Self.price("buy_now_price", body)
+        patch.increments = try AuctionFields.increments(body)
+        patch.startsAt = try body.time("starts_at")
+        patch.end = try AuctionFields.end(body)
+        self.patch = patch
+    }
+
+    /// A price that may be left as it is, be removed by `null`, or changed.
+    private static func price(_ name: String, _ body: JSONBody) throws(APIError) -> AuctionPatch.Price {
+        if let amount = try body.amount(name) { return .set(amount) }
+        return body.isNull(name) ? .set(nil) : .unchanged
     }
 }
 
 private enum AuctionFields {
-    private static let maximumSeconds = Int(AuctionSchedule.maximumMilliseconds / 1_000)
+    private static let secondsRange = 1...AuctionSchedule.maximumMilliseconds / 1_000
 
     static func title(_ title: String) throws(APIError) -> String {
-        guard (1...200).contains(title.count), title.utf8.count <= 2_000 else {
+        guard (1...200).contains(title.unicodeScalars.count) else {
             throw .validation("title: must be 1 to 200 characters")
         }
-        return try text("title", title, maximumBytes: 2_000)
+        guard title.unicodeScalars.allSatisfy({ $0.properties.generalCategory != .control }) else {
+            throw .validation("title: must have no control character")
+        }
+        guard title.unicodeScalars.contains(where: isVisible) else {
+            throw .validation("title: must have a visible character")
+        }
+        return title
     }
 
-    static func text(_ name: String, _ text: String, maximumBytes: Int) throws(APIError) -> String {
-        guard text.utf8.count <= maximumBytes else { throw .validation("\(name): is too long") }
-        guard !text.utf8.contains(0) else { throw .validation("\(name): holds a NUL") }
+    /// Whether a character shows by itself: no blank, no mark that only joins others, nothing of no width.
+    private static func isVisible(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar.properties.generalCategory {
+        case .spaceSeparator, .lineSeparator, .paragraphSeparator, .control, .format, .nonspacingMark,
+            .enclosingMark, .surrogate, .privateUse, .unassigned:
+            false
+        // Hangul fillers and the like are letters that show nothing; so is the blank pattern of Braille.
+        default: !scalar.properties.isDefaultIgnorableCodePoint && scalar != "\u{2800}"
+        }
+    }
+
+    static func description(_ body: JSONBody) throws(APIError) -> String? {
+        try text("description", try body.text("description"), maximum: 20_000)
+    }
+
+    static func category(_ body: JSONBody) throws(APIError) -> String? {
+        try text("category", try body.text("category"), maximum: 64)
+    }
+
+    private static func text(
+        _ name: String, _ text: String?, maximum: Int
+    ) throws(APIError) -> String? {
+        guard let text else { return nil }
+        guard text.unicodeScalars.count <= maximum else {
+            throw .validation("\(name): must be at most \(maximum) characters")
+        }
+        guard !text.utf8.contains(0) else { throw .validation("\(name): must have no NUL") }
         return text
     }
 
@@ -139,18 +138,21 @@ private enum AuctionFields {
         }
     }
 
-    static func increments(
-        _ fixed: MoneyField?, _ rows: [IncrementRowBody]?
-    ) throws(APIError) -> IncrementTable? {
-        switch (fixed, rows) {
+    static func increments(_ body: JSONBody) throws(APIError) -> IncrementTable? {
+        switch (try body.amount("bid_increment"), try body.objects("increment_table")) {
         case (nil, nil): return nil
         case (let increment?, nil):
-            guard increment.money.cents > 0 else { throw .validation("bid_increment: must be above 0") }
-            return IncrementTable(fixed: increment.money)
-        case (nil, let rows?):
-            let table = IncrementTable(
-                rows: rows.map { .init(from: $0.from.money, increment: $0.increment.money) })
-            guard let table else {
+            guard increment.minorUnits > 0 else { throw .validation("bid_increment: must be above 0") }
+            return IncrementTable(fixed: increment)
+        case (nil, let objects?):
+            var rows: [IncrementTable.Row] = []
+            for object in objects {
+                rows.append(
+                    .init(
+                        from: try object.requiredAmount("from"),
+                        increment: try object.requiredAmount("increment")))
+            }
+            guard let table = IncrementTable(rows: rows) else {
                 throw .validation(
                     "increment_table: must be 1 to \(IncrementTable.maximumRows) rows, from rising from 0, increments above 0"
                 )
@@ -160,20 +162,17 @@ private enum AuctionFields {
         }
     }
 
-    static func end(_ time: TimeField?, _ seconds: Int?) throws(APIError) -> AuctionDraft.End? {
-        switch (time, seconds) {
+    static func end(_ body: JSONBody) throws(APIError) -> AuctionDraft.End? {
+        switch (try body.time("ends_at"), try body.integer("duration_seconds", in: secondsRange)) {
         case (nil, nil): return nil
-        case (let time?, nil): return .at(time.time)
-        case (nil, let seconds?):
-            guard (1...maximumSeconds).contains(seconds) else {
-                throw .validation("duration_seconds: must be from 1 to \(maximumSeconds)")
-            }
-            return .after(milliseconds: Int64(seconds) * 1_000)
+        case (let time?, nil): return .at(time)
+        case (nil, let seconds?): return .after(milliseconds: seconds * 1_000)
         case (_?, _?): throw .validation("ends_at: give it or duration_seconds, not both")
         }
     }
 
-    static func imageURLs(_ urls: [String]) throws(APIError) -> [String] {
+    static func imageURLs(_ body: JSONBody) throws(APIError) -> [String]? {
+        guard let urls = try body.texts("image_urls") else { return nil }
         guard urls.count <= 10 else { throw .validation("image_urls: at most 10") }
         for url in urls {
             guard url.hasPrefix("https://"), url.utf8.count <= 2_000,
@@ -185,6 +184,19 @@ private enum AuctionFields {
 }
 
 extension APIError {
+    static func excessDecimals(_ excess: ExcessDecimals) -> APIError {
+        let code = excess.currency.code
+        let rule =
+            switch excess.currency.decimals {
+            case 0: "\(code) has no decimals"
+            case 1: "\(code) has one decimal"
+            case let decimals: "\(code) has \(decimals) decimals"
+            }
+        let decimals = excess.currency.decimals
+        let most = Money(minorUnits: Money.maximumUnits(decimals: decimals), decimals: decimals)
+        return .validation("\(excess.member): must be an amount up to \(most), and \(rule)")
+    }
+
     static func terms(_ fault: AuctionTerms.Fault) -> APIError {
         switch fault {
         case .noStartingPrice: .validation("starting_price: must be above 0")
@@ -208,6 +220,7 @@ extension APIError {
         case .unknownAuction: .notFound("auction")
         case .hasStarted: .validation("starts_at: the auction has started")
         case .fixed(let member): .validation("\(member): cannot be changed")
+        case .excessDecimals(let excess): .excessDecimals(excess)
         case .user(let refusal): .refusal(refusal)
         case .rule(.notSeller):
             APIError(status: .forbidden, code: "FORBIDDEN", message: "this auction is another seller's")

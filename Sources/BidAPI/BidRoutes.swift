@@ -16,22 +16,19 @@ struct BidRoutes: Sendable {
     func place(_ request: Request, _ context: AppContext) async throws -> Response {
         let userID = try services.authenticate(request)
         let (body, text) = try await RequestBodies.read(BidBody.self, from: request)
-        guard body.amount.money.cents > 0 else { throw APIError.validation("amount: must be above 0") }
-        guard let maximum = body.max_amount?.money else {
-            return try await decide(.plain(body.amount.money), userID, request, context, text)
+        guard body.amount.minorUnits > 0 else { throw APIError.validation("amount: must be above 0") }
+        guard let maximum = body.maximum else {
+            return try await decide(.plain(body.amount), userID, request, context, text)
         }
-        guard maximum >= body.amount.money else { throw APIError.validation("max_amount: is below amount") }
-        return try await decide(
-            .limited(body.amount.money, maximum: maximum), userID, request, context, text)
+        guard maximum >= body.amount else { throw APIError.validation("max_amount: is below amount") }
+        return try await decide(.limited(body.amount, maximum: maximum), userID, request, context, text)
     }
 
     func proxy(_ request: Request, _ context: AppContext) async throws -> Response {
         let userID = try services.authenticate(request)
         let (body, text) = try await RequestBodies.read(ProxyBody.self, from: request)
-        guard body.max_amount.money.cents > 0 else {
-            throw APIError.validation("max_amount: must be above 0")
-        }
-        return try await decide(.proxy(maximum: body.max_amount.money), userID, request, context, text)
+        guard body.maximum.minorUnits > 0 else { throw APIError.validation("max_amount: must be above 0") }
+        return try await decide(.proxy(maximum: body.maximum), userID, request, context, text)
     }
 
     func buyNow(_ request: Request, _ context: AppContext) async throws -> Response {
@@ -147,15 +144,14 @@ struct BidRoutes: Sendable {
         let auctionID = try context.auctionID
         try await services.requireUser(request, toRead: auctionID)
         let limit = try request.limit
-        let most = SequenceNumber.maximumSequence
-        let before = try request.number("cursor", default: most, in: 1...most)
+        let most: SequenceNumber = 9_999_999_999_999_999
+        let before = try request.number("cursor", default: most, in: 1...most, mayBeEmpty: true)
         let page = try await services.pool.run { connection throws(DatabaseError) in
-            try BidHistory.page(connection, auctionID, before: before, limit: limit + 1)
+            try BidHistory.page(connection, auctionID, before: before, limit: limit)
         }
         guard let page else { throw APIError.notFound("auction") }
-        let next = page.bids.count > limit ? "\(page.bids[limit - 1].sequence)" : nil
         return .page(
-            "bids", Array(page.bids.prefix(limit)), next: next, more: { $0.field("total", page.total) }
+            "bids", page.bids, next: page.next.map { "\($0)" }, more: { $0.field("total", page.total) }
         ) { Self.write($0, to: &$1) }
     }
 

@@ -10,7 +10,7 @@ package struct Auction: Sendable {
 
     package let id: AuctionID
     package let sellerID: String
-    package let currency: String
+    package let currency: Currency
 
     package internal(set) var terms: AuctionTerms
     package private(set) var status: AuctionStatus
@@ -32,7 +32,7 @@ package struct Auction: Sendable {
     package private(set) var isChanged = false
 
     package init(
-        id: AuctionID, sellerID: String, currency: String, terms: AuctionTerms, status: AuctionStatus,
+        id: AuctionID, sellerID: String, currency: Currency, terms: AuctionTerms, status: AuctionStatus,
         endsAt: Timestamp, leader: Leader? = nil, leaderMaximum: Money? = nil, bidCount: Int = 0,
         sequence: SequenceNumber = 0, topBids: [TopBid] = []
     ) {
@@ -64,7 +64,7 @@ package struct Auction: Sendable {
 
     package var state: AuctionState {
         AuctionState(
-            title: terms.title, status: status, currency: currency, startingPrice: terms.startingPrice,
+            title: terms.title, status: status, currency: currency.code, startingPrice: terms.startingPrice,
             currentPrice: currentPrice, bidIncrement: terms.increments.increment(at: currentPrice),
             bidCount: bidCount, reserveMet: isReserveMet, endsAt: endsAt, topBids: topBids)
     }
@@ -83,7 +83,16 @@ package struct Auction: Sendable {
         }
         guard time < endsAt else { return .failure(.ended(winner: isReserveMet ? leader?.username : nil)) }
         guard request.bidderID != sellerID else { return .failure(.ownAuction) }
-        switch request.offer {
+        switch request.offer.converted(to: currency) {
+        case .failure(let excess): return .failure(.excessDecimals(excess))
+        case .success(let offer): return decide(request, offer, at: time, antiSniping)
+        }
+    }
+
+    private mutating func decide(
+        _ request: BidRequest, _ offer: BidRequest.Offer, at time: Timestamp, _ antiSniping: AntiSniping
+    ) -> Result<BidReceipt, BidRefusal> {
+        switch offer {
         case .buyNow: return buy(request, at: time)
         case .plain(let amount):
             return bid(request, amount: amount, maximum: amount, at: time, antiSniping)
@@ -199,7 +208,7 @@ package struct Auction: Sendable {
     private var tooLow: BidRefusal { .tooLow(currentPrice: currentPrice, minimum: minimumBid) }
 
     private func oneIncrement(above price: Money) -> Money {
-        Money(cents: min(Money.maximumCents, price.cents + terms.increments.increment(at: price).cents))
+        price + terms.increments.increment(at: price)
     }
 
     /// A maximum that reaches the reserve bids at least the reserve.

@@ -31,12 +31,47 @@ package struct AuctionTerms: Sendable, Equatable {
 
     /// Why these prices cannot stand together; `nil` when they can.
     package var fault: Fault? {
-        if startingPrice.cents <= 0 { return .noStartingPrice }
+        if startingPrice.minorUnits <= 0 { return .noStartingPrice }
         if let reservePrice, reservePrice < startingPrice { return .reserveBelowStart }
         guard let buyNowPrice else { return nil }
         if buyNowPrice <= startingPrice { return .buyNowNotAboveStart }
         return buyNowPrice < reservePrice ?? buyNowPrice ? .buyNowBelowReserve : nil
     }
+}
+
+extension AuctionTerms {
+    /// The same terms with all prices in a currency's decimals, or the name of the first member that has
+    /// more.
+    package func converted(to currency: Currency) -> Result<AuctionTerms, ExcessDecimals> {
+        func convert(_ price: Money?, _ member: String) throws(ExcessDecimals) -> Money? {
+            guard let price else { return nil }
+            guard let converted = price.converted(toDecimals: currency.decimals) else {
+                throw ExcessDecimals(member: member, currency: currency)
+            }
+            return converted
+        }
+        do throws(ExcessDecimals) {
+            guard let increments = increments.converted(toDecimals: currency.decimals) else {
+                let member = increments.rows.count == 1 ? "bid_increment" : "increment_table"
+                throw ExcessDecimals(member: member, currency: currency)
+            }
+            return .success(
+                AuctionTerms(
+                    title: title,
+                    startingPrice: try convert(startingPrice, "starting_price") ?? startingPrice,
+                    reservePrice: try convert(reservePrice, "reserve_price"),
+                    buyNowPrice: try convert(buyNowPrice, "buy_now_price"), increments: increments))
+        } catch {
+            return .failure(error)
+        }
+    }
+}
+
+/// A price has more decimals than its currency, or is over the most that the currency's decimals allow.
+package struct ExcessDecimals: Error, Sendable, Equatable {
+    /// As the request calls it.
+    package let member: String
+    package let currency: Currency
 }
 
 /// When an auction takes place.

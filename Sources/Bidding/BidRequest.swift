@@ -31,6 +31,30 @@ package struct BidRequest: Sendable, Equatable {
     }
 }
 
+extension BidRequest.Offer {
+    /// The same offer in a currency's decimals.
+    func converted(to currency: Currency) -> Result<BidRequest.Offer, ExcessDecimals> {
+        func convert(_ amount: Money, _ member: String) throws(ExcessDecimals) -> Money {
+            guard let converted = amount.converted(toDecimals: currency.decimals) else {
+                throw ExcessDecimals(member: member, currency: currency)
+            }
+            return converted
+        }
+        do throws(ExcessDecimals) {
+            switch self {
+            case .plain(let amount): return .success(.plain(try convert(amount, "amount")))
+            case .limited(let amount, let maximum):
+                return .success(
+                    .limited(try convert(amount, "amount"), maximum: try convert(maximum, "max_amount")))
+            case .proxy(let maximum): return .success(.proxy(maximum: try convert(maximum, "max_amount")))
+            case .buyNow: return .success(.buyNow)
+            }
+        } catch {
+            return .failure(error)
+        }
+    }
+}
+
 /// Why a rule refuses a bid.
 package enum BidRefusal: Error, Sendable, Equatable {
     case notStarted
@@ -41,6 +65,7 @@ package enum BidRefusal: Error, Sendable, Equatable {
     case tooLow(currentPrice: Money, minimum: Money)
     /// It has no buy-now price.
     case notForSale
+    case excessDecimals(ExcessDecimals)
 }
 
 /// A row of the `bids` table.

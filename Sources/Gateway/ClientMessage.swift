@@ -40,15 +40,20 @@ struct ClientMessage {
         var scanner = JSONScanner()
         while let member = try scanner.next(in: bytes.span) {
             let isString = member.kind == .string
-            if bytes.span.matches("type", in: member.key), isString {
-                kind = Self.kind(bytes, member.value)
-            } else if bytes.span.matches("t", in: member.key) {
+            func text() -> String {
+                let value =
+                    member.isValueEscaped ? bytes.span.unescaped(member.value) : Array(bytes[member.value])
+                return String(decoding: value, as: UTF8.self)
+            }
+            if bytes.span.isKey("type", of: member), isString {
+                kind = Self.kind(text())
+            } else if bytes.span.isKey("t", of: member) {
                 echo =
                     isString
                     ? bytes[member.value.lowerBound - 1...member.value.upperBound] : bytes[member.value]
-            } else if bytes.span.matches("auction_id", in: member.key), isString {
-                auctionID = String(decoding: bytes[member.value], as: UTF8.self)
-            } else if bytes.span.matches("since", in: member.key), member.kind != .null {
+            } else if bytes.span.isKey("auction_id", of: member), isString {
+                auctionID = text()
+            } else if bytes.span.isKey("since", of: member), member.kind != .null {
                 since =
                     member.kind == .number
                     ? Cursor(String(decoding: bytes[member.value], as: UTF8.self)) : .malformed
@@ -56,10 +61,12 @@ struct ClientMessage {
         }
     }
 
-    private static func kind(_ bytes: [UInt8], _ range: Range<Int>) -> Kind {
-        if bytes.span.matches("PING", in: range) { return .ping }
-        if bytes.span.matches("SUBSCRIBE", in: range) { return .subscribe }
-        if bytes.span.matches("UNSUBSCRIBE", in: range) { return .unsubscribe }
-        return .other
+    private static func kind(_ type: String) -> Kind {
+        switch type {
+        case "PING": .ping
+        case "SUBSCRIBE": .subscribe
+        case "UNSUBSCRIBE": .unsubscribe
+        default: .other
+        }
     }
 }

@@ -77,6 +77,17 @@ import Testing
         #expect(members(deep(1_000_000)) == nil)
     }
 
+    private func hasDuplicate(_ text: String) -> Bool {
+        let bytes = Array(text.utf8)
+        var scanner = JSONScanner()
+        do throws(JSONScanner.Failure) {
+            while try scanner.next(in: bytes.span) != nil {}
+            return false
+        } catch {
+            return error == .duplicateMember
+        }
+    }
+
     @Test("random damage is judged as Foundation's parser judges it")
     func agreesWithFoundation() {
         var generator = SeededGenerator.announced("JSON damage")
@@ -88,10 +99,12 @@ import Testing
                 bytes[Int.random(in: 0..<bytes.count, using: &generator)] = alphabet.randomElement(
                     using: &generator)!
             }
-            let ours = members(String(decoding: bytes, as: UTF8.self)) != nil
+            let text = String(decoding: bytes, as: UTF8.self)
+            // It also takes an object with a member twice, and keeps one of them.
+            let ours = members(text) != nil || hasDuplicate(text)
             let theirs = (try? JSONSerialization.jsonObject(with: Data(bytes))) as? [String: Any] != nil
             // Foundation refuses lone surrogates and numbers it cannot hold, which RFC 8259 leaves open.
-            if theirs { #expect(ours, "\(String(decoding: bytes, as: UTF8.self))") }
+            if theirs { #expect(ours, "\(text)") }
         }
     }
 }

@@ -12,7 +12,7 @@ import Testing
         status: AuctionStatus = .active, seconds: Int64 = 100
     ) -> Auction {
         Auction(
-            id: AuctionID("a1")!, sellerID: "seller", currency: "USD",
+            id: AuctionID("a1")!, sellerID: "seller", currency: .dollars,
             terms: AuctionTerms(
                 title: "t", startingPrice: Money(cents: 1_000),
                 reservePrice: reserve.map { Money(cents: $0) }, buyNowPrice: nil, increments: increments),
@@ -126,7 +126,7 @@ import Testing
     func keepsOrder() {
         var generator = SeededGenerator.announced("bidding")
         for _ in 0..<200 {
-            var auction = auction(increments: IncrementTable(stored: "0:5,5000:100,20000:500")!)
+            var auction = auction(increments: IncrementTable(stored: "0:5,5000:100,20000:500", decimals: 2)!)
             var amounts: [Money] = []
             let rule = AntiSniping(windowMilliseconds: 30_000, extensionMilliseconds: 60_000)
             for step in 0..<200 {
@@ -148,13 +148,13 @@ import Testing
 
     @Test("increment tables take the last row at or below the price, and refuse nonsense")
     func increments() {
-        let table = IncrementTable(stored: "0:5,100:25,2500:50")
+        let table = IncrementTable(stored: "0:5,100:25,2500:50", decimals: 2)
         for (price, increment) in [(0, 5), (99, 5), (100, 25), (2_499, 25), (2_500, 50), (99_999, 50)] {
             #expect(table?.increment(at: Money(cents: Int64(price))).cents == Int64(increment))
         }
         #expect(table?.stored == "0:5,100:25,2500:50")
         for bad in ["", "1:5", "0:0", "0:5,0:6", "0:5,100:25,50:1"] {
-            #expect(IncrementTable(stored: bad) == nil)
+            #expect(IncrementTable(stored: bad, decimals: 2) == nil)
         }
     }
 }

@@ -1,5 +1,6 @@
 import AuctionEvents
 import Bidding
+import TestSupport
 import Testing
 
 /// What sellers and administrators change, and who is told of what happened.
@@ -14,7 +15,7 @@ import Testing
         var terms = terms
         terms.reservePrice = reserve.map { Money(cents: $0) }
         return Auction(
-            id: AuctionID("a1")!, sellerID: "seller", currency: "USD", terms: terms, status: status,
+            id: AuctionID("a1")!, sellerID: "seller", currency: .dollars, terms: terms, status: status,
             endsAt: at(100))
     }
 

@@ -10,7 +10,7 @@ import Testing
 
     private func auction(reserve: Int64? = nil, buyNow: Int64? = nil) -> Auction {
         Auction(
-            id: AuctionID("a1")!, sellerID: "seller", currency: "USD",
+            id: AuctionID("a1")!, sellerID: "seller", currency: .dollars,
             terms: AuctionTerms(
                 title: "t", startingPrice: Money(cents: 1_000),
                 reservePrice: reserve.map { Money(cents: $0) },

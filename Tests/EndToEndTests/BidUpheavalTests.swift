@@ -265,9 +265,9 @@ private final class BidUpheavalRun {
             let ends = (0..<events.count).filter { events.text($0, 1).contains(#""type":"AUCTION_ENDED""#) }
             #expect(ends == [events.count - 1], "\(auction) ends once, at last")
             // The first ones of a long auction are forgotten.
-            let last = Int(events.integer(events.count - 1, 0))
+            let last = Int(try events.integer(events.count - 1, 0))
             let first = last - events.count + 1
-            #expect((0..<events.count).map { Int(events.integer($0, 0)) } == Array(first...last))
+            #expect(try (0..<events.count).map { Int(try events.integer($0, 0)) } == Array(first...last))
             let log = try redis.client().call("XREVRANGE", RedisKeys.log(auction), "+", "-", "COUNT", "1")
             #expect(log.array?.first?.array?.first?.bytes == Array("\(last)-0".utf8))
             for watcher in seen where watcher.auction == auction {

@@ -159,13 +159,14 @@ extension EndToEndTests {
                 SELECT floor(extract(epoch FROM starts_at) * 1000)::bigint, state FROM auctions
                 WHERE auction_id = $1
                 """, [id])
-            let startsAt = Timestamp(milliseconds: rows.integer(0, 0))
+            let startsAt = Timestamp(milliseconds: try rows.integer(0, 0))
             let outbox = try connection.query(
                 "SELECT event FROM outbox WHERE auction_id = $1 AND seq > 0 ORDER BY seq", [id])
             let events = (0..<outbox.count).map { outbox.text($0, 0) }
             let seconds: Int64 = kind.members.contains(#""duration_seconds":2,"#) ? 2 : 600
             let auction = Auction(
-                id: AuctionID(id)!, sellerID: sellerID, currency: "USD", terms: kind.terms, status: .active,
+                id: AuctionID(id)!, sellerID: sellerID, currency: .dollars, terms: kind.terms,
+                status: .active,
                 endsAt: Timestamp(milliseconds: startsAt.milliseconds + seconds * 1_000))
             let snipe = Int64(Self.snipeSeconds) * 1_000
             var model = BidModel(

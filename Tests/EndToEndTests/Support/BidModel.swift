@@ -5,6 +5,7 @@
 import AuctionEvents
 import Bidding
 import Foundation
+import TestSupport
 
 /// A request to bid and its answer.
 struct JudgedBid: Sendable {
@@ -216,7 +217,7 @@ struct BidModel {
         case .ended(let winner): return code == "AUCTION_ENDED" && json["winner"] as? String == winner
         case .ownAuction: return code == "SELF_BID"
         case .alreadyHighest: return code == "ALREADY_HIGHEST"
-        case .notForSale: return code == "VALIDATION_ERROR"
+        case .notForSale, .excessDecimals: return code == "VALIDATION_ERROR"
         case .tooLow(let price, let minimum):
             return code == "BID_TOO_LOW" && cents(json["current_price"]) == price.cents
                 && cents(json["minimum_bid"]) == minimum.cents

@@ -200,7 +200,7 @@ private struct EventWriter {
         let head =
             #"{"type":"\#(isLossless ? "TIME_EXTENDED" : "BID_UPDATE")","auction_id":"\#(id)","seq":\#(sequence),"#
             + #""server_time":"\#(time)","#
-        let price = Money(cents: Int64(sequence) * 100)
+        let price = Money(minorUnits: Int64(sequence) * 100, decimals: 2)
         let body =
             isLossless
             ? #""new_ends_at":"\#(time)","previous_ends_at":"\#(time)","reason":"anti_sniping""#

@@ -11,11 +11,11 @@ enum PublishedEvents {
         return try auctions.map { auction in
             let rows = try connection.query(
                 "SELECT seq, event FROM outbox WHERE auction_id = $1 AND seq > 0 ORDER BY seq", [auction])
-            guard rows.isEmpty || rows.integer(0, 0) == 1 else {
+            let first = rows.isEmpty ? 1 : try rows.integer(0, 0)
+            guard first == 1 else {
                 throw ScenarioError(
                     description:
-                        "the outbox of auction '\(auction)' was pruned up to \(rows.integer(0, 0) - 1): audit sooner"
-                )
+                        "the outbox of auction '\(auction)' was pruned up to \(first - 1): audit sooner")
             }
             var truth = AuctionTruth()
             for row in 0..<rows.count {
