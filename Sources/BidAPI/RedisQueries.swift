@@ -72,6 +72,8 @@ private final class ServerQueries: Sendable {
     private func run() {
         var client: RedisClient?
         var pauseEnd = ContinuousClock.now
+        // Which of the server's addresses is tried first.
+        var attempts = 0
         while true {
             signal.wait()
             let (waiting, isClosed) = queue.withLock { queue in
@@ -81,9 +83,16 @@ private final class ServerQueries: Sendable {
             var replies: [RedisReply]?
             if !waiting.isEmpty, ContinuousClock.now >= pauseEnd {
                 do throws(RedisClient.Failure) {
-                    replies = try ask(waiting.flatMap(\.commands), &client)
+                    let all = try ask(waiting.flatMap(\.commands), &client, attempts)
+                    // A demoted server, for instance, is left. Any other error belongs to its question.
+                    if let refusal = all.lazy.compactMap(\.refusal).first(where: \.concernsServer) {
+                        throw RedisClient.Failure(description: refusal.description)
+                    }
+                    replies = all
+                    attempts = 0
                 } catch {
                     client = nil
+                    attempts += 1
                     pauseEnd = ContinuousClock.now + Limits.questionPause
                 }
             }
@@ -98,11 +107,12 @@ private final class ServerQueries: Sendable {
     }
 
     private func ask(
-        _ commands: [[String]], _ client: inout RedisClient?
+        _ commands: [[String]], _ client: inout RedisClient?, _ attempts: Int
     ) throws(RedisClient.Failure) -> [RedisReply] {
         let connection =
             if let client { client } else {
-                try RedisClient(url: url, timeoutMilliseconds: Limits.questionMilliseconds)
+                try RedisClient(
+                    url: url, timeoutMilliseconds: Limits.questionMilliseconds, skippedAddresses: attempts)
             }
         client = connection
         return try connection.pipeline(commands.map { $0.map { Array($0.utf8) } })

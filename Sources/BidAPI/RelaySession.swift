@@ -16,11 +16,20 @@ final class RelaySession {
     private var server: RedisClient?
     private var isDatabaseLossLogged = false
     private var isRedisLossLogged = false
-    /// Whether the auctions were not compared to the end since the server was reached.
+    /// True while the comparison after a reconnect is unfinished.
     private var needsComparison = true
     private var nextConnection = ContinuousClock.now
-    /// When it is looked next whether the server still has its data.
+    /// True after the server has taken a write over this connection.
+    private var hasAcceptedWrite = false
+    /// When to check next whether Redis still has its data.
     private var nextCheck = ContinuousClock.now
+    private var isBeatRefusalLogged = false
+    /// When to publish the next heartbeat.
+    private var nextBeat = ContinuousClock.now
+    /// Which of the server's addresses is tried first.
+    private var attempts = 0
+    /// When to check next whether PostgreSQL takes writes.
+    private var nextWritableCheck = ContinuousClock.now
     /// Auctions whose keys the server refuses, while it takes others.
     private var refused: Set<String> = []
     private var nextRetry = ContinuousClock.now
@@ -36,12 +45,15 @@ final class RelaySession {
             let database = try connect()
             if server == nil, isLast || ContinuousClock.now >= nextConnection { reconnect() }
             checkServer()
+            beat()
             if needsComparison { needsComparison = try !compare(database) }
             try retryRefused(database)
             while server != nil, try publishAll(database) {}
             if server != nil { try pushNotifications(database) }
         } catch {
             database = nil
+            // A heartbeat needs Redis only, so an outage of PostgreSQL must not stop it.
+            beat()
             guard !isDatabaseLossLogged else { return }
             isDatabaseLossLogged = true
             relay.logger.error("the relay lost PostgreSQL; retrying", metadata: ["error": "\(error)"])
@@ -51,8 +63,13 @@ final class RelaySession {
     // MARK: PostgreSQL
 
     private func connect() throws(DatabaseError) -> PostgresConnection {
-        if let database { return database }
+        if let database {
+            try checkWritable(database)
+            return database
+        }
         let new = try PostgresConnection(url: relay.databaseURL)
+        // Keep beating while PostgreSQL hangs, or gateways would take this for the wrong Redis.
+        new.whileWaiting = { [unowned self] in beat() }
         try prepare(new)
         // Losing a "published" mark costs a repeat that Redis refuses; the bids themselves are synchronous.
         try new.query("SET synchronous_commit = off")
@@ -60,6 +77,13 @@ final class RelaySession {
         isDatabaseLossLogged = false
         database = new
         return new
+    }
+
+    /// A server that was demoted, or told to take no writes, goes on answering reads of what is old.
+    private func checkWritable(_ database: PostgresConnection) throws(DatabaseError) {
+        guard ContinuousClock.now >= nextWritableCheck else { return }
+        nextWritableCheck = ContinuousClock.now + Limits.writableCheckInterval
+        try database.requireWritable()
     }
 
     /// Publishes a page after the other; true when more was left of an auction than one read brings.
@@ -70,6 +94,7 @@ final class RelaySession {
             let waiting = try Outbox.waiting(database, after: cursor)
             guard let last = waiting.last else { return hasMore }
             cursor = last
+            beat()
             let own = waiting.filter { relay.owns($0) && !refused.contains($0) }
             guard !own.isEmpty else { continue }
             let page = try Outbox.pending(database, own)
@@ -129,9 +154,10 @@ final class RelaySession {
 
     private func reconnect() {
         needsComparison = true
+        hasAcceptedWrite = false
         refused = []
         do throws(RedisClient.Failure) {
-            server = try RedisClient(url: relay.server)
+            server = try RedisClient(url: relay.server, skippedAddresses: attempts)
         } catch {
             lose(error)
         }
@@ -152,12 +178,27 @@ final class RelaySession {
         }
     }
 
+    /// Publishes the heartbeat once a second, once the server has accepted a write on this connection.
+    private func beat() {
+        guard server != nil, hasAcceptedWrite, ContinuousClock.now >= nextBeat else { return }
+        nextBeat = ContinuousClock.now + Limits.heartbeatInterval
+        guard let reply = send([["PUBLISH", RedisKeys.relay, "1"].map { Array($0.utf8) }])?[0] else { return }
+        guard let refusal = reply.refusal, !isBeatRefusalLogged else { return }
+        isBeatRefusalLogged = true
+        relay.logger.warning(
+            "Redis does not let the relay publish its heartbeat; gateways cannot tell a wrong Redis by it",
+            metadata: serverLabel.merging(["error": "\(refusal)"]) { _, new in new })
+    }
+
     /// Marks the server as filled; false, and lost, when it takes no writes at all.
     private func mark() -> Bool {
         guard let reply = send([["SET", RedisKeys.filled, "1"].map { Array($0.utf8) }])?[0] else {
             return false
         }
-        guard case .error(let text) = reply else { return true }
+        guard case .error(let text) = reply else {
+            hasAcceptedWrite = true
+            return true
+        }
         lose(RedisClient.Failure(description: text))
         return false
     }
@@ -177,6 +218,8 @@ final class RelaySession {
             guard let replies = send(commands) else { return false }
             var ahead: [String: SequenceNumber] = [:]
             for (publication, reply) in zip(own, replies) {
+                // Refilling many auctions takes longer than gateways wait for a heartbeat.
+                beat()
                 guard let held = held(reply, publication.auctionID) else { continue }
                 if held < publication.last {
                     _ = try refill(publication.auctionID, database)
@@ -189,6 +232,7 @@ final class RelaySession {
         guard server != nil else { return false }
         if isRedisLossLogged { relay.logger.info("the relay is back at Redis", metadata: serverLabel) }
         isRedisLossLogged = false
+        attempts = 0
         return true
     }
 
@@ -270,6 +314,7 @@ final class RelaySession {
 
     private func lose(_ error: RedisClient.Failure) {
         server = nil
+        attempts += 1
         nextConnection = ContinuousClock.now + Limits.serverRetryInterval
         relay.redisFailures.add()
         guard !isRedisLossLogged else { return }

@@ -5,24 +5,27 @@ import RedisLink
 enum ViewerCounts {
     /// Numbers that a gateway wrote longer ago are of one that died.
     private static let freshMilliseconds: Int64 = 15_000
+    /// Whatever somebody wrote there, no more than this is taken from it.
+    private static let mostViewers = 1_000_000_000
 
     /// The number of viewers; `nil` when it is not known.
     static func count(of auctionID: String, _ redis: RedisQueries) async -> Int? {
         let replies = await redis.ask(auctionID, [["TIME"], ["HVALS", RedisKeys.viewers(auctionID)]])
-        guard let replies else { return nil }
-        let clock = (replies[0].array ?? []).compactMap { $0.bytes.flatMap(number) }
-        let now = clock.count == 2 ? clock[0] * 1_000 + clock[1] / 1_000 : 0
-        return sum(replies[1].array ?? [], now: now)
+        // An error is no empty list: the number is then not known.
+        guard let replies, let time = replies[0].array, let counts = replies[1].array else { return nil }
+        let clock = time.compactMap { $0.bytes.flatMap(number) }
+        guard clock.count == 2 else { return nil }
+        return sum(counts, now: clock[0] * 1_000 + clock[1] / 1_000)
     }
 
     /// The fresh ones of `count:milliseconds`, summed.
     private static func sum(_ entries: [RedisReply], now: Int64) -> Int {
         entries.reduce(0) { sum, entry in
             let parts = String(decoding: entry.bytes ?? [], as: UTF8.self).split(separator: ":")
-            guard parts.count == 2, let count = Int(parts[0]), let written = Int64(parts[1]),
-                now - written < freshMilliseconds
+            guard parts.count == 2, let count = Int(parts[0]), (0...mostViewers).contains(count),
+                let written = Int64(parts[1]), written > now - freshMilliseconds
             else { return sum }
-            return sum + count
+            return min(mostViewers, sum + count)
         }
     }
 

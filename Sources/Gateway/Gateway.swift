@@ -112,7 +112,7 @@ package enum Gateway {
             }
             logger.info(
                 "draining", metadata: ["connections": "\(shared.connectionCount.load(ordering: .relaxed))"])
-            for worker in shared.workers { _ = worker.mailbox.post(.drain, beyondCapacity: true) }
+            for worker in shared.workers { _ = worker.mailbox.post(.drain, .always) }
         }
         logger.info("drained")
     }
@@ -127,7 +127,7 @@ package enum Gateway {
             let (reloaded, ignored) = try configuration.reloaded(from: new)
             configuration = reloaded
             for worker in shared.workers {
-                _ = worker.mailbox.post(.reload(configuration), beyondCapacity: true)
+                _ = worker.mailbox.post(.reload(configuration), .always)
             }
             logger.info("settings were reloaded")
             if !ignored.isEmpty {

@@ -76,12 +76,15 @@ enum GatewayMetrics {
     }
 
     private static func addHub(_ hub: HubCounters, to text: inout PrometheusText) {
-        text.metric("gavelcast_redis_links_up", .gauge, "Redis links connected.", hub.linksUp.current)
         text.metric(
             "gavelcast_redis_links_delivering", .gauge, "Redis links whose probes come back.",
             hub.linksDelivering.current)
         text.metric(
             "gavelcast_redis_link_losses_total", .counter, "Redis links lost.", hub.linkLosses.current)
+        text.metric(
+            "gavelcast_redis_refusals_total", .counter,
+            "Auctions and users whose channel or keys Redis refused to this gateway.",
+            hub.refusedTopics.current)
         text.metric("gavelcast_events_total", .counter, "Events accepted from Redis.", hub.events.current)
         text.metric(
             "gavelcast_events_rejected_total", .counter, "Messages dropped, by reason.",
@@ -99,14 +102,14 @@ enum GatewayMetrics {
         text.metric(
             "gavelcast_state_reads_total", .counter, "States read from Redis.", hub.stateReads.current)
         text.metric(
-            "gavelcast_refused_reads_total", .counter, "State reads that Redis refused.",
+            "gavelcast_refused_reads_total", .counter, "Reads of states and logs that Redis refused.",
             hub.refusedReads.current)
         text.metric("gavelcast_log_reads_total", .counter, "Logs read from Redis.", hub.logReads.current)
         text.metric(
             "gavelcast_viewers_announced_total", .counter, "Numbers of viewers announced.",
             hub.viewersAnnounced.current)
         text.metric(
-            "gavelcast_mailbox_overflows_total", .counter, "Events that a loop took from the ring instead.",
+            "gavelcast_mailbox_overflows_total", .counter, "Events that did not fit the mailbox of a loop.",
             hub.mailboxOverflows.current)
     }
 
@@ -151,6 +154,7 @@ extension HubCounters {
         case .tooLarge: body(rejectedTooLarge)
         case .notUTF8: body(rejectedNotUTF8)
         case .notJSONObject: body(rejectedNotJSONObject)
+        case .duplicateMember: body(rejectedDuplicateMember)
         case .otherAuction: body(rejectedOtherAuction)
         case .noType: body(rejectedNoType)
         case .badSequence: body(rejectedBadSequence)

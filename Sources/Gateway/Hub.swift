@@ -29,6 +29,7 @@ final class Hub: RedisLinkOwner {
     var stateReadsInFlight: [Int]
     /// Reads that Redis refused, in order of when they are due again.
     var stateRetries: [(at: Int64, link: Int, channels: [HubChannel])] = []
+    var historyRetries: Deque<(at: Int64, channel: HubChannel)> = []
     var logReadsInFlight: [Int]
     /// Channels with a hole, by number.
     var repairing: [UInt32: HubChannel] = [:]
@@ -39,8 +40,15 @@ final class Hub: RedisLinkOwner {
     /// Channels whose log shall be read for a resume.
     var historyQueue: Deque<HubChannel> = []
     private var behind: [UInt32: HubChannel] = [:]
-    private var lastLoss: [String?]
+    /// True for each link whose loss was logged and whose return was not.
+    private var isLossLogged: [Bool]
+    /// Topics whose refusal by Redis was logged, until Redis accepts them again.
+    private var loggedRefusals: Set<Topic> = []
+    /// What the rings of all channels may hold together.
+    var history: HistoryBudget
     var viewers: [ViewerReports]
+    /// True for each link on which Redis does not let this gateway count viewers, once that was logged.
+    var isViewersRefusalLogged: [Bool]
     private var inbox: [HubMail] = []
 
     init(shared: Shared, logger: Logger) {
@@ -50,7 +58,9 @@ final class Hub: RedisLinkOwner {
         stateQueues = urls.map { _ in [] }
         stateReadsInFlight = urls.map { _ in 0 }
         logReadsInFlight = urls.map { _ in 0 }
-        lastLoss = urls.map { _ in nil }
+        history = HistoryBudget(limit: shared.configuration.historyBytes)
+        isLossLogged = urls.map { _ in false }
+        isViewersRefusalLogged = urls.map { _ in false }
         viewers = urls.map { _ in ViewerReports() }
         var generator = SystemRandomNumberGenerator()
         gatewayID = String(UInt64.random(in: .min ... .max, using: &generator), radix: 36)
@@ -58,8 +68,9 @@ final class Hub: RedisLinkOwner {
             let token = Worker.OwnDescriptor.firstLink + UInt64(2 * index)
             return RedisLink(
                 url: url,
-                identity: .init(index: index, subscriberToken: token, commandToken: token + 1),
-                probeChannel: "gavelcast:probe:\(gatewayID)", owner: self)
+                identity: .init(
+                    index: index, subscriberToken: token, commandToken: token + 1,
+                    probeName: "\(gatewayID).\(index)"), owner: self)
         }
     }
 
@@ -68,7 +79,8 @@ final class Hub: RedisLinkOwner {
     /// Whether something needs attention sooner than a tick: a link that connects, a hole, a loop that is
     /// behind.
     var isBusy: Bool {
-        !repairing.isEmpty || !behind.isEmpty || !stateRetries.isEmpty || links.contains { !$0.isUp }
+        !repairing.isEmpty || !behind.isEmpty || !stateRetries.isEmpty || !historyRetries.isEmpty
+            || links.contains { !$0.isUp }
     }
 
     // MARK: Turns
@@ -113,7 +125,8 @@ final class Hub: RedisLinkOwner {
 
     private func attach(_ topic: Topic, loop: Int, needs: AttachmentNeeds) {
         guard let channel = channelsByTopic[topic] ?? open(topic) else {
-            return post(.refused(topic), to: loop, beyondCapacity: true)
+            post(.refused(topic, .tooManyAuctions), to: loop, .always)
+            return
         }
         channel.lingersUntil = nil
         let bit: UInt64 = 1 << UInt64(loop)
@@ -169,7 +182,7 @@ final class Hub: RedisLinkOwner {
             topic: channel.topic, number: channel.number, snapshot: snapshot, events: events,
             last: channel.last, isThorough: isThorough)
         // Attachments are bounded by attaches, which are bounded by connections.
-        forEachLoop(loops) { post(.attached(attachment), to: $0, beyondCapacity: true) }
+        forEachLoop(loops) { post(.attached(attachment), to: $0, .always) }
     }
 
     private func detach(_ topic: Topic, loop: Int) {
@@ -219,7 +232,8 @@ final class Hub: RedisLinkOwner {
         links[channel.link].unsubscribe(channel.topic.redisChannel)
         repairing.removeValue(forKey: channel.number)
         behind.removeValue(forKey: channel.number)
-        counters.historyBytes.add(-channel.ring.bytes)
+        history.set(channel.number, bytes: 0)
+        counters.historyBytes.set(history.total)
         channelsByTopic.removeValue(forKey: channel.topic)
         channels[Int(channel.number)] = nil
         freeNumbers.append(channel.number)
@@ -228,9 +242,12 @@ final class Hub: RedisLinkOwner {
 
     // MARK: To the loops
 
-    func post(_ mail: WorkerMail, to loop: Int, beyondCapacity: Bool = false) {
+    @discardableResult
+    func post(
+        _ mail: WorkerMail, to loop: Int, _ admission: Mailbox<WorkerMail>.Admission = .withinCapacity
+    ) -> Bool {
         // Loop 0 carries the hub and reads its mail later in this same turn.
-        _ = shared.workers[loop].mailbox.post(mail, beyondCapacity: beyondCapacity, wakes: loop != 0)
+        shared.workers[loop].mailbox.post(mail, admission, wakes: loop != 0)
     }
 
     func forEachLoop(_ loops: UInt64, _ body: (Int) -> Void) {
@@ -243,29 +260,67 @@ final class Hub: RedisLinkOwner {
 
     /// Hands an event that is next in its auction's order to the loops that watch it.
     func distribute(_ event: EncodedEvent, on channel: HubChannel) {
-        let bytesBefore = channel.ring.bytes
-        channel.ring.append(event)
-        while counters.historyBytes.current + channel.ring.bytes - bytesBefore
-            > shared.configuration.historyBytes,
-            channel.ring.count > 1
-        {
-            channel.ring.dropOldest()
-        }
-        counters.historyBytes.add(channel.ring.bytes - bytesBefore)
         counters.events.add()
+        guard event.sequence != 0 else { return distributeUnnumbered(event, on: channel) }
+        keep(event, of: channel)
         forEachLoop(channel.attachedLoops & ~channel.behindLoops) { loop in
-            let mailbox = shared.workers[loop].mailbox
-            guard !mailbox.post(.event(channel: channel.number, event), wakes: loop != 0) else { return }
+            guard !post(.event(channel: channel.number, event), to: loop) else { return }
             counters.mailboxOverflows.add()
             channel.behindLoops |= 1 << UInt64(loop)
             behind[channel.number] = channel
         }
     }
 
+    /// An event without sequence number cannot be had again from the ring. A mailbox that is full has a
+    /// reserve for it. When that is used up too, the loop sends the topic's watchers away, so that they know.
+    private func distributeUnnumbered(_ event: EncodedEvent, on channel: HubChannel) {
+        let isDroppable = event.treatment == .droppable
+        forEachLoop(channel.attachedLoops) { loop in
+            let mail = WorkerMail.event(channel: channel.number, event)
+            let isTaken = post(mail, to: loop, isDroppable ? .withinCapacity : .withinReserve)
+            guard !isTaken, !isDroppable else { return }
+            counters.mailboxOverflows.add()
+            channel.attachedLoops &= ~(UInt64(1) << UInt64(loop))
+            post(.refused(channel.topic, .overrun), to: loop, .always)
+        }
+    }
+
+    // MARK: History
+
+    /// Puts an event into its ring, and takes from the rings what is then too much.
+    private func keep(_ event: EncodedEvent, of channel: HubChannel) {
+        channel.ring.append(event)
+        history.noteEvent(channel.number, bytes: channel.ring.bytes, now: now)
+        while let verdict = history.verdict(
+            after: channel.number, events: channel.ring.count, now: now)
+        {
+            switch verdict {
+            case .all(let number):
+                guard let other = channels[Int(number)] else { return }
+                other.ring.removeAll()
+                history.set(number, bytes: 0)
+            case .excess(let number, let bytes):
+                guard let other = channels[Int(number)] else { return }
+                while other.ring.bytes > bytes { other.ring.dropOldest() }
+                history.set(number, bytes: other.ring.bytes)
+            case .own:
+                channel.ring.dropOldest()
+                history.set(channel.number, bytes: channel.ring.bytes)
+            }
+        }
+        counters.historyBytes.set(history.total)
+    }
+
+    /// Notes that a ring has changed for another reason than a new event.
+    func noteHistory(_ channel: HubChannel) {
+        history.set(channel.number, bytes: channel.ring.bytes)
+        counters.historyBytes.set(history.total)
+    }
+
     /// Tells the loops that the channel goes on at `snapshot`, with a declared jump.
     func distributeJump(_ snapshot: Snapshot, on channel: HubChannel) {
         forEachLoop(channel.attachedLoops) {
-            post(.jump(channel: channel.number, snapshot), to: $0, beyondCapacity: true)
+            post(.jump(channel: channel.number, snapshot), to: $0, .always)
         }
     }
 
@@ -290,27 +345,28 @@ final class Hub: RedisLinkOwner {
     // MARK: RedisLinkOwner
 
     func linkIsUp(_ link: Int) {
-        lastLoss[link] = nil
-        logger.info("Redis link is up", metadata: ["redis": "\(links[link].url.address)"])
-        counters.linksUp.add()
+        counters.linksDelivering.set(links.count { $0.isUp })
+        // While the heartbeat is missing, a new connection proves nothing that was in doubt.
+        if !links[link].isRelayMissing { logReturn(link) }
         let own = channelsByTopic.values.filter { $0.link == link }
         links[link].subscribe(own.map(\.topic.redisChannel))
     }
 
     func linkIsDown(_ link: Int, reason: String) {
-        // Said once, not at every attempt.
-        if lastLoss[link] == nil {
+        // Once, with the first cause, and not for every attempt that fails.
+        if !isLossLogged[link] {
+            isLossLogged[link] = true
+            counters.linkLosses.add()
             logger.error(
                 "Redis link is down; retrying",
                 metadata: ["redis": "\(links[link].url.address)", "reason": "\(reason)"])
         }
-        lastLoss[link] = reason
-        counters.linkLosses.add()
-        counters.linksUp.set(links.count { $0.isUp })
+        counters.linksDelivering.set(links.count { $0.isUp })
         stateQueues[link] = []
         stateReadsInFlight[link] = 0
         stateRetries.removeAll { $0.link == link }
         historyQueue.removeAll { $0.link == link }
+        historyRetries.removeAll { $0.channel.link == link }
         logReadsInFlight[link] = 0
         viewers[link] = ViewerReports()
         for channel in channelsByTopic.values where channel.link == link {
@@ -325,15 +381,59 @@ final class Hub: RedisLinkOwner {
         }
     }
 
-    func linkDelivers(_ link: Int, _ delivers: Bool) {
-        counters.linksDelivering.set(links.count { $0.isDelivering })
+    private func logReturn(_ link: Int) {
+        isLossLogged[link] = false
+        logger.info("Redis link is up", metadata: ["redis": "\(links[link].url.address)"])
+    }
+
+    func linkHearsRelay(_ link: Int) {
+        if isLossLogged[link], links[link].isUp { logReturn(link) }
+    }
+
+    func linkCannotHearRelay(_ link: Int, _ refusal: RedisRefusal) {
+        logger.warning(
+            "Redis does not let this user subscribe to the bid API's heartbeat; only probes tell of a wrong Redis",
+            metadata: [
+                "redis": "\(links[link].url.address)", "channel": "\(RedisKeys.relay)",
+                "reason": "\(refusal)",
+            ])
+    }
+
+    func linkRefused(_ link: Int, channel name: String, _ refusal: RedisRefusal) {
+        guard let topic = Topic(redisChannel: name), let channel = channelsByTopic[topic] else { return }
+        refuse(channel, refusal)
+    }
+
+    /// Redis refuses what belongs to this topic alone: its watchers are told so, and nobody else notices.
+    func refuse(_ channel: HubChannel, _ refusal: RedisRefusal) {
+        counters.refusedTopics.add()
+        if loggedRefusals.count < Limits.loggedRefusals, loggedRefusals.insert(channel.topic).inserted {
+            logger.error(
+                "Redis refuses a channel or its keys; its watchers are sent away",
+                metadata: [
+                    "redis": "\(links[channel.link].url.address)",
+                    "channel": "\(channel.topic.redisChannel)", "reason": "\(refusal)",
+                ])
+        }
+        let loops =
+            channel.attachedLoops | channel.resumingLoops | channel.waitingLoops | channel.loggingLoops
+        forEachLoop(loops) { post(.refused(channel.topic, .unreadable), to: $0, .always) }
+        close(channel)
+    }
+
+    /// Notes that Redis has served a topic, so that its next refusal is logged again.
+    func noteServed(_ channel: HubChannel) {
+        if !loggedRefusals.isEmpty { loggedRefusals.remove(channel.topic) }
     }
 
     func linkSubscribed(_ link: Int, channel name: String) {
-        guard let topic = Topic(redisChannel: name), let channel = channelsByTopic[topic],
-            channel.phase == .subscribing
-        else { return }
+        guard let topic = Topic(redisChannel: name), let channel = channelsByTopic[topic] else {
+            // Its last watcher left while a refused batch was being sent anew.
+            return links[link].unsubscribe(name)
+        }
+        guard channel.phase == .subscribing else { return }
         guard topic.kind == .auction else {
+            noteServed(channel)
             channel.phase = .live
             channel.sequence.establish(0)
             channel.snapshot = Snapshot(sequence: 0, state: nil, isEnded: false)

@@ -56,6 +56,8 @@ final class HubChannel {
 
     /// Watchers by loop, as last reported; empty before the first report.
     var viewersByLoop: [Int] = []
+    /// True after Redis refused the key in which this auction's viewers are counted.
+    var isUncounted = false
     /// The number that Redis was told last.
     var reportedViewers = 0
     /// The number over all gateways that watchers were told last; `nil` before the first.

@@ -57,29 +57,44 @@ extension Hub {
                 let count = min(Limits.stateReadBatch, stateQueues[link].count)
                 let batch = Array(stateQueues[link].prefix(count))
                 stateQueues[link].removeFirst(count)
-                stateReadsInFlight[link] += 1
-                counters.stateReads.add()
-                links[link].command(["MGET"] + batch.map { RedisKeys.state($0.topic.id) }) {
-                    [unowned self] reply in
-                    // Without a reply the link was lost, and everything is read anew with the next.
-                    guard let reply else { return }
-                    stateReadsInFlight[link] -= 1
-                    guard let values = reply.array, values.count == batch.count else {
-                        // Such as LOADING after a restart: no answer at all, which must not pass for "no
-                        // state".
-                        counters.refusedReads.add()
-                        return stateRetries.append((now + Limits.stateRetryMilliseconds, link, batch))
-                    }
-                    for (index, channel) in batch.enumerated() where isOpen(channel) {
-                        takeState(channel, values[index].bytes)
-                    }
+                readStates(of: batch, over: link)
+            }
+        }
+    }
+
+    private func readStates(of batch: [HubChannel], over link: Int) {
+        stateReadsInFlight[link] += 1
+        counters.stateReads.add()
+        links[link].command(["MGET"] + batch.map { RedisKeys.state($0.topic.id) }) { [unowned self] answer in
+            // The link was lost: everything is read anew over the next one.
+            if case .lost = answer { return }
+            stateReadsInFlight[link] -= 1
+            switch answer {
+            case .reply(.array(let values)) where values.count == batch.count:
+                for (channel, value) in zip(batch, values) where isOpen(channel) {
+                    takeState(channel, value.bytes)
                 }
+            case .refused(let refusal) where refusal.concernsNamesOnly:
+                // One key of the batch is to blame. Halving finds it.
+                counters.refusedReads.add()
+                guard batch.count > 1 else {
+                    if isOpen(batch[0]) { refuse(batch[0], refusal) }
+                    return
+                }
+                let middle = batch.count / 2
+                readStates(of: Array(batch[..<middle]), over: link)
+                readStates(of: Array(batch[middle...]), over: link)
+            case .refused, .reply, .lost:
+                // Such as LOADING after a restart. Whether the link is of any use is the probe's to say.
+                counters.refusedReads.add()
+                stateRetries.append((now + Limits.stateRetryMilliseconds, link, batch))
             }
         }
     }
 
     private func takeState(_ channel: HubChannel, _ stored: [UInt8]?) {
         channel.isReadQueued = false
+        noteServed(channel)
         var state: Snapshot?
         if let stored {
             state = EventEncoder.snapshot(fromStored: stored)
@@ -160,13 +175,20 @@ extension Hub {
             "XRANGE", RedisKeys.log(channel.topic.id), "\(channel.last + 1)", "+", "COUNT",
             "\(Limits.logReadEntries)",
         ]
-        links[link].command(command) { [unowned self] reply in
-            guard let reply else { return }
+        links[link].command(command) { [unowned self] answer in
+            if case .lost = answer { return }
             logReadsInFlight[link] -= 1
             guard isOpen(channel) else { return }
             channel.repair?.isReading = false
             channel.repair?.nextReadAt = now + Limits.holeRetryMilliseconds
-            takeLog(channel, reply.array ?? [])
+            switch answer {
+            case .reply(.array(let entries)): takeLog(channel, entries)
+            case .refused(let refusal) where refusal.concernsNamesOnly:
+                counters.refusedReads.add()
+                refuse(channel, refusal)
+            // Read again until the hole's time is over.
+            case .refused, .reply, .lost: counters.refusedReads.add()
+            }
         }
     }
 
@@ -204,14 +226,17 @@ extension Hub {
     }
 
     private func narrow(_ channel: HubChannel) {
-        counters.historyBytes.add(-channel.ring.bytes)
         channel.ring.narrow()
-        counters.historyBytes.add(channel.ring.bytes)
+        noteHistory(channel)
         channel.widenedUntil = nil
     }
 
     /// Starts as many of the queued reads as may be under way.
     func readHistories() {
+        while let (at, channel) = historyRetries.first, at <= now {
+            historyRetries.removeFirst()
+            historyQueue.append(channel)
+        }
         for _ in 0..<historyQueue.count {
             guard let channel = historyQueue.popFirst() else { return }
             guard isOpen(channel), channel.isReadingHistory else { continue }
@@ -238,33 +263,46 @@ extension Hub {
         let command = [
             "XREVRANGE", RedisKeys.log(channel.topic.id), "+", "-", "COUNT", "\(Limits.logReadEntries)",
         ]
-        links[link].command(command) { [unowned self] reply in
-            guard let reply else { return }
+        links[link].command(command) { [unowned self] answer in
+            if case .lost = answer { return }
             logReadsInFlight[link] -= 1
             guard isOpen(channel) else { return }
-            channel.isReadingHistory = false
-            // Newest first: takes what joins on to the ring, and stops at a gap.
-            let recent = recentEvents(channel)
-            var next = recent.first?.sequence ?? channel.last + 1
-            var older: [EncodedEvent] = []
-            for event in events(in: reply.array ?? [], of: channel)
-            where event.sequence != 0 && event.sequence + 1 == next {
-                older.append(event)
-                next = event.sequence
+            switch answer {
+            case .reply(.array(let entries)):
+                channel.isReadingHistory = false
+                takeHistory(channel, entries)
+            case .refused(let refusal) where refusal.concernsNamesOnly:
+                counters.refusedReads.add()
+                refuse(channel, refusal)
+            case .refused, .reply, .lost:
+                // No answer at all, which must not pass for an empty log: those who resume wait.
+                counters.refusedReads.add()
+                historyRetries.append((now + Limits.stateRetryMilliseconds, channel))
             }
-            // Kept for a while: a crowd that resumes costs one read.
-            counters.historyBytes.add(-channel.ring.bytes)
-            channel.ring.widen(with: older.reversed())
-            counters.historyBytes.add(channel.ring.bytes)
-            let until = now + Limits.widenedMilliseconds
-            channel.widenedUntil = until
-            channel.widenedFrom = channel.ring.first
-            widened.append((until, channel))
-            let loops = channel.loggingLoops
-            channel.loggingLoops = 0
-            sendAttachment(channel, to: loops, events: recentEvents(channel), isThorough: true)
-            if counters.historyBytes.current > shared.configuration.historyBytes { narrow(channel) }
         }
+    }
+
+    private func takeHistory(_ channel: HubChannel, _ entries: [RedisReply]) {
+        // Newest first: takes what joins on to the ring, and stops at a gap.
+        let recent = recentEvents(channel)
+        var next = recent.first?.sequence ?? channel.last + 1
+        var older: [EncodedEvent] = []
+        for event in events(in: entries, of: channel)
+        where event.sequence != 0 && event.sequence + 1 == next {
+            older.append(event)
+            next = event.sequence
+        }
+        // Kept for a while: a crowd that resumes costs one read.
+        channel.ring.widen(with: older.reversed())
+        noteHistory(channel)
+        let until = now + Limits.widenedMilliseconds
+        channel.widenedUntil = until
+        channel.widenedFrom = channel.ring.first
+        widened.append((until, channel))
+        let loops = channel.loggingLoops
+        channel.loggingLoops = 0
+        sendAttachment(channel, to: loops, events: recentEvents(channel), isThorough: true)
+        if history.isOverLimit { narrow(channel) }
     }
 
     /// The hole stays: asks for the state to jump to.
@@ -292,8 +330,8 @@ extension Hub {
         let snapshot = Snapshot(sequence: target, state: shown?.state, isEnded: shown?.isEnded == true)
         counters.jumps.add()
         channel.sequence.establish(target)
-        counters.historyBytes.add(-channel.ring.bytes)
         channel.ring.removeAll()
+        noteHistory(channel)
         channel.widenedUntil = nil
         channel.snapshot = snapshot
         distributeJump(snapshot, on: channel)

@@ -5,6 +5,7 @@
 import AuctionEvents
 import DequeModule
 import Fanout
+import Logging
 import Reactor
 import RedisLink
 import Telemetry
@@ -52,9 +53,12 @@ extension Hub {
     private func loadScript(_ link: Int) {
         guard links[link].isUp, now >= viewers[link].nextScriptAt else { return }
         viewers[link].nextScriptAt = now + Limits.scriptRetryMilliseconds
-        links[link].command(["SCRIPT", "LOAD", Self.script]) { [unowned self] reply in
-            guard let digest = reply?.bytes else { return }
-            viewers[link].script = String(decoding: digest, as: UTF8.self)
+        links[link].command(["SCRIPT", "LOAD", Self.script]) { [unowned self] answer in
+            switch answer {
+            case .reply(.bytes(let digest)): viewers[link].script = String(decoding: digest, as: UTF8.self)
+            case .refused(let refusal): logUncounted(link, refusal)
+            case .reply, .lost: break
+            }
         }
     }
 
@@ -92,7 +96,7 @@ extension Hub {
                     now + min(Int64(seconds) * 1_000, Limits.viewersRefreshMilliseconds)
                 viewers[link].queue = Deque(
                     channelsByTopic.values.filter {
-                        $0.link == link && $0.topic.kind == .auction
+                        $0.link == link && $0.topic.kind == .auction && !$0.isUncounted
                             && ($0.viewers > 0 || $0.reportedViewers > 0)
                     })
             }
@@ -107,23 +111,45 @@ extension Hub {
 
     private func report(_ batch: [HubChannel], over link: Int) {
         guard !batch.isEmpty, let script = viewers[link].script else { return }
-        for channel in batch { channel.reportedViewers = channel.viewers }
         viewers[link].inFlight += 1
+        for channel in batch { channel.reportedViewers = channel.viewers }
         links[link].command(
             ["EVALSHA", script, "\(batch.count)"] + batch.map { RedisKeys.viewers($0.topic.id) } + [gatewayID]
                 + batch.map { "\($0.reportedViewers)" }
-        ) { [unowned self] reply in
-            // Without a reply the link was lost, and its reports begin anew with the next.
-            guard let reply else { return }
+        ) { [unowned self] answer in
+            // The link was lost: its reports begin anew with the next one.
+            if case .lost = answer { return }
             viewers[link].inFlight -= 1
-            guard let sums = reply.array, sums.count == batch.count else {
+            switch answer {
+            case .reply(.array(let sums)) where sums.count == batch.count:
+                for (channel, sum) in zip(batch, sums) where isOpen(channel) {
+                    // Whatever somebody wrote into the hash, it must not overflow here.
+                    if let count = sum.integer { announce(Int(max(0, min(count, 1 << 40))), on: channel) }
+                }
+            case .refused(let refusal) where refusal.concernsNamesOnly:
+                // One key of the batch is to blame. Halving finds it.
+                guard batch.count > 1 else {
+                    batch[0].isUncounted = true
+                    return logUncounted(link, refusal)
+                }
+                let middle = batch.count / 2
+                report(Array(batch[..<middle]), over: link)
+                report(Array(batch[middle...]), over: link)
+            case .refused(let refusal):
                 // A Redis that was emptied no longer has the script.
-                return viewers[link].script = nil
-            }
-            for (channel, sum) in zip(batch, sums) where isOpen(channel) {
-                announce(Int(sum.integer ?? 0), on: channel)
+                viewers[link].script = nil
+                if !refusal.text.hasPrefix("NOSCRIPT") { logUncounted(link, refusal) }
+            case .reply, .lost: viewers[link].script = nil
             }
         }
+    }
+
+    private func logUncounted(_ link: Int, _ refusal: RedisRefusal) {
+        guard !isViewersRefusalLogged[link] else { return }
+        isViewersRefusalLogged[link] = true
+        logger.warning(
+            "viewers are not counted",
+            metadata: ["redis": "\(links[link].url.address)", "reason": "\(refusal)"])
     }
 
     // MARK: To the watchers

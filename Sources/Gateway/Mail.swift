@@ -44,11 +44,29 @@ struct AttachmentNeeds: OptionSet, Sendable {
     static let log = AttachmentNeeds(rawValue: 2)
 }
 
+/// Why a topic's watchers are sent away.
+enum RefusalReason: Sendable {
+    /// The gateway watches as many auctions as it may.
+    case tooManyAuctions
+    /// Redis refuses the topic's channel or keys.
+    case unreadable
+    /// Too many events without a sequence number arrived at once, and one of them was lost.
+    case overrun
+
+    var message: String {
+        switch self {
+        case .tooManyAuctions: "this gateway watches as many auctions as it may"
+        case .unreadable: "this topic is unavailable: Redis denies access to it"
+        case .overrun: "too many messages came at once; reconnect"
+        }
+    }
+}
+
 enum WorkerMail: Sendable {
     /// The answer to an attach; also sent when a worker's mailbox overflowed, to catch up from.
     case attached(Attachment)
-    /// The topic cannot be watched: the gateway is at its limit of auctions.
-    case refused(Topic)
+    /// The topic cannot be watched, or not any longer.
+    case refused(Topic, RefusalReason)
     case event(channel: UInt32, EncodedEvent)
     /// A hole was given up: every watcher gets this with `complete:false` and goes on behind it.
     case jump(channel: UInt32, Snapshot)

@@ -54,6 +54,9 @@ package final class HostLookup: Sendable {
         }
     }
 
+    /// True while the name server is being asked.
+    package var isUnderWay: Bool { state.withLock { $0.isUnderWay } }
+
     package func next() -> Answer {
         if let numeric { return .address(numeric) }
         let answer = state.withLock { state -> Answer in

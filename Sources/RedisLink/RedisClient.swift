@@ -18,13 +18,18 @@ package final class RedisClient {
     private var session: TLSSession?
 
     /// Connects and greets.
-    /// - Parameter timeoutMilliseconds: for connecting, and then for each call.
-    package init(url: RedisURL, timeoutMilliseconds: Int32 = 2_000) throws(Failure) {
+    /// - Parameters:
+    ///   - timeoutMilliseconds: for connecting, and then for each call.
+    ///   - skippedAddresses: of a name with several addresses, how many are tried after the others. A caller
+    ///     for whom a server was of no use counts up.
+    package init(
+        url: RedisURL, timeoutMilliseconds: Int32 = 2_000, skippedAddresses: Int = 0
+    ) throws(Failure) {
         self.timeoutMilliseconds = timeoutMilliseconds
-        descriptor = try Self.connect(to: url.address, timeoutMilliseconds)
+        descriptor = try Self.connect(to: url.address, timeoutMilliseconds, skippedAddresses)
         if let tls = url.tls { try secure(tls, url) }
         for reply in try pipeline(url.greeting.map { $0.map { Array($0.utf8) } }) {
-            if case .error(let text) = reply { throw Failure(description: text) }
+            if let refusal = reply.refusal { throw Failure(description: refusal.description) }
         }
     }
 
@@ -35,11 +40,13 @@ package final class RedisClient {
 
     /// Connects to the first of the host's addresses that answers.
     private static func connect(
-        to host: SocketAddress, _ timeoutMilliseconds: Int32
+        to host: SocketAddress, _ timeoutMilliseconds: Int32, _ skippedAddresses: Int
     ) throws(Failure) -> Int32 {
         do throws(Errno) {
             var last = Errno(code: EADDRNOTAVAIL, call: "connect to \(host)")
-            for address in try host.resolve() {
+            let addresses = try host.resolve()
+            let skipped = skippedAddresses % addresses.count
+            for address in addresses[skipped...] + addresses[..<skipped] {
                 do throws(Errno) {
                     let descriptor = try Sockets.connect(to: address)
                     var code = ETIMEDOUT

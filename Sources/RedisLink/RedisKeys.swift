@@ -12,6 +12,14 @@ package enum RedisKeys {
     package static func state(_ auctionID: String) -> String { "{auction:\(auctionID)}:state" }
     package static func log(_ auctionID: String) -> String { "{auction:\(auctionID)}:log" }
 
+    /// The channel on which each relay says every second that its bids arrive at this server.
+    package static let relay = "gavelcast:relay"
+    /// The key that a link's probes write, and the channel that they must come back on.
+    /// - Parameter name: unique among all links of all gateways.
+    package static func probe(_ name: String) -> String { "gavelcast:probe:\(name)" }
+    /// What the names of the last two begin with, and no auction's or user's channel does.
+    static let ownPrefixByte = UInt8(ascii: "g")
+
     /// Stands in a Redis that the bid APIs have filled; when it is gone, so may be the rest.
     package static let filled = "gavelcast:filled"
 

@@ -1,8 +1,10 @@
 // The setting `redis-url`: `redis://[[user]:password@]host[:port][/database]`, or the same with `rediss://`
-// for TLS, where `?ca=FILE` names a PEM file of authorities to trust in place of the system's.
+// for TLS, where `?ca=FILE` names a PEM file of authorities to trust in place of the system's. User and
+// password are percent-encoded (RFC 3986).
 
 package import Reactor
 import TransportSecurity
+import Wire
 
 package struct RedisURL: Sendable {
     package let host: String
@@ -17,58 +19,77 @@ package struct RedisURL: Sendable {
         package let description: String
     }
 
-    /// Reads the setting; the error says what is wrong with it, without the password.
+    /// Reads the setting. The error says what is wrong with it and repeats none of it: a password that is not
+    /// percent-encoded may look like any other part.
     package init(text: String) throws(Invalid) {
         guard let separator = text.firstRange(of: "://") else {
             throw Invalid(description: "is no redis:// address")
         }
         let scheme = text[..<separator.lowerBound]
         guard scheme == "redis" || scheme == "rediss" else {
-            throw Invalid(description: "has scheme '\(scheme)'; redis:// and rediss:// are supported")
+            throw Invalid(description: "begins with neither redis:// nor rediss://")
         }
-        var rest = text[separator.upperBound...]
-        var authorities: String?
-        if let question = rest.lastIndex(of: "?") {
-            let parameter = rest[rest.index(after: question)...]
-            guard scheme == "rediss", parameter.hasPrefix("ca="), parameter.count > 3 else {
-                throw Invalid(description: "has a parameter that is not ca=FILE, of rediss:// alone")
-            }
-            authorities = String(parameter.dropFirst(3))
-            rest = rest[..<question]
-        }
-        var user: String?
-        var password: String?
-        if let at = rest.lastIndex(of: "@") {
-            let credentials = rest[..<at].split(
-                separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
-            guard credentials.count == 2 else { throw Invalid(description: "has credentials without ':'") }
-            user = credentials[0].isEmpty ? nil : String(credentials[0])
-            password = String(credentials[1])
-            rest = rest[rest.index(after: at)...]
-        }
-        var database = 0
-        if let slash = rest.firstIndex(of: "/") {
-            let text = rest[rest.index(after: slash)...]
-            guard text.isEmpty || Int(text).map({ $0 >= 0 }) == true else {
-                throw Invalid(description: "has database '\(text)', which is no number")
-            }
-            database = Int(text) ?? 0
-            rest = rest[..<slash]
-        }
-        let hasPort = rest.last != "]" && rest.contains(":")
-        guard !rest.isEmpty, let address = SocketAddress(text: hasPort ? String(rest) : "\(rest):6379") else {
-            throw Invalid(description: "has no valid host and port")
+        let rest = text[separator.upperBound...]
+        let authority = rest.prefix { $0 != "/" && $0 != "?" && $0 != "#" }
+        let tail = rest.dropFirst(authority.count)
+        let path = tail.prefix { $0 != "?" && $0 != "#" }
+        let query = tail.dropFirst(path.count)
+        (user, password) = try Self.credentials(authority)
+        let place = authority[
+            (authority.lastIndex(of: "@").map(authority.index(after:)) ?? authority.startIndex)...]
+        let hasPort = place.last != "]" && place.contains(":")
+        guard !place.isEmpty, let address = SocketAddress(text: hasPort ? String(place) : "\(place):6379"),
+            address.port > 0, address.host != "*", !address.host.contains(where: \.isWhitespace)
+        else {
+            throw Invalid(
+                description:
+                    "has no valid host and port; in a user or password, encode / ? # @ : % as %2F and so on")
         }
         host = address.host
         port = address.port
-        self.user = user
-        self.password = password
-        self.database = database
+        database = try Self.database(path)
+        let authorities = try Self.authorities(query, isSecure: scheme == "rediss")
         do throws(TLSError) {
             tls = scheme == "rediss" ? try TLSClientContext(authorities: authorities) : nil
         } catch {
-            throw Invalid(description: error.description)
+            throw Invalid(description: "names authorities for TLS that cannot be used: \(error)")
         }
+    }
+
+    private static func credentials(
+        _ authority: Substring
+    ) throws(Invalid) -> (user: String?, password: String?) {
+        guard let at = authority.lastIndex(of: "@") else { return (nil, nil) }
+        let parts = authority[..<at].split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+        guard parts.count == 2 else { throw Invalid(description: "has credentials without ':'") }
+        guard let user = PercentEncoding.decoded(parts[0].utf8),
+            let password = PercentEncoding.decoded(parts[1].utf8)
+        else {
+            throw Invalid(description: "has a '%' in its credentials that is no percent-encoding; write %25")
+        }
+        return (user.isEmpty ? nil : user, password)
+    }
+
+    private static func database(_ path: Substring) throws(Invalid) -> Int {
+        let text = path.dropFirst()
+        guard !text.isEmpty else { return 0 }
+        guard text.utf8.count <= 5, text.utf8.allSatisfy({ (0x30...0x39).contains($0) }),
+            let number = Int(text)
+        else { throw Invalid(description: "has a database that is no number") }
+        return number
+    }
+
+    /// - Parameter query: with its `?`, if there is one.
+    private static func authorities(_ query: Substring, isSecure: Bool) throws(Invalid) -> String? {
+        guard !query.isEmpty else { return nil }
+        let prefix = "?ca="
+        guard isSecure, query.hasPrefix(prefix), !query.contains("&"), query.count > prefix.count,
+            let file = PercentEncoding.decoded(query.dropFirst(prefix.count).utf8)
+        else {
+            throw Invalid(
+                description: "has an invalid parameter; only ca=FILE is allowed, and only with rediss://")
+        }
+        return file
     }
 
     package var address: SocketAddress { SocketAddress(host: host, port: port) }

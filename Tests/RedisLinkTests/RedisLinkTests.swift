@@ -11,6 +11,8 @@ import Testing
         let full = try RedisURL(text: "redis://user:p@ss:w@127.0.0.1:7000/3")
         #expect(full.user == "user" && full.password == "p@ss:w" && full.port == 7_000 && full.database == 3)
         #expect(try RedisURL(text: "redis://:secret@[::1]:7000").host == "::1")
+        let encoded = try RedisURL(text: "redis://us%3Aer:p%3F%2F%40%25ss@h/2")
+        #expect(encoded.user == "us:er" && encoded.password == "p?/@%ss" && encoded.database == 2)
     }
 
     @Test(
@@ -19,14 +21,16 @@ import Testing
             "", "localhost", "http://localhost", "redis://", "redis://h:0x", "redis://h:70000", "redis://h/x",
             "redis+tls://:secret@h", "redis://secret@h:1", "rediss://:secret@h?ca=/nowhere",
             "redis://h?ca=/nowhere",
-            "rediss://h?x=1",
+            "rediss://h?x=1", "redis://:sec?ret@h", "redis://:sec/ret@h/0", "redis://:secret%@h",
+            "redis://:secret%zz@h",
+            "redis://:secret@h:99999", "redis://:secret@h:0", "redis://h/1#secret", "redis://h/0/secret",
         ])
     func refusesURLs(text: String) {
         do throws(RedisURL.Invalid) {
             _ = try RedisURL(text: text)
             Issue.record("accepted \(text)")
         } catch {
-            #expect(!error.description.contains("secret"))
+            for part in ["secret", "ret@", "sec/"] { #expect(!error.description.contains(part), "\(error)") }
         }
     }
 
@@ -42,6 +46,62 @@ import Testing
         var reply: RedisReply?
         #expect(try codec.next { reply = RedisReply($0) })
         #expect(reply == .array([.integer(1), .bytes(Array("hi".utf8))]))
+    }
+
+    @Test("a refused subscription is traced to its channel, and the others are subscribed")
+    func tracesRefusals() {
+        // A server that confirms or refuses each command as Redis does.
+        let denied: Set<String> = ["c3", "c17"]
+        var ledger = SubscriptionLedger()
+        var waiting = [(0..<20).map { "c\($0)" }]
+        var (confirmed, refused): (Set<String>, Set<String>) = ([], [])
+        ledger.sentGreeting()
+        ledger.confirmed()
+        ledger.sentSubscribe(waiting[0])
+        ledger.sentUnsubscribe()
+        var rounds = 0
+        while let channels = waiting.first {
+            waiting.removeFirst()
+            rounds += 1
+            if denied.isDisjoint(with: channels) {
+                for channel in channels {
+                    confirmed.insert(channel)
+                    ledger.confirmed()
+                }
+            } else {
+                switch ledger.refused() {
+                case .channel(let channel): refused.insert(channel)
+                case .retry(let lists):
+                    for list in lists { ledger.sentSubscribe(list) }
+                    waiting += lists
+                case .greeting, .unexpected: Issue.record("a wrong verdict")
+                }
+            }
+            // The answer to UNSUBSCRIBE.
+            if rounds == 1 { ledger.confirmed() }
+        }
+        #expect(refused == denied && confirmed.count == 18 && rounds <= 20)
+        #expect(ledger.refused() == .unexpected)
+    }
+
+    @Test(
+        "an error is told apart: about names, about the server, of a cluster",
+        arguments: [
+            ("NOPERM this user has no permissions to access one of the channels used as arguments", true),
+            ("NOPERM No permissions to access a key", true),
+            ("NOPERM this user has no permissions to run the 'mget' command", false),
+            ("WRONGTYPE Operation against a key holding the wrong kind of value", true),
+            ("READONLY You can't write against a read only replica.", false),
+            ("OOM command not allowed", false),
+            ("MOVED 866 127.0.0.1:7001", false),
+            ("CROSSSLOT Keys in request don't hash to the same slot", false),
+            ("LOADING Redis is loading the dataset in memory", false),
+        ])
+    func tellsErrorsApart(text: String, concernsNames: Bool) {
+        let refusal = RedisRefusal(text: text)
+        #expect(refusal.concernsNamesOnly == concernsNames && refusal.description.contains(text))
+        let isOfCluster = text.hasPrefix("MOVED") || text.hasPrefix("CROSSSLOT")
+        #expect(refusal.description.contains("Cluster") == isOfCluster)
     }
 
     @Test(

@@ -34,6 +34,7 @@ import Testing
         "TransportSecurity": ["CLinux", "COpenSSL", "Glibc", "Reactor"],
         "RedisLink": [
             "CLinux", "Glibc", "CHiredis", "COpenSSL", "Reactor", "TransportSecurity", "DequeModule",
+            "Wire",
         ],
         "Tokens": ["COpenSSL", "Foundation", "Synchronization"],
         "Telemetry": ["CLinux", "Glibc", "Logging", "Synchronization"],

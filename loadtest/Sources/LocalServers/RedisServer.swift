@@ -8,11 +8,15 @@ package final class RedisServer {
     /// For TLS; `nil` without a certificate.
     package let securePort: Int?
     private let certificate: LocalCertificate?
+    private let arguments: [String]
     private var process: ChildProcess?
 
-    /// - Parameter certificate: for a further port with TLS.
-    package init(certificate: LocalCertificate? = nil) throws {
+    /// - Parameters:
+    ///   - certificate: for a further port with TLS.
+    ///   - arguments: more settings, as `redis-server` takes them.
+    package init(certificate: LocalCertificate? = nil, arguments: [String] = []) throws {
         port = try Ports.free()
+        self.arguments = arguments
         self.certificate = certificate
         securePort = certificate == nil ? nil : try Ports.free()
         try start()
@@ -36,7 +40,7 @@ package final class RedisServer {
                 "redis-server", "--port", "\(port)", "--bind", "127.0.0.1", "--save", "", "--appendonly",
                 "no", "--dir",
                 Guardian.shared.folder,
-            ] + secureArguments)
+            ] + arguments + secureArguments)
         try eventually("Redis answers") { (try? self.client().call("PING")) == .status("PONG") }
     }
 
