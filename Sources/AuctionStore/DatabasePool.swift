@@ -18,7 +18,13 @@ package final class DatabasePool: Sendable {
         ) throws(DatabaseError) -> Result {
             let connection = try slot.connect()
             defer { slot.discardIfBroken() }
-            return try body(connection)
+            do throws(DatabaseError) {
+                return try body(connection)
+            } catch {
+                // A read-only server changed nothing, so the job may run again. Another server may accept it.
+                guard connection.hasRefusedWrites else { throw error }
+                return try body(try slot.connect())
+            }
         }
     }
 
@@ -36,7 +42,8 @@ package final class DatabasePool: Sendable {
         }
 
         func connect() throws(DatabaseError) -> PostgresConnection {
-            // One that the server closed while it lay idle would cost the next caller an error.
+            // One that the server closed while it lay idle, or that is read-only now, would cost the next
+            // caller an error.
             if let connection, connection.isStillOpen { return connection }
             let new = try PostgresConnection(url: url)
             try prepare(new)

@@ -91,13 +91,18 @@ package enum IdempotencyKeys {
     }
 
     /// A row of what ``reading(_:)`` brought, of a key that was claimed before.
-    static func earlier(_ read: Rows, _ row: Int) -> Earlier {
-        guard read.integer(row, 2) == 1 else { return .otherRequest }
-        return .answered(KeptAnswer(status: Int(read.integer(row, 3)), body: read.text(row, 4)))
+    static func earlier(_ read: Rows, _ row: Int) throws(DatabaseError) -> Earlier {
+        guard try read.integer(row, 2) == 1 else { return .otherRequest }
+        guard let status = read[row, 3].flatMap({ Int($0) }), (100...599).contains(status) else {
+            throw .unreadable("the status that is kept under a key of \(read.text(row, 0))")
+        }
+        return .answered(KeptAnswer(status: status, body: read.text(row, 4)))
     }
 
     /// Which of the keys that ``reading(_:)`` was asked for a row is about.
-    static func index(_ read: Rows, _ row: Int) -> Int { Int(read.integer(row, 5)) }
+    static func index(_ read: Rows, _ row: Int) throws(DatabaseError) -> Int {
+        Int(try read.integer(row, 5))
+    }
 
     /// Gives back keys that this transaction has claimed.
     static func releasing(_ keys: [(userID: String, key: String)]) -> Statement {

@@ -28,7 +28,7 @@ package enum Notifications {
                     [
                         PostgresText.array(notices.map(\.0)), PostgresText.array(notices.map(\.1.userID)),
                         PostgresText.array(notices.map(\.1.kind.rawValue)),
-                        PostgresText.array(notices.map { AuctionRecords.cents($0.1.amount) }),
+                        PostgresText.array(notices.map { AuctionRecords.minorUnits($0.1.amount) }),
                     ]))
         }
         let ended = changes.filter(\.endsForBidders).map(\.auction)
@@ -45,7 +45,7 @@ package enum Notifications {
                     [
                         PostgresText.array(ended.map(\.id.text)),
                         PostgresText.array(ended.map { $0.status == .sold ? $0.leader?.userID : nil }),
-                        PostgresText.array(ended.map { AuctionRecords.cents($0.leader?.amount) }),
+                        PostgresText.array(ended.map { AuctionRecords.minorUnits($0.leader?.amount) }),
                     ]))
         }
         return statements
@@ -55,41 +55,45 @@ package enum Notifications {
 
     private static let columns = """
         n.number, n.notification_id, n.user_id, n.type, n.amount, n.auction_id, a.title, a.currency,
-        \(PostgresText.milliseconds("n.created_at"))
+        \(PostgresText.milliseconds("n.created_at")), a.decimals
         """
 
-    /// A user's notifications with a number below `number`, the newest first.
+    /// A user's notifications with a number below `number`, the newest first. Those of a type that this
+    /// version does not know are left out.
+    /// - Parameter limit: rows that are read.
+    /// - Returns: also the number below which the next page begins; `nil` when there is none.
     package static func page(
         _ connection: PostgresConnection, of userID: String, below number: Int64, limit: Int
-    ) throws(DatabaseError) -> [(number: Int64, notification: UserNotification)] {
-        notifications(
-            try connection.query(
-                """
-                SELECT \(columns) FROM notifications n JOIN auctions a USING (auction_id)
-                WHERE n.user_id = $1 AND n.number < $2::bigint ORDER BY n.number DESC LIMIT $3::bigint
-                """, [userID, "\(number)", "\(limit)"]))
+    ) throws(DatabaseError) -> (notifications: [UserNotification], next: Int64?) {
+        let rows = try connection.query(
+            """
+            SELECT \(columns) FROM notifications n JOIN auctions a USING (auction_id)
+            WHERE n.user_id = $1 AND n.number < $2::bigint ORDER BY n.number DESC LIMIT $3::bigint
+            """, [userID, "\(number)", "\(limit + 1)"])
+        // The row behind the page only tells that there is one.
+        let read = rows.decode(connection, limit: limit) { row throws(DatabaseError) in
+            try notification(rows, row)
+        }
+        return (read, rows.count > limit ? try rows.integer(limit - 1, 0) : nil)
     }
 
-    private static func notifications(_ rows: Rows) -> [(number: Int64, notification: UserNotification)] {
-        (0..<rows.count).map { row in
-            guard let kind = Notice.Kind(rawValue: rows.text(row, 3)) else {
-                preconditionFailure("the schema allows no notification \(rows.text(row, 3))")
-            }
-            return (
-                rows.integer(row, 0),
-                UserNotification(
-                    notificationID: rows.text(row, 1),
-                    notice: Notice(
-                        userID: rows.text(row, 2), kind: kind, amount: AuctionRecords.money(rows[row, 4])),
-                    auctionID: rows.text(row, 5), title: rows.text(row, 6), currency: rows.text(row, 7),
-                    createdAt: Timestamp(milliseconds: rows.integer(row, 8)))
-            )
+    private static func notification(_ rows: Rows, _ row: Int) throws(DatabaseError) -> UserNotification {
+        guard let kind = Notice.Kind(rawValue: rows.text(row, 3)) else {
+            throw .unreadable("a notification of type \(rows.text(row, 3))")
         }
+        let decimals = try AuctionRecords.decimals(rows, row, 9)
+        return UserNotification(
+            notificationID: rows.text(row, 1),
+            notice: Notice(
+                userID: rows.text(row, 2), kind: kind, amount: AuctionRecords.money(rows[row, 4], decimals)),
+            auctionID: rows.text(row, 5), title: rows.text(row, 6), currency: rows.text(row, 7),
+            createdAt: try rows.time(row, 8))
     }
 
     // MARK: Pushing
 
-    /// What is to be pushed after `number`, and to whom.
+    /// What is to be pushed after `number`, and to whom. Types that this version does not know are left to
+    /// the newer one that wrote them.
     package static func waiting(
         _ connection: PostgresConnection, after number: Int64
     ) throws(DatabaseError) -> [(number: Int64, userID: String)] {
@@ -97,9 +101,12 @@ package enum Notifications {
             """
             SELECT number, user_id FROM notifications
             WHERE pushed_at IS NULL AND number > $1::bigint AND created_at > now() - \(newsLifetime)
+                AND type = ANY ($2::text[])
             ORDER BY number LIMIT \(pushBatch)
-            """, ["\(number)"])
-        return (0..<rows.count).map { (rows.integer($0, 0), rows.text($0, 1)) }
+            """, ["\(number)", PostgresText.array(Notice.Kind.allCases.map(\.rawValue))])
+        return rows.decode(connection) { row throws(DatabaseError) in
+            (try rows.integer(row, 0), rows.text(row, 1))
+        }
     }
 
     /// Takes of these what nobody else has taken. Who takes must push, or give back: a crash in between
@@ -107,15 +114,17 @@ package enum Notifications {
     package static func take(
         _ connection: PostgresConnection, _ numbers: [Int64]
     ) throws(DatabaseError) -> [(number: Int64, notification: UserNotification)] {
-        notifications(
-            try connection.query(
-                """
-                WITH taken AS (UPDATE notifications SET pushed_at = now() WHERE number IN (
-                    SELECT number FROM notifications WHERE number = ANY ($1::bigint[]) AND pushed_at IS NULL
-                    FOR UPDATE SKIP LOCKED)
-                    RETURNING *)
-                SELECT \(columns) FROM taken n JOIN auctions a USING (auction_id) ORDER BY n.number
-                """, [PostgresText.array(numbers)]))
+        let rows = try connection.query(
+            """
+            WITH taken AS (UPDATE notifications SET pushed_at = now() WHERE number IN (
+                SELECT number FROM notifications WHERE number = ANY ($1::bigint[]) AND pushed_at IS NULL
+                FOR UPDATE SKIP LOCKED)
+                RETURNING *)
+            SELECT \(columns) FROM taken n JOIN auctions a USING (auction_id) ORDER BY n.number
+            """, [PostgresText.array(numbers)])
+        return rows.decode(connection) { row throws(DatabaseError) in
+            (try rows.integer(row, 0), try notification(rows, row))
+        }
     }
 
     /// Gives back what was taken and could not be pushed.

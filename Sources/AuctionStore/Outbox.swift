@@ -81,7 +81,7 @@ package enum Outbox {
                 AND published_at IS NULL ORDER BY seq LIMIT \(eventsPerRead)) o
             ORDER BY a.auction_id, o.seq
             """, [PostgresText.array(auctionIDs)])
-        return publications(rows)
+        return publications(connection, rows)
     }
 
     /// Notes that events up to `sequence` are in Redis, and forgets those that are too old for it.
@@ -124,9 +124,9 @@ package enum Outbox {
             WHERE NOT is_forgotten AND auction_id > $1
             ORDER BY auction_id LIMIT $2::bigint
             """, [cursor, "\(limit)"])
-        return (0..<rows.count).map { row in
+        return rows.decode(connection) { row throws(DatabaseError) in
             Publication(
-                auctionID: rows.text(row, 0), first: SequenceNumber(rows.integer(row, 1)) + 1, events: [],
+                auctionID: rows.text(row, 0), first: try rows.sequence(row, 1) + 1, events: [],
                 state: rows.text(row, 2), secondsToKeep: rows[row, 3].flatMap { Int($0) })
         }
     }
@@ -138,8 +138,10 @@ package enum Outbox {
         let rows = try connection.query(
             "SELECT auction_id, seq FROM auctions WHERE auction_id = ANY ($1::text[])",
             [PostgresText.array(auctionIDs)])
-        let pairs = (0..<rows.count).map { (rows.text($0, 0), SequenceNumber(rows.integer($0, 1))) }
-        return Dictionary(uniqueKeysWithValues: pairs)
+        let pairs = rows.decode(connection) { row throws(DatabaseError) in
+            (rows.text(row, 0), try rows.sequence(row, 1))
+        }
+        return Dictionary(pairs) { first, _ in first }
     }
 
     /// The last events of an auction, as many as Redis keeps, and its state; and the first that was never
@@ -154,7 +156,7 @@ package enum Outbox {
             FROM auctions a JOIN outbox o USING (auction_id)
             WHERE a.auction_id = $1 AND o.seq > a.seq - \(kept) ORDER BY o.seq
             """, [auctionID])
-        guard let publication = publications(rows).first else { return nil }
+        guard let publication = publications(connection, rows).first else { return nil }
         let unpublished = rows[0, 6].flatMap { UInt64($0) } ?? publication.last + 1
         return (publication, unpublished)
     }
@@ -184,28 +186,42 @@ package enum Outbox {
             SELECT count(*), coalesce(floor(extract(epoch FROM now() - min(created_at))), 0)::bigint
             FROM outbox WHERE published_at IS NULL
             """)
-        return (Int(rows.integer(0, 0)), Int(rows.integer(0, 1)))
+        return (Int(try rows.integer(0, 0)), Int(try rows.integer(0, 1)))
     }
 
     /// Groups rows of (auction, seq, seconds to keep, state, event's seq, event) by auction.
-    private static func publications(_ rows: Rows) -> [Publication] {
+    private static func publications(_ connection: PostgresConnection, _ rows: Rows) -> [Publication] {
         var publications: [Publication] = []
         var row = 0
         while row < rows.count {
             let auctionID = rows.text(row, 0)
-            let sequence = SequenceNumber(rows.integer(row, 1))
             let start = row
             while row < rows.count, rows.text(row, 0) == auctionID { row += 1 }
-            // Row 0 stands for the creation: a state without event.
-            let events = (start..<row).filter { rows.integer($0, 4) > 0 }
-            let first = events.first.map { SequenceNumber(rows.integer($0, 4)) } ?? sequence + 1
-            let last = first + SequenceNumber(events.count) - 1
-            publications.append(
-                Publication(
-                    auctionID: auctionID, first: first, events: events.map { rows.text($0, 5) },
-                    state: last == sequence ? rows.text(start, 3) : nil,
-                    secondsToKeep: rows[start, 2].flatMap { Int($0) }))
+            do throws(DatabaseError) {
+                publications.append(try publication(rows, start..<row))
+            } catch {
+                connection.reportUnreadable?(error.description)
+            }
         }
         return publications
+    }
+
+    private static func publication(_ rows: Rows, _ range: Range<Int>) throws(DatabaseError) -> Publication {
+        let start = range.lowerBound
+        let sequence = try rows.sequence(start, 1)
+        // Row 0 stands for the creation: a state without event.
+        var events: [Int] = []
+        var first = sequence + 1
+        for row in range {
+            let number = try rows.sequence(row, 4)
+            guard number > 0 else { continue }
+            if events.isEmpty { first = number }
+            events.append(row)
+        }
+        let last = first + SequenceNumber(events.count) - 1
+        return Publication(
+            auctionID: rows.text(start, 0), first: first, events: events.map { rows.text($0, 5) },
+            state: last == sequence ? rows.text(start, 3) : nil,
+            secondsToKeep: rows[start, 2].flatMap { Int($0) })
     }
 }

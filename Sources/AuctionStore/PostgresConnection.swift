@@ -1,6 +1,7 @@
 // One blocking libpq connection, used by one thread at a time. Statements are prepared on first use; several
 // can go in one round trip (libpq's pipeline mode).
 
+package import AuctionEvents
 import CLibPQ
 import Dispatch
 import Glibc
@@ -13,12 +14,15 @@ package enum DatabaseError: Error, Sendable, CustomStringConvertible {
     case conflict(constraint: String)
     /// Anything else the server refused: a defect of ours.
     case refused(sqlState: String, message: String)
+    /// A row that this version cannot read. A newer version wrote it, or somebody by hand.
+    case unreadable(String)
 
     package var description: String {
         switch self {
         case .unavailable(let reason): "database unavailable: \(reason)"
         case .conflict(let constraint): "conflict with \(constraint)"
         case .refused(let sqlState, let message): "\(sqlState): \(message)"
+        case .unreadable(let what): "unreadable: \(what)"
         }
     }
 }
@@ -47,11 +51,41 @@ package struct Rows: Sendable {
     package subscript(row: Int, column: Int) -> String? { values[row][column] }
     /// A column that the schema declares NOT NULL.
     package func text(_ row: Int, _ column: Int) -> String { values[row][column] ?? "" }
-    package func integer(_ row: Int, _ column: Int) -> Int64 {
+    /// A column that the schema declares an integer and NOT NULL.
+    package func integer(_ row: Int, _ column: Int) throws(DatabaseError) -> Int64 {
         guard let value = values[row][column].flatMap({ Int64($0) }) else {
-            preconditionFailure("column \(column) is no integer")
+            throw .unreadable(
+                "column \(column) of \(values[row].first.flatMap { $0 } ?? "a row") is no integer")
         }
         return value
+    }
+    /// A column that holds a sequence number.
+    package func sequence(_ row: Int, _ column: Int) throws(DatabaseError) -> UInt64 {
+        guard let value = UInt64(exactly: try integer(row, column)) else {
+            throw .unreadable("column \(column) of \(text(row, 0)) is below 0")
+        }
+        return value
+    }
+    /// A column of milliseconds since 1970.
+    package func time(_ row: Int, _ column: Int) throws(DatabaseError) -> Timestamp {
+        Timestamp(milliseconds: try integer(row, column))
+    }
+
+    /// The rows as `decode` reads them. A row that it cannot read is left out and reported.
+    /// - Parameter limit: how many rows are decoded at most.
+    package func decode<Value>(
+        _ connection: PostgresConnection, limit: Int = .max,
+        _ decode: (Int) throws(DatabaseError) -> Value
+    ) -> [Value] {
+        var decoded: [Value] = []
+        for row in 0..<min(count, limit) {
+            do throws(DatabaseError) {
+                decoded.append(try decode(row))
+            } catch {
+                connection.reportUnreadable?(error.description)
+            }
+        }
+        return decoded
     }
 }
 
@@ -70,9 +104,11 @@ package final class PostgresConnection {
         -c statement_timeout=\(statementMilliseconds) -c lock_timeout=\(lockMilliseconds) \
         -c idle_in_transaction_session_timeout=10000 -c TimeZone=UTC
         """
-    /// Connection parameters; those of the connection string are stronger.
+    /// Connection parameters. The connection string overrides them.
     private static let parameters: KeyValuePairs<String, String> = [
         "connect_timeout": "2", "options": options, "fallback_application_name": "gavelcast-bidapi",
+        // libpq picks the host that accepts writes, and refuses a single host that does not.
+        "target_session_attrs": "read-write",
         // Milliseconds; a host that is gone is noticed while we wait for it, and the seconds while nobody
         // does.
         "tcp_user_timeout": "10000", "keepalives_idle": "10", "keepalives_interval": "5",
@@ -82,20 +118,29 @@ package final class PostgresConnection {
     // SAFETY: made in init, finished in deinit, used by the one thread that owns this object.
     private let connection: OpaquePointer
     private var prepared: [String: String] = [:]
+    /// Called for each row that cannot be read and is left out.
+    package var reportUnreadable: (@Sendable (String) -> Void)?
+    /// Called on the waiting thread about once a second while a statement's answer is awaited, and possibly
+    /// more often; not while connecting or running a script. Must not use this connection.
+    package var whileWaiting: (() -> Void)?
     /// After a lost connection nothing more may be asked of it.
     package private(set) var isBroken = false
 
+    /// True after the server refused a write because it is read-only. That transaction changed nothing.
+    private(set) var hasRefusedWrites = false
+
     /// Connects; waits at most 2 s for each address.
     package init(url: String) throws(DatabaseError) {
-        let pointer = Self.withCStrings(["dbname"] + Self.parameters.map(\.key)) { keys in
-            Self.withCStrings([url] + Self.parameters.map(\.value)) { values in
+        // libpq takes the last value of several, so the connection string comes last.
+        let pointer = Self.withCStrings(Self.parameters.map(\.key) + ["dbname"]) { keys in
+            Self.withCStrings(Self.parameters.map(\.value) + [url]) { values in
                 // 1: `dbname` is a whole connection string.
                 PQconnectdbParams(keys, values, 1)
             }
         }
         guard let pointer else { throw .unavailable("out of memory") }
         guard PQstatus(pointer) == CONNECTION_OK else {
-            let message = Self.trimmed(PQerrorMessage(pointer))
+            let message = DatabaseURL.redacted(Self.trimmed(PQerrorMessage(pointer)), url)
             PQfinish(pointer)
             throw .unavailable(message)
         }
@@ -108,11 +153,29 @@ package final class PostgresConnection {
         PQfinish(connection)
     }
 
-    /// Whether the server has not closed the connection meanwhile. Asks the socket, not the server. The first
-    /// read may bring the server's last words only, and the second one the end behind them.
+    /// Whether the server has not closed the connection meanwhile, and takes writes as far as it has said.
+    /// Reads the socket without a query. The first read may return only the server's last message; the second
+    /// then sees the end of the stream.
     package var isStillOpen: Bool {
         !isBroken && PQconsumeInput(connection) == 1 && PQconsumeInput(connection) == 1
-            && PQstatus(connection) == CONNECTION_OK
+            && PQstatus(connection) == CONNECTION_OK && !isReadOnly
+    }
+
+    /// Whether the server said with its last answer that it takes no writes (PostgreSQL 14 and newer say so).
+    /// Such a connection is of no use any longer, also for reading: another server may be the right one.
+    private var isReadOnly: Bool {
+        ["default_transaction_read_only", "in_hot_standby"].contains { (name: String) in
+            PQparameterStatus(connection, name).map { String(cString: $0) } == "on"
+        }
+    }
+
+    /// Asks the server whether it takes writes; throws, and ends the connection, when it does not.
+    package func requireWritable() throws(DatabaseError) {
+        guard try query("SHOW transaction_read_only").text(0, 0) != "on" else {
+            isBroken = true
+            hasRefusedWrites = true
+            throw .unavailable("the server takes no writes")
+        }
     }
 
     /// Runs SQL text without parameters, of several statements if need be; waits as long as they take.
@@ -221,6 +284,7 @@ package final class PostgresConnection {
                 throw .unavailable("no answer within \(Self.silenceMilliseconds) ms")
             }
             guard PQconsumeInput(connection) == 1 else { throw lost() }
+            if PQisBusy(connection) == 1 { whileWaiting?() }
         }
         return PQgetResult(connection)
     }
@@ -255,17 +319,22 @@ package final class PostgresConnection {
         guard Self.isTransient(sqlState) else { return .refused(sqlState: sqlState, message: message) }
         // An administrator's shutdown, or an idle transaction's end, closes the connection right after the
         // message.
-        if sqlState.hasPrefix("57P") || sqlState == Self.idleTimeout { isBroken = true }
+        // One that takes no writes is left, so that the next connection finds the one that does.
+        if sqlState == Self.readOnly { hasRefusedWrites = true }
+        if sqlState.hasPrefix("57P") || sqlState == Self.idleTimeout || sqlState == Self.readOnly {
+            isBroken = true
+        }
         return .unavailable("\(sqlState) \(message)")
     }
 
     private static let idleTimeout = "25P03"
+    private static let readOnly = "25006"
 
     /// Connection exceptions, insufficient resources, operator intervention, lock time-outs, serialization
     /// failures and read-only servers: nothing is wrong with the statement.
     private static func isTransient(_ sqlState: String) -> Bool {
         switch sqlState {
-        case "55P03", "40001", "40P01", "25006", idleTimeout, "": true
+        case "55P03", "40001", "40P01", readOnly, idleTimeout, "": true
         default: ["08", "53", "57"].contains(sqlState.prefix(2))
         }
     }

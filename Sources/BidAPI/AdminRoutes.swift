@@ -8,21 +8,26 @@ struct AdminRoutes: Sendable {
     let services: Services
 
     func router() -> Router<AppContext> {
-        let router = Router(context: AppContext.self)
-        router.add(middleware: ErrorMiddleware())
-        router.add(middleware: NoBrowserMiddleware())
-        var table = RouteTable(router: router)
+        var table = RouteTable()
         table.add("/healthz", [(.get, { _, _ in Self.text("alive\n") })])
         table.add("/readyz", [(.get, ready)])
         table.add("/metrics", [(.get, metrics)])
+        let router = Router(context: AppContext.self)
+        router.add(middleware: HeadMiddleware())
+        router.add(middleware: ErrorMiddleware(routes: table, unreadable: services.unreadable))
+        router.add(middleware: NoBrowserMiddleware())
+        table.register(on: router)
         return router
     }
 
     private func ready(_ request: Request, _ context: AppContext) async throws -> Response {
-        let rows = await readInTime { connection throws(DatabaseError) in try connection.query("SELECT 1") }
-        guard rows != nil else {
+        let isWritable: Void? = await readInTime { connection throws(DatabaseError) in
+            try connection.requireWritable()
+        }
+        guard isWritable != nil else {
             throw APIError(
-                status: .serviceUnavailable, code: "NOT_READY", message: "PostgreSQL does not answer")
+                status: .serviceUnavailable, code: "NOT_READY",
+                message: "PostgreSQL does not answer, or takes no writes")
         }
         return Self.text("ready\n")
     }
@@ -55,6 +60,10 @@ struct AdminRoutes: Sendable {
                 "gavelcast_outbox_age_seconds", .gauge, "How long the oldest of them has waited.",
                 backlog.oldestSeconds)
         }
+        count(
+            "gavelcast_rows_unreadable_total",
+            "Rows that were left out because this version cannot read them.",
+            services.unreadable.count.current)
         let relay = services.relay
         count(
             "gavelcast_relay_published_total", "Events brought to Redis.",

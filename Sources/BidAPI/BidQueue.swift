@@ -22,7 +22,8 @@ final class BidQueue: Sendable {
         var waiting: [AuctionID: [Entry]] = [:]
         /// Auctions with waiting bids and no transaction, the longest waiting first.
         var ready: [AuctionID] = []
-        /// Those whose row others held: the next transaction waits for it, and so has no other auction.
+        /// Auctions whose row was locked. The next transaction blocks on that lock, so it takes no other
+        /// auction.
         var alone: Set<AuctionID> = []
         var count = 0
         var transactions = 0

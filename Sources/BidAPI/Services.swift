@@ -35,14 +35,14 @@ struct Services: Sendable {
     let redis: RedisQueries
     let settings: LiveSettings
     let counters: BidAPICounters
+    let unreadable: UnreadableRows
     let bidLimiter: RateLimiter
     let auctionLimiter: RateLimiter
     let searchLimiter: RateLimiter
 
     init(
         pool: DatabasePool, searchPool: DatabasePool, relay: Relays, bids: BidQueue, redis: RedisQueries,
-        settings: LiveSettings,
-        counters: BidAPICounters
+        settings: LiveSettings, counters: BidAPICounters, unreadable: UnreadableRows
     ) {
         self.pool = pool
         self.searchPool = searchPool
@@ -52,6 +52,7 @@ struct Services: Sendable {
         self.redis = redis
         self.settings = settings
         self.counters = counters
+        self.unreadable = unreadable
         func limiter(_ name: String, _ periodSeconds: Int) -> RateLimiter {
             RateLimiter(
                 name: name, periodSeconds: periodSeconds, redis: redis, uncounted: counters.uncountedActions)

@@ -73,12 +73,11 @@ struct UserRoutes: Sendable {
     func notifications(_ request: Request, _ context: AppContext) async throws -> Response {
         let userID = try await services.requireUser(request)
         let (limit, cursor) = (try request.limit, try request.numberCursor)
-        let rows = try await services.pool.run { connection throws(DatabaseError) in
-            try Notifications.page(connection, of: userID, below: cursor, limit: limit + 1)
+        let page = try await services.pool.run { connection throws(DatabaseError) in
+            try Notifications.page(connection, of: userID, below: cursor, limit: limit)
         }
-        let next = rows.count > limit ? "\(rows[limit - 1].number)" : nil
-        return .page("notifications", Array(rows.prefix(limit)), next: next) { row, writer in
-            row.notification.writeFields(to: &writer)
+        return .page("notifications", page.notifications, next: page.next.map { "\($0)" }) {
+            $0.writeFields(to: &$1)
         }
     }
 }

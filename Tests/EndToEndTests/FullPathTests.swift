@@ -61,8 +61,8 @@ extension EndToEndTests {
             let rows = try PostgresConnection(url: database).query(
                 "SELECT bid_id, seq, amount FROM bids WHERE auction_id = $1 ORDER BY seq", [auctionID])
             #expect(rows.count >= 1_001)
-            let table = (0..<rows.count).map {
-                "\(rows.text($0, 0)) \(rows.integer($0, 1)) \(rows.integer($0, 2))"
+            let table = try (0..<rows.count).map {
+                try "\(rows.text($0, 0)) \(rows.integer($0, 1)) \(rows.integer($0, 2))"
             }
             #expect(table.count == Set(table).count)
             let seen = watching.with { $0 }
@@ -136,9 +136,9 @@ extension EndToEndTests {
                     SELECT seq, amount > coalesce(lag(amount) OVER (ORDER BY seq), 0) AS rising
                     FROM bids WHERE auction_id = $1) b
                 """, [auctionID])
-            #expect(rows.integer(0, 0) == rows.integer(0, 1) && rows.text(0, 3) == "t")
-            #expect(Int64(ended.sequence) == rows.integer(0, 2) + 1)
-            #expect(Int64(ended.json["total_bids"] as? Int ?? -1) == rows.integer(0, 0))
+            #expect(try rows.integer(0, 0) == rows.integer(0, 1) && rows.text(0, 3) == "t")
+            #expect(try Int64(ended.sequence) == rows.integer(0, 2) + 1)
+            #expect(try Int64(ended.json["total_bids"] as? Int ?? -1) == rows.integer(0, 0))
         }
     }
 }

@@ -4,6 +4,7 @@ import Bidding
 import Foundation
 import LoadClient
 import LocalServers
+import TestSupport
 import Testing
 
 extension EndToEndTests {
@@ -105,7 +106,7 @@ extension EndToEndTests {
             #expect(try bidCount() == created)
             let connection = try PostgresConnection(url: database)
             let keys = try connection.query("SELECT count(*), count(status) FROM idempotency_keys")
-            #expect(keys.integer(0, 0) == 24 && keys.integer(0, 1) == 24)
+            #expect(try keys.integer(0, 0) == 24 && keys.integer(0, 1) == 24)
         }
 
         @Test(

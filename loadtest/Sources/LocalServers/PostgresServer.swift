@@ -5,7 +5,7 @@ import AuctionStore
 import Foundation
 
 package final class PostgresServer {
-    private let port: Int
+    package let port: Int
     private let directory: String
     private let bin: String
     private var process: ChildProcess?
@@ -29,6 +29,35 @@ package final class PostgresServer {
         try start()
     }
 
+    /// A standby that follows `primary`, until ``promote()``.
+    package init(standbyOf primary: PostgresServer) throws {
+        port = try Ports.free()
+        bin = primary.bin
+        directory = Guardian.shared.folder + "/postgres-\(UUID().uuidString)"
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        if getuid() == 0 {
+            let chown = try ChildProcess("chown", ["chown", "postgres:", directory])
+            guard chown.waitForExit() == 0 else { throw ServerFailure(description: chown.log) }
+        }
+        let copy = try ChildProcess(
+            "pg_basebackup",
+            unprivileged([
+                "\(bin)/pg_basebackup", "-D", "\(directory)/data", "-R", "-c", "fast", "-h", "127.0.0.1",
+                "-p",
+                "\(primary.port)", "-U", "gavelcast",
+            ]))
+        guard copy.waitForExit() == 0 else { throw ServerFailure(description: copy.log) }
+        try start()
+    }
+
+    /// Makes a standby a primary.
+    package func promote() throws {
+        try PostgresConnection(url: readingURL("postgres")).query("SELECT pg_promote()")
+    }
+
+    /// An address at which a server that takes no writes is welcome too.
+    package func readingURL(_ database: String) -> String { url(database) + "?target_session_attrs=any" }
+
     deinit {
         kill()
         try? FileManager.default.removeItem(atPath: directory)
@@ -46,7 +75,7 @@ package final class PostgresServer {
                         "max_connections=60",
                     ]))
             }
-            return (try? PostgresConnection(url: self.url("postgres")).query("SELECT 1")) != nil
+            return (try? PostgresConnection(url: self.readingURL("postgres")).query("SELECT 1")) != nil
         }
     }
 
@@ -56,7 +85,9 @@ package final class PostgresServer {
         process?.waitForExit()
         process = nil
         // The killed parent leaves children and a lock file that names it; a new start checks both.
-        try? eventually("PostgreSQL is gone") { (try? PostgresConnection(url: self.url("postgres"))) == nil }
+        try? eventually("PostgreSQL is gone") {
+            (try? PostgresConnection(url: self.readingURL("postgres"))) == nil
+        }
     }
 
     /// Shuts it down as `pg_ctl stop -m immediate` does: connections are cut, and the next start recovers.
