@@ -19,6 +19,8 @@ struct APIError: Error {
     static func validation(_ message: String) -> APIError {
         APIError(status: .badRequest, code: "VALIDATION_ERROR", message: message)
     }
+    static let wrongCredentials = APIError(
+        status: .unauthorized, code: "UNAUTHORIZED", message: "the name or the password is wrong")
     static let unauthorized = APIError(
         status: .unauthorized, code: "UNAUTHORIZED",
         message: "a valid token is needed: Authorization: Bearer …")
@@ -35,10 +37,27 @@ struct APIError: Error {
             retryAfterSeconds: retryAfterSeconds)
     }
     static let banned = APIError(status: .forbidden, code: "BANNED", message: "this user is banned")
-    static let busy = APIError(
-        status: .serviceUnavailable, code: "BUSY",
-        message: "the outcome is not known: repeat with the same Idempotency-Key, or look first",
+    /// PostgreSQL does not answer, or the answer was lost.
+    /// - Parameter request: what the message may promise depends on it.
+    static func busy(_ request: Request) -> APIError {
+        let message =
+            switch request.method {
+            case .get, .head: "the database does not answer; try again"
+            case .post where RequestBodies.takesIdempotencyKey(request):
+                "the outcome is not known: repeat with the same Idempotency-Key, or look first"
+            default: "the outcome is not known: look before you repeat it"
+            }
+        return APIError(
+            status: .serviceUnavailable, code: "BUSY", message: message, retryAfterSeconds: 1)
+    }
+    /// More passwords wait to be hashed than may.
+    static let tooManyPasswords = APIError(
+        status: .serviceUnavailable, code: "BUSY", message: "too many sign-ins at once; try again",
         retryAfterSeconds: 1)
+    /// A row was written by a newer version of this program.
+    static let unreadable = APIError(
+        status: .serviceUnavailable, code: "BUSY",
+        message: "a newer version of the service wrote this record; try again", retryAfterSeconds: 1)
     static let internalFailure = APIError(
         status: .internalServerError, code: "INTERNAL", message: "a defect of the server; it has been logged")
 
@@ -51,7 +70,8 @@ struct APIError: Error {
             }
         case .ownAuction: APIError(status: .forbidden, code: "SELF_BID", message: "this auction is your own")
         case .alreadyHighest: .conflict("ALREADY_HIGHEST", "your bid is the highest already")
-        case .notForSale: .validation("this auction has no buy-now price")
+        case .notForSale: .validation("auction_id: this auction has no buy-now price")
+        case .excessDecimals(let excess): .excessDecimals(excess)
         case .tooLow(let currentPrice, let minimum):
             APIError(status: .conflict, code: "BID_TOO_LOW", message: "the next bid is \(minimum) or more") {
                 $0.field("current_price", currentPrice)
@@ -103,21 +123,30 @@ extension Response {
     }
 }
 
-/// Outermost: turns whatever is thrown into the contract's error object.
-struct ErrorMiddleware<Context: RequestContext>: RouterMiddleware {
+/// Turns whatever is thrown into the contract's error object.
+struct ErrorMiddleware: RouterMiddleware {
+    let routes: RouteTable
+    let unreadable: UnreadableRows
+
     func handle(
-        _ request: Request, context: Context, next: (Request, Context) async throws -> Response
+        _ request: Request, context: AppContext, next: (Request, AppContext) async throws -> Response
     ) async throws -> Response {
         do {
             return try await next(request, context)
         } catch let error as APIError {
             return error.response
         } catch let error as DatabaseError {
-            if case .unavailable = error { return APIError.busy.response }
+            switch error {
+            case .unavailable: return APIError.busy(request).response
+            case .unreadable(let what):
+                unreadable.note(what)
+                return APIError.unreadable.response
+            case .conflict, .refused: break
+            }
             context.logger.error("database error", metadata: ["error": "\(error)"])
             return APIError.internalFailure.response
         } catch let error as any HTTPResponseError {
-            return Self.response(to: error)
+            return response(to: error, request)
         } catch {
             context.logger.error("unexpected error", metadata: ["error": "\(error)"])
             return APIError.internalFailure.response
@@ -125,15 +154,27 @@ struct ErrorMiddleware<Context: RequestContext>: RouterMiddleware {
     }
 
     /// What the library itself refuses: unknown addresses, bodies over the limit, malformed parameters.
-    private static func response(to error: any HTTPResponseError) -> Response {
+    private func response(to error: any HTTPResponseError, _ request: Request) -> Response {
         switch error.status {
-        case .notFound: APIError.notFound("address").response
+        case .notFound:
+            // The library knows no other answer to a method that an address does not take.
+            guard let allowed = routes.allowed(at: request.uri.path) else {
+                return APIError.notFound("address").response
+            }
+            var response = APIError(
+                status: .methodNotAllowed, code: "METHOD_NOT_ALLOWED", message: "allowed here: \(allowed)"
+            ).response
+            response.headers[.allow] = allowed
+            return response
         case .contentTooLarge:
-            APIError(status: .contentTooLarge, code: "CONTENT_TOO_LARGE", message: "the body is too large")
-                .response
+            return APIError(
+                status: .contentTooLarge, code: "CONTENT_TOO_LARGE", message: "the body is too large"
+            ).response
         default:
-            APIError(status: error.status, code: "VALIDATION_ERROR", message: error.status.reasonPhrase)
-                .response
+            return APIError(
+                status: error.status, code: "VALIDATION_ERROR", message: error.status.reasonPhrase
+            )
+            .response
         }
     }
 }

@@ -18,8 +18,8 @@ struct AuthRoutes: Sendable {
         guard (3...254).contains(body.email.utf8.count), Self.isEmail(body.email) else {
             throw APIError.validation("email: is no e-mail address")
         }
-        guard body.password.count >= 8, body.password.utf8.count <= 1_024 else {
-            throw APIError.validation("password: must be 8 characters or more, at most 1024 bytes")
+        guard (8...1_024).contains(body.password.unicodeScalars.count) else {
+            throw APIError.validation("password: must be 8 to 1024 characters")
         }
         let hash = try await services.passwords.run { PasswordHash.make(body.password) }
         let userID = AuctionID.random(prefix: "usr_").text
@@ -31,18 +31,21 @@ struct AuthRoutes: Sendable {
             }
         } catch {
             guard case .conflict(let constraint) = error else { throw error }
-            let what = constraint == "users_email" ? "email" : "username"
-            throw APIError.validation("\(what): is already registered")
+            throw constraint == "users_email"
+                ? APIError.conflict("EMAIL_TAKEN", "email: is already registered")
+                : APIError.conflict("USERNAME_TAKEN", "username: is already registered")
         }
         return session(.created, userID: userID, username: body.username)
     }
 
     func login(_ request: Request, _ context: AppContext) async throws -> Response {
         let body = try await RequestBodies.decode(LoginBody.self, from: request)
-        guard let login = body.username ?? body.email, !login.isEmpty, login.utf8.count <= 254 else {
-            throw APIError.validation("username: give a username or an email")
+        let login = body.login
+        // Such names nobody has.
+        guard (1...254).contains(login.utf8.count), !login.utf8.contains(0) else {
+            throw APIError.wrongCredentials
         }
-        guard body.password.utf8.count <= 1_024 else { throw APIError.unauthorized }
+        guard body.password.unicodeScalars.count <= 1_024 else { throw APIError.wrongCredentials }
         let user = try await services.pool.run { connection throws(DatabaseError) in
             try UserRecords.find(connection, login: login)
         }
@@ -52,8 +55,7 @@ struct AuthRoutes: Sendable {
             return PasswordHash.verify(body.password, against: user.passwordHash)
         }
         guard let user, isRight else {
-            throw APIError(
-                status: .unauthorized, code: "UNAUTHORIZED", message: "the name or the password is wrong")
+            throw APIError.wrongCredentials
         }
         guard !user.isBanned else {
             throw APIError.banned

@@ -22,7 +22,9 @@ package enum BidAPIService {
             Sockets.close(try Sockets.listen(on: address, sharesPort: false))
         }
         let flag = MigrationFlag()
+        let unreadable = UnreadableRows(logger: logger)
         let migrate = { @Sendable (connection: PostgresConnection) throws(DatabaseError) in
+            connection.reportUnreadable = unreadable.note
             guard !flag.isSet else { return }
             try Migrations.apply(connection)
             flag.set()
@@ -61,7 +63,8 @@ package enum BidAPIService {
                 relay.notify()
             },
             redis: RedisQueries(redisURLs: configuration.redisURLs),
-            settings: LiveSettings(configuration, keys: tokenKeys(configuration, logger)), counters: counters)
+            settings: LiveSettings(configuration, keys: tokenKeys(configuration, logger)), counters: counters,
+            unreadable: unreadable)
         relay.start(prepare: migrateForRelay)
         // What was committed before the end is published before the end.
         defer {
@@ -92,15 +95,23 @@ package enum BidAPIService {
         return (TokenKeys([key]), key)
     }
 
+    /// The host that a listener is bound to: for `*` what this system has, IPv6 and IPv4 or IPv4 alone.
+    private static func bindHost(_ address: Reactor.SocketAddress) throws -> String {
+        guard address.host == "*" else { return address.host }
+        let probe = try Sockets.listen(on: Reactor.SocketAddress(host: "*", port: 0), sharesPort: false)
+        defer { Sockets.close(probe) }
+        return Reactor.SocketAddress.local(of: probe)?.host ?? address.bindHost
+    }
+
     private static func serve(
         _ services: Services, _ closerPool: DatabasePool, _ configuration: BidAPIConfiguration,
         _ logger: Logger
     ) async throws {
         let application = Application(
             router: PublicRoutes(services: services).router(),
-            server: .http1(configuration: .init(additionalChannelHandlers: SilentClientHandler.handlers())),
+            server: .init { StrictHTTPChannel(responder: $0) },
             configuration: .init(
-                address: .hostname(configuration.listen.host, port: Int(configuration.listen.port))),
+                address: .hostname(try bindHost(configuration.listen), port: Int(configuration.listen.port))),
             onServerRunning: { channel in
                 logger.info(
                     "bid API is listening",
@@ -109,7 +120,9 @@ package enum BidAPIService {
         let adminAddress = configuration.adminListen
         let admin = Application(
             router: AdminRoutes(services: services).router(),
-            configuration: .init(address: .hostname(adminAddress.host, port: Int(adminAddress.port))),
+            server: .init { StrictHTTPChannel(responder: $0) },
+            configuration: .init(
+                address: .hostname(try bindHost(adminAddress), port: Int(adminAddress.port))),
             logger: logger)
         var group = ServiceGroupConfiguration(
             services: [

@@ -8,15 +8,27 @@ enum Limits {
     // Requests
     /// The largest body.
     static let bodyBytes = 65_536
-    /// Without a byte for so long a connection is closed; longer than any answer takes.
-    static let silentClient = TimeAmount.seconds(60)
+    /// How long a connection may stay silent before it is closed. Longer than any answer takes, and longer
+    /// than proxies usually keep idle connections.
+    static let silentClient = TimeAmount.seconds(75)
+    /// How long a head may take from its first byte to its last, and a body from the end of its head.
+    static let headTime = TimeAmount.seconds(10)
+    static let bodyTime = TimeAmount.seconds(30)
+    /// How long a refused client may take to read why.
+    static let refusalTime = TimeAmount.seconds(2)
+    /// Requests of one connection that are answered at the same time; further ones wait, unread.
+    static let pipelinedRequests = 16
+    /// The longest head of a request.
+    static let headBytes = 8_192
     /// How long requests that are under way may take after SIGTERM.
-    static let drain = Duration.seconds(5)
+    static let drain = Duration.seconds(10)
     /// Rows of a page, unless the request says otherwise, and what it may say.
     static let pageRows = 20
     static let pageRowsRange = 1...100
-    /// Words of a search; more say nothing more.
+    /// Words of a search; further ones are ignored.
     static let searchWords = 10
+    /// How many distinct messages about unreadable rows are remembered. Each of them is logged once.
+    static let loggedUnreadableRows = 1_000
     /// Passwords that wait to be hashed, some 50 ms each.
     static let waitingPasswords = 200
 
@@ -57,6 +69,9 @@ enum Limits {
     /// Between two attempts to reach a server, and two looks whether it has kept its data.
     static let serverRetryInterval = Duration.milliseconds(250)
     static let serverCheckInterval = Duration.seconds(1)
+    /// Between two heartbeats to the gateways, and two looks whether PostgreSQL takes writes.
+    static let heartbeatInterval = Duration.seconds(1)
+    static let writableCheckInterval = Duration.seconds(1)
     /// Auctions that a server refuses while it takes others; with more, the server counts as lost.
     static let refusedAuctions = 1_000
     static let refusedAuctionsInterval = Duration.seconds(5)
@@ -68,7 +83,8 @@ enum Limits {
 
     /// Traps when the numbers contradict each other.
     static func check() {
-        precondition(resolving < drain, "a lost COMMIT must be resolved before the drain is over")
+        // A batch whose transaction is undone is decided once more, and that COMMIT may be lost too.
+        precondition(resolving * 2 < drain, "lost COMMITs must be resolved before the drain is over")
         precondition(pageRowsRange.contains(pageRows))
         precondition(auctionsPerTransaction <= bidsPerTransaction && bidsPerTransaction <= waitingBids)
         precondition(

@@ -10,12 +10,11 @@ struct ModerationRoutes: Sendable {
 
     func ban(_ request: Request, _ context: AppContext) async throws -> Response {
         let adminID = try services.authenticate(request)
-        guard let userID = context.parameters.get("id").flatMap({ AuctionID($0) })?.text else {
+        guard let userID = context.id.flatMap({ AuctionID($0) })?.text else {
             throw APIError.notFound("user")
         }
         let body = try await RequestBodies.decode(BanBody.self, from: request, isOptional: true)
-        let reason = try RequestBodies.reason(body?.reason)
-        let isBanned = body?.banned ?? true
+        let (reason, isBanned) = (body?.reason ?? "", body?.banned ?? true)
         let outcome = try await services.pool.run { connection throws(DatabaseError) in
             try UserRecords.ban(connection, userID, isBanned: isBanned, by: adminID, reason: reason)
         }
@@ -36,13 +35,12 @@ struct ModerationRoutes: Sendable {
         let (limit, cursor) = (try request.limit, try request.numberCursor)
         let found = try await services.pool.run { connection throws(DatabaseError) in
             if let refusal = try UserRecords.refusal(connection, adminID, .admin) {
-                return Result<[AuditRecord], UserRecords.Refusal>.failure(refusal)
+                return Result<(entries: [AuditRecord], next: Int64?), UserRecords.Refusal>.failure(refusal)
             }
-            return .success(try AuditLog.page(connection, below: cursor, limit: limit + 1))
+            return .success(try AuditLog.page(connection, below: cursor, limit: limit))
         }
-        let rows = try found.mapError(APIError.refusal).get()
-        let next = rows.count > limit ? "\(rows[limit - 1].number)" : nil
-        return .page("entries", Array(rows.prefix(limit)), next: next) { row, writer in
+        let page = try found.mapError(APIError.refusal).get()
+        return .page("entries", page.entries, next: page.next.map { "\($0)" }) { row, writer in
             writer.field("admin_id", row.entry.adminID)
             writer.field("action", row.entry.action)
             writer.field("auction_id", row.entry.auctionID)

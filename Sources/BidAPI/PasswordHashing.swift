@@ -15,11 +15,11 @@ final class PasswordHashing: Sendable {
     }
 
     /// Runs `body` when it is its turn.
-    /// - Throws: ``APIError/busy`` when too many wait.
+    /// - Throws: ``APIError/tooManyPasswords`` when too many wait.
     func run<Result: Sendable>(_ body: @escaping @Sendable () -> Result) async throws -> Result {
         let count = waiting.add(1, ordering: .relaxed).newValue
         defer { waiting.subtract(1, ordering: .relaxed) }
-        guard count <= Limits.waitingPasswords else { throw APIError.busy }
+        guard count <= Limits.waitingPasswords else { throw APIError.tooManyPasswords }
         return try await threads.runIfActive { body() }
     }
 

@@ -7,16 +7,12 @@ struct PublicRoutes: Sendable {
     let services: Services
 
     func router() -> Router<AppContext> {
-        let router = Router(context: AppContext.self)
-        router.add(middleware: RequestIDMiddleware())
-        router.add(middleware: CrossOriginMiddleware(settings: services.settings))
-        router.add(middleware: ErrorMiddleware())
+        var table = RouteTable()
         let auth = AuthRoutes(services: services)
         let auctions = AuctionRoutes(services: services)
         let bids = BidRoutes(services: services)
         let users = UserRoutes(services: services)
         let moderation = ModerationRoutes(services: services)
-        var table = RouteTable(router: router)
         table.add("/openapi.json", [(.get, OpenAPI.document)])
         table.add("/api/v1/auth/register", [(.post, auth.register)])
         table.add("/api/v1/auth/login", [(.post, auth.login)])
@@ -39,38 +35,69 @@ struct PublicRoutes: Sendable {
         precondition(
             table.operations == OpenAPI.operations, "openapi.json does not describe the routes that there are"
         )
+        let router = Router(context: AppContext.self)
+        router.add(middleware: RequestIDMiddleware())
+        router.add(middleware: HeadMiddleware())
+        router.add(middleware: CrossOriginMiddleware(settings: services.settings))
+        router.add(middleware: ErrorMiddleware(routes: table, unreadable: services.unreadable))
+        table.register(on: router)
         return router
     }
 }
 
-/// Registers routes, and answers the other methods of their addresses with 405.
-struct RouteTable {
+/// Registers routes, HEAD wherever GET is, and answers the other methods of their addresses with 405.
+struct RouteTable: Sendable {
     typealias Handler = @Sendable (Request, AppContext) async throws -> Response
 
-    private let router: Router<AppContext>
-    /// Such as `GET /api/v1/auctions`.
-    private(set) var operations: Set<String> = []
+    private struct Place: Sendable {
+        let path: String
+        let handlers: [(method: HTTPRequest.Method, handler: Handler)]
+        let segments: [Substring]
 
-    init(router: Router<AppContext>) {
-        self.router = router
+        var methods: [HTTPRequest.Method] {
+            handlers.flatMap { $0.method == .get ? [.get, .head] : [$0.method] }
+        }
     }
 
+    private var places: [Place] = []
+
     mutating func add(_ path: String, _ handlers: [(HTTPRequest.Method, Handler)]) {
-        let place = RouterPath(path)
-        let allowed = handlers.map(\.0.rawValue).joined(separator: ", ")
-        for (method, handler) in handlers {
-            router.on(place, method: method, use: handler)
-            operations.insert("\(method.rawValue) \(path)")
-        }
-        let methods: [HTTPRequest.Method] = [.get, .head, .post, .put, .patch, .delete, .options]
-        for method in methods where !handlers.contains(where: { $0.0 == method }) {
-            router.on(place, method: method) { _, _ in
-                var response = APIError(
-                    status: .methodNotAllowed, code: "METHOD_NOT_ALLOWED", message: "allowed here: \(allowed)"
-                ).response
-                response.headers[.allow] = allowed
-                return response
+        places.append(Place(path: path, handlers: handlers, segments: path.split(separator: "/")))
+    }
+
+    /// Such as `GET /api/v1/auctions`.
+    var operations: Set<String> {
+        Set(places.flatMap { place in place.methods.map { "\($0.rawValue) \(place.path)" } })
+    }
+
+    /// Call after all middleware is added: a route runs only the middleware added before it.
+    func register(on router: Router<AppContext>) {
+        for place in places {
+            let path = RouterPath(place.path)
+            for (method, handler) in place.handlers {
+                router.on(path, method: method, use: handler)
+                if method == .get { router.on(path, method: .head, use: handler) }
             }
         }
+    }
+
+    /// Which methods the address `path` takes; `nil` when there is no such address.
+    func allowed(at path: String) -> String? {
+        let segments = path.split(separator: "/")
+        return places.first { place in
+            place.segments.count == segments.count
+                && zip(place.segments, segments).allSatisfy { $0.hasPrefix("{") || $0 == $1 }
+        }?.methods.map(\.rawValue).joined(separator: ", ")
+    }
+}
+
+/// Drops the body of every answer to HEAD (RFC 9110, 9.3.2). Only the request-id middleware is outside it.
+struct HeadMiddleware: RouterMiddleware {
+    func handle(
+        _ request: Request, context: AppContext,
+        next: (Request, AppContext) async throws -> Response
+    ) async throws -> Response {
+        let response = try await next(request, context)
+        return request.method == .head ? response.createHeadResponse() : response
     }
 }

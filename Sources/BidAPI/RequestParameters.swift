@@ -3,32 +3,44 @@
 import AuctionEvents
 import AuctionStore
 import Hummingbird
+import Wire
 
 extension AppContext {
     /// The auction that the address names.
     var auctionID: AuctionID {
         get throws(APIError) {
-            guard let id = parameters.get("id").flatMap({ AuctionID($0) }) else { throw .notFound("auction") }
+            guard let id = id.flatMap({ AuctionID($0) }) else { throw .notFound("auction") }
             return id
         }
+    }
+
+    /// The id that the address names, percent-decoded; `nil` when it cannot be decoded.
+    var id: String? {
+        parameters.get("id").flatMap { PercentEncoding.decoded($0[...].utf8) }
     }
 }
 
 extension Request {
-    /// A parameter of the query; `nil` when it is missing or empty.
-    func parameter(_ name: String) throws(APIError) -> String? {
-        guard let text = uri.queryParameters[Substring(name)], !text.isEmpty else { return nil }
-        guard text.utf8.count <= 256, !text.utf8.contains(0) else {
+    /// A parameter of the query; `nil` when it is missing.
+    /// - Parameter mayBeEmpty: whether an empty one is as good as none. Otherwise it is refused, because it
+    ///   would be none of the values that are allowed.
+    func parameter(_ name: String, mayBeEmpty: Bool = false) throws(APIError) -> String? {
+        guard let text = uri.queryParameters[Substring(name)] else { return nil }
+        guard !text.isEmpty else {
+            guard mayBeEmpty else { throw .validation("\(name): must not be empty") }
+            return nil
+        }
+        guard text.unicodeScalars.count <= 256, !text.utf8.contains(0) else {
             throw .validation("\(name): must be at most 256 characters and no NUL")
         }
         return String(text)
     }
 
     func number<Number: FixedWidthInteger>(
-        _ name: String, default fallback: Number, in range: ClosedRange<Number>
+        _ name: String, default fallback: Number, in range: ClosedRange<Number>, mayBeEmpty: Bool = false
     ) throws(APIError) -> Number {
-        guard let text = try parameter(name) else { return fallback }
-        guard let number = Number(text), range.contains(number) else {
+        guard let text = try parameter(name, mayBeEmpty: mayBeEmpty) else { return fallback }
+        guard let number = Number(text), range.contains(number), "\(number)" == text else {
             throw .validation("\(name): must be a number from \(range.lowerBound) to \(range.upperBound)")
         }
         return number
@@ -42,7 +54,7 @@ extension Request {
     /// Where a page begins.
     var pageCursor: PageCursor? {
         get throws(APIError) {
-            guard let text = try parameter("cursor") else { return nil }
+            guard let text = try parameter("cursor", mayBeEmpty: true) else { return nil }
             guard let cursor = PageCursor(text) else {
                 throw .validation("cursor: must be a next_cursor of the same list")
             }
@@ -52,6 +64,8 @@ extension Request {
 
     /// Where a page of numbered rows begins: below this number.
     var numberCursor: Int64 {
-        get throws(APIError) { try number("cursor", default: .max, in: 1...Int64.max) }
+        get throws(APIError) {
+            try number("cursor", default: .max, in: 1...999_999_999_999_999_999, mayBeEmpty: true)
+        }
     }
 }

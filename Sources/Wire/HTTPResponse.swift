@@ -4,6 +4,7 @@
 package enum HTTPStatus: Int, Sendable {
     case ok = 200
     case noContent = 204
+    case notModified = 304
     case badRequest = 400
     case unauthorized = 401
     case forbidden = 403
@@ -21,6 +22,7 @@ package enum HTTPStatus: Int, Sendable {
         switch self {
         case .ok: "OK"
         case .noContent: "No Content"
+        case .notModified: "Not Modified"
         case .badRequest: "Bad Request"
         case .unauthorized: "Unauthorized"
         case .forbidden: "Forbidden"
@@ -65,11 +67,16 @@ package struct HTTPResponse: Sendable {
             status, fields: [("Content-Type", "application/json")] + fields, body: Array(body.utf8))
     }
 
-    /// The response's bytes. `withBody` is false for HEAD, which keeps the length.
-    package func encoded(keepAlive: Bool, withBody: Bool = true) -> [UInt8] {
-        var text = "HTTP/1.1 \(status.rawValue) \(status.reason)\r\n"
+    /// The response's bytes.
+    /// - Parameters:
+    ///   - withBody: false for HEAD, which keeps the length.
+    ///   - date: the present time, from ``HTTPDate``.
+    package func encoded(keepAlive: Bool, withBody: Bool = true, date: String) -> [UInt8] {
+        var text = "HTTP/1.1 \(status.rawValue) \(status.reason)\r\nDate: \(date)\r\n"
         for field in fields { text += "\(field.name): \(field.value)\r\n" }
-        if status != .noContent, hasKnownLength { text += "Content-Length: \(body.count)\r\n" }
+        if status != .noContent, status != .notModified, hasKnownLength {
+            text += "Content-Length: \(body.count)\r\n"
+        }
         text += keepAlive ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n"
         return Array(text.utf8) + (withBody ? body : [])
     }

@@ -29,6 +29,11 @@ extension Span<UInt8> {
         return true
     }
 
+    /// Whether `range` begins with `lowercase` without regard to ASCII case.
+    func hasPrefixIgnoringCase(_ lowercase: StaticString, _ range: Range<Int>) -> Bool {
+        equalsIgnoringCase(lowercase, range.prefix(lowercase.utf8CodeUnitCount))
+    }
+
     /// Whether the comma-separated list in `range` has the element `lowercase` (ASCII case ignored,
     /// parameters kept).
     package func listContains(_ lowercase: StaticString, _ range: Range<Int>) -> Bool {
@@ -39,8 +44,8 @@ extension Span<UInt8> {
         return false
     }
 
-    /// Whether an `Accept` value names the media type `lowercase`, with a weight that is not zero (RFC 9110,
-    /// 12.5.1). Wildcards do not count: they ask for nothing in particular.
+    /// Whether an `Accept` or `Accept-Encoding` value names `lowercase`, with a weight that is not zero (RFC
+    /// 9110, 12.5.1). Wildcards do not count: they ask for nothing in particular.
     package func acceptsMediaType(_ lowercase: StaticString, _ range: Range<Int>) -> Bool {
         var rest = range
         while var parameters = nextElement(of: &rest, separator: UInt8(ascii: ",")) {
@@ -72,26 +77,11 @@ extension Span<UInt8> {
     }
 }
 
-/// Reading `a=1&b=2` queries.
-package enum QueryString {
-    /// The percent-decoded value of the first parameter `name`, as it stands when it cannot be decoded; `nil`
-    /// when absent.
-    package static func value(_ name: String, in query: String) -> String? {
-        // In place: a query may be thousands of empty parameters, and is read several times.
-        var rest = Substring(query).utf8
-        while !rest.isEmpty {
-            let pair = rest.prefix { $0 != UInt8(ascii: "&") }
-            let key = pair.prefix { $0 != UInt8(ascii: "=") }
-            if !pair.isEmpty, key.elementsEqual(name.utf8) {
-                let value = pair.dropFirst(key.count + 1)
-                return percentDecoded(value) ?? String(Substring(value))
-            }
-            rest = rest.dropFirst(pair.count + 1)
-        }
-        return nil
-    }
-
-    private static func percentDecoded(_ text: Substring.UTF8View) -> String? {
+/// Percent-encoding (RFC 3986, 2.1).
+package enum PercentEncoding {
+    /// The decoded text; `nil` when an escape is malformed or the bytes are no UTF-8.
+    /// - Parameter plusIsBlank: as in queries of forms.
+    package static func decoded(_ text: Substring.UTF8View, plusIsBlank: Bool = false) -> String? {
         var bytes: [UInt8] = []
         var rest = text
         while let byte = rest.popFirst() {
@@ -101,7 +91,7 @@ package enum QueryString {
                 else { return nil }
                 bytes.append(high << 4 | low)
             } else {
-                bytes.append(byte == UInt8(ascii: "+") ? 0x20 : byte)
+                bytes.append(plusIsBlank && byte == UInt8(ascii: "+") ? 0x20 : byte)
             }
         }
         return String(validating: bytes, as: UTF8.self)
@@ -114,5 +104,25 @@ package enum QueryString {
         case UInt8(ascii: "A")...UInt8(ascii: "F"): digit - UInt8(ascii: "A") + 10
         default: nil
         }
+    }
+}
+
+/// Reading `a=1&b=2` queries.
+package enum QueryString {
+    /// The percent-decoded value of the first parameter `name`, as it stands when it cannot be decoded; `nil`
+    /// when absent.
+    package static func value(_ name: String, in query: String) -> String? {
+        // In place: a query may be thousands of empty parameters, and is read several times.
+        var rest = Substring(query).utf8
+        while !rest.isEmpty {
+            let pair = rest.prefix { $0 != UInt8(ascii: "&") }
+            let key = pair.prefix { $0 != UInt8(ascii: "=") }
+            if !pair.isEmpty, key.elementsEqual(name.utf8) {
+                let value = pair.dropFirst(key.count + 1)
+                return PercentEncoding.decoded(value, plusIsBlank: true) ?? String(Substring(value))
+            }
+            rest = rest.dropFirst(pair.count + 1)
+        }
+        return nil
     }
 }

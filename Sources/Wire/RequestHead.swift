@@ -45,6 +45,9 @@ package struct RequestHead: Sendable {
     package static let maximumBytes = 8_192
     package static let maximumTargetBytes = 4_096
     package static let maximumFields = 64
+    /// Bytes of empty lines before a request that are passed over (RFC 9112, 2.2): some clients end a body
+    /// so.
+    private static let maximumBlankBytes = 8
 
     package var method = Method.other
     package var isHTTP10 = false
@@ -55,6 +58,7 @@ package struct RequestHead: Sendable {
     package var origin = HeadRange.none
     package var authorization = HeadRange.none
     package var lastEventID = HeadRange.none
+    package var ifNoneMatch = HeadRange.none
     package var webSocketKey = HeadRange.none
     package var webSocketVersion = HeadRange.none
     /// The first of the fields that offer extensions.
@@ -62,7 +66,7 @@ package struct RequestHead: Sendable {
     package var contentLength: UInt64 = 0
     /// Whether the body comes in chunks, which is the one transfer coding that is understood.
     package var isChunked = false
-    /// Whether the client waits for a word before it sends the body.
+    /// True when the client waits for "100 Continue" before it sends the body.
     package var expectsContinue = false
     /// The fields in which proxies tell whom they speak for: one list, in the order of the lines.
     package var forwardedFor: [HeadRange] = []
@@ -71,6 +75,7 @@ package struct RequestHead: Sendable {
     package var upgradesToWebSocket = false
     /// Whether the client names server-sent events as a representation it takes.
     package var acceptsEventStream = false
+    package var acceptsGzip = false
     package var connectionUpgrade = false
     package var connectionClose = false
     package var connectionKeepAlive = false
@@ -81,6 +86,8 @@ package struct RequestHead: Sendable {
     package var keepsAlive: Bool { isHTTP10 ? connectionKeepAlive && !connectionClose : !connectionClose }
 
     private var hasHost = false
+    /// Whether the target names a host, which then stands for the field's.
+    private var isAbsolute = false
     private var hasContentLength = false
 
     private init() {}
@@ -88,22 +95,35 @@ package struct RequestHead: Sendable {
     /// Parses the head at the beginning of `bytes`.
     /// - Parameter maximumBytes: the longest head, at most 65,535.
     package static func parse(_ bytes: Span<UInt8>, maximumBytes: Int = maximumBytes) -> Outcome {
+        // Empty lines before the request (RFC 9112, 2.2).
+        var start = 0
+        while start < maximumBlankBytes, start < bytes.count, bytes[start] == 0x0D {
+            guard start + 1 < bytes.count else { return .incomplete }
+            guard bytes[start + 1] == 0x0A else { return .refused(.malformed) }
+            start += 2
+        }
         // Nothing that begins with a byte no method has can become a head: answer at once (TLS on a plain
         // port).
-        if bytes.count > 0, !isToken(bytes[0]) { return .refused(.malformed) }
+        if start < bytes.count, !isToken(bytes[start]) { return .refused(.malformed) }
         let end: Int
-        switch endOfHead(bytes, maximumBytes: maximumBytes) {
+        switch endOfHead(bytes, from: start, maximumBytes: maximumBytes) {
         case .found(let index): end = index
         case .damaged: return .refused(.malformed)
         case .missing: return bytes.count >= maximumBytes ? .refused(.tooLarge) : .incomplete
         }
         var head = RequestHead()
         do throws(Fault) {
-            try head.parseLines(bytes, end: end - 2)
+            try head.parseLines(bytes, from: start, end: end - 2)
         } catch {
             return .refused(error)
         }
         return .complete(head, consumed: end)
+    }
+
+    /// Whether nothing but line ends is there, which begin no request.
+    package static func isOnlyLineEnds(_ bytes: Span<UInt8>) -> Bool {
+        for index in 0..<bytes.count where bytes[index] != 0x0D && bytes[index] != 0x0A { return false }
+        return true
     }
 
     private enum End {
@@ -114,9 +134,10 @@ package struct RequestHead: Sendable {
         case damaged
     }
 
-    private static func endOfHead(_ bytes: Span<UInt8>, maximumBytes: Int) -> End {
+    private static func endOfHead(_ bytes: Span<UInt8>, from start: Int, maximumBytes: Int) -> End {
         let limit = min(bytes.count, maximumBytes)
-        for index in 0..<limit {
+        guard start < limit else { return .missing }
+        for index in start..<limit {
             let byte = bytes[index]
             guard byte < 0x20 || byte == 0x7F, byte != 0x09 else { continue }
             let followsReturn = index > 0 && bytes[index - 1] == 0x0D
@@ -125,15 +146,15 @@ package struct RequestHead: Sendable {
                 if followsReturn || index + 1 < bytes.count && bytes[index + 1] != 0x0A { return .damaged }
             case 0x0A:
                 guard followsReturn else { return .damaged }
-                if index >= 3, bytes[index - 2] == 0x0A { return .found(index + 1) }
+                if index >= start + 3, bytes[index - 2] == 0x0A { return .found(index + 1) }
             default: return .damaged
             }
         }
         return .missing
     }
 
-    private mutating func parseLines(_ bytes: Span<UInt8>, end: Int) throws(Fault) {
-        var lineStart = 0
+    private mutating func parseLines(_ bytes: Span<UInt8>, from start: Int, end: Int) throws(Fault) {
+        var lineStart = start
         var lines = 0
         while lineStart < end {
             var lineEnd = lineStart
@@ -152,7 +173,7 @@ package struct RequestHead: Sendable {
             lineStart = lineEnd + 2
         }
         guard isHTTP10 || hasHost else { throw .malformed }
-        // Such a client does not know what the word means (RFC 9110, 10.1.1).
+        // An HTTP/1.0 client does not understand "100 Continue" (RFC 9110, 10.1.1).
         if isHTTP10 { expectsContinue = false }
         guard isChunked else { return }
         // Two framings in one request are how requests are smuggled (RFC 9112, 6.3); a server of HTTP/1.0
@@ -186,22 +207,49 @@ package struct RequestHead: Sendable {
     }
 
     private mutating func parseTarget(_ bytes: Span<UInt8>, _ target: Range<Int>) throws(Fault) {
-        let start = target.lowerBound
-        guard bytes[start] == UInt8(ascii: "/") else {
-            // `*` goes with OPTIONS. The absolute form, which names a second host, is for proxies, and this
-            // is none.
-            guard method == .options, target.count == 1, bytes[start] == UInt8(ascii: "*") else {
-                throw .malformed
-            }
-            path = HeadRange(target)
-            return
-        }
         // A fragment is the client's own business and is never sent.
         for index in target where bytes[index] == UInt8(ascii: "#") { throw .malformed }
+        var start = target.lowerBound
+        if bytes[start] != UInt8(ascii: "/") {
+            // `*` goes with OPTIONS.
+            if method == .options, target.count == 1, bytes[start] == UInt8(ascii: "*") {
+                path = HeadRange(target)
+                return
+            }
+            start = try parseAuthority(bytes, target)
+            guard start < target.upperBound, bytes[start] == UInt8(ascii: "/") else {
+                // No path is the path `/` (RFC 9110, 4.2.3): the one of the two slashes before the host.
+                path = HeadRange(host.range.lowerBound - 1..<host.range.lowerBound)
+                if start < target.upperBound { query = HeadRange(start + 1..<target.upperBound) }
+                return
+            }
+        }
         var end = start
         while end < target.upperBound, bytes[end] != UInt8(ascii: "?") { end += 1 }
         path = HeadRange(start..<end)
         if end < target.upperBound { query = HeadRange(end + 1..<target.upperBound) }
+    }
+
+    /// Reads `http://host` off a target in absolute form (RFC 9112, 3.2.2); its host stands for the `Host`
+    /// field. Returns where the path, or the query, begins.
+    private mutating func parseAuthority(_ bytes: Span<UInt8>, _ target: Range<Int>) throws(Fault) -> Int {
+        var start = target.lowerBound
+        if bytes.hasPrefixIgnoringCase("http://", target) {
+            start += 7
+        } else if bytes.hasPrefixIgnoringCase("https://", target) {
+            start += 8
+        } else {
+            throw .malformed
+        }
+        var end = start
+        while end < target.upperBound, bytes[end] != UInt8(ascii: "/"), bytes[end] != UInt8(ascii: "?") {
+            guard Self.isHostByte(bytes[end]) else { throw .malformed }
+            end += 1
+        }
+        guard end > start else { throw .malformed }
+        host = HeadRange(start..<end)
+        isAbsolute = true
+        return end
     }
 
     private mutating func parseField(_ bytes: Span<UInt8>, _ line: Range<Int>) throws(Fault) {
@@ -227,7 +275,7 @@ package struct RequestHead: Sendable {
             guard !hasHost else { throw .malformed }
             for index in value where !Self.isHostByte(bytes[index]) { throw .malformed }
             hasHost = true
-            host = HeadRange(value)
+            if !isAbsolute { host = HeadRange(value) }
         case 6 where bytes.equalsIgnoringCase("expect", name):
             if bytes.equalsIgnoringCase("100-continue", value) { expectsContinue = true }
         case 6 where bytes.equalsIgnoringCase("origin", name):
@@ -242,9 +290,13 @@ package struct RequestHead: Sendable {
             if bytes.listContains("upgrade", value) { connectionUpgrade = true }
             if bytes.listContains("close", value) { connectionClose = true }
             if bytes.listContains("keep-alive", value) { connectionKeepAlive = true }
+        case 13 where bytes.equalsIgnoringCase("if-none-match", name):
+            if ifNoneMatch.isEmpty { ifNoneMatch = HeadRange(value) }
         case 13 where bytes.equalsIgnoringCase("authorization", name): try once(&authorization, value)
         case 13 where bytes.equalsIgnoringCase("last-event-id", name): try once(&lastEventID, value)
         case 14 where bytes.equalsIgnoringCase("content-length", name): try keepContentLength(value, bytes)
+        case 15 where bytes.equalsIgnoringCase("accept-encoding", name):
+            if bytes.acceptsMediaType("gzip", value) { acceptsGzip = true }
         case 15 where bytes.equalsIgnoringCase("x-forwarded-for", name): forwardedFor.append(HeadRange(value))
         case 17 where bytes.equalsIgnoringCase("transfer-encoding", name):
             guard !isChunked, bytes.equalsIgnoringCase("chunked", value) else { throw .malformed }

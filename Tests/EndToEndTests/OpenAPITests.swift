@@ -46,6 +46,7 @@ extension EndToEndTests {
                     reply.status == status && faults.isEmpty, "\(method) \(address): \(faults) \(reply.text)",
                     sourceLocation: location)
                 if reply.status < 300 { succeeded.insert("\(method) \(template)") }
+                if method == "GET" { try check("HEAD", path, id, as: user, query: query, gives: status) }
             }
             let lot = #"{"title":"t","starting_price":10,"buy_now_price":90,"duration_seconds":600}"#
             let open = try seller.createAuction(lot)
@@ -54,7 +55,8 @@ extension EndToEndTests {
             try check("GET", "/openapi.json", gives: 200)
             let eve = #"{"username":"eve","email":"e@x.example","password":"long enough"}"#
             try check("POST", "auth/register", json: eve, gives: 201)
-            try check("POST", "auth/register", json: eve, gives: 400)
+            try check("POST", "auth/register", json: eve, gives: 409)
+            try check("POST", "auth/register", json: "{}", gives: 400)
             try check("POST", "auth/login", json: eve, gives: 200)
             try check("POST", "auth/login", json: #"{"username":"eve","password":"wrong"}"#, gives: 401)
             try check("POST", "auctions", as: seller, json: lot, gives: 201)
@@ -128,12 +130,13 @@ extension EndToEndTests {
                 let malformed = ["%00", "%ff", "a%20b"]
                 let inPath = ([id, other, "x"] + malformed).randomElement(using: &random)!
                 var path = template.replacing("{id}", with: inPath)
-                if method == "GET", Bool.random(using: &random) {
+                let isRead = method == "GET" || method == "HEAD"
+                if isRead, Bool.random(using: &random) {
                     let name = ["limit", "cursor", "q", "sort", "status", "category"].randomElement(
                         using: &random)!
                     path += "?\(name)=\(Noise.queryValue(&random))"
                 }
-                let json = method == "GET" ? nil : Noise.body(description.fields(method, template), &random)
+                let json = isRead ? nil : Noise.body(description.fields(method, template), &random)
                 let reply = try user.request(method, path, json: json)
                 let faults = description.faults(method, template, reply)
                 // What is no address at all has no operation.

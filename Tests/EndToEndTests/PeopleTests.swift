@@ -183,7 +183,8 @@ extension EndToEndTests {
             #expect(try found("q=rol'%20%26%20!x:*") == [])
             #expect(try found("q=painting&category=art") == ["Oil painting"])
             #expect(try found("category=jewel") == [])
-            #expect(try seller.request("GET", "/api/v1/auctions?q=%27%27").status == 400)
+            #expect(try found("q=%27%27") == [])
+            #expect(try found("q=").count == 3)
         }
 
         @Test("the trending list begins with what most was bid on lately; lists show what is not over")

@@ -46,6 +46,53 @@ import Wire
         #expect(isValid)
     }
 
+    @Test(
+        "a target in absolute form is taken, and its host stands for the field's",
+        arguments: [
+            ("http://other.example:81/v1/live?x=1", "other.example:81", "/v1/live", "x=1"),
+            ("HTTPS://other.example/a", "other.example", "/a", ""), ("http://other", "other", "/", ""),
+            ("http://[::1]:80?x=1", "[::1]:80", "/", "x=1"),
+        ])
+    func absoluteForm(target: String, host: String, path: String, query: String) {
+        let bytes = Array("GET \(target) HTTP/1.1\r\nHost: example.com\r\n\r\n".utf8)
+        guard case .complete(let head, _) = RequestHead.parse(bytes.span) else {
+            Issue.record("not complete")
+            return
+        }
+        #expect(bytes.span.text(head.host) == host && bytes.span.text(head.path) == path)
+        #expect(bytes.span.text(head.query) == query)
+    }
+
+    @Test("empty lines before a request are passed over")
+    func emptyLines() {
+        let bytes = Array(("\r\n\r\n" + upgrade).utf8)
+        guard case .complete(let head, let consumed) = RequestHead.parse(bytes.span) else {
+            Issue.record("not complete")
+            return
+        }
+        #expect(consumed == bytes.count && bytes.span.text(head.path) == "/v1/auctions/a1/live")
+        for count in 0..<bytes.count {
+            let prefix = Array(bytes[..<count])
+            guard case .incomplete = RequestHead.parse(prefix.span) else {
+                Issue.record("prefix of \(count) bytes was not incomplete")
+                return
+            }
+        }
+    }
+
+    @Test(
+        "what a cache and a compressor need is read",
+        arguments: [("gzip, br", true), ("br;q=1, GZIP;q=0.5", true), ("gzip;q=0", false), ("br", false)])
+    func encodings(text: String, accepts: Bool) {
+        let bytes = Array(
+            "GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: \(text)\r\nIf-None-Match: \"x\"\r\n\r\n".utf8)
+        guard case .complete(let head, _) = RequestHead.parse(bytes.span) else {
+            Issue.record("not complete")
+            return
+        }
+        #expect(head.acceptsGzip == accepts && bytes.span.text(head.ifNoneMatch) == "\"x\"")
+    }
+
     @Test("every proper prefix is incomplete, so input may be split anywhere")
     func splitsAtEachByte() {
         let bytes = Array(upgrade.utf8)
@@ -77,11 +124,14 @@ import Wire
             " GET / HTTP/1.1\r\n\r\n",
             "GET x HTTP/1.1\r\nHost: a\r\n\r\n", "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET /\u{7F} HTTP/1.1\r\nHost: a\r\n\r\n",
-            "G@T / HTTP/1.1\r\nHost: a\r\n\r\n", "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "G@T / HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\n",  // refused at the line feed, not when the head's time is over
             "GET / HTTP/1.1\r\nHost: a\n", "GET / HTTP/1.1\rX", "GET / HTTP/1.1\r\nHost: a\r\r\n",
             "GET / HTTP/1.1\r\nHost: a\u{0}",
-            "GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", "GET a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", "GET http:///x HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http://u@a/x HTTP/1.1\r\nHost: a\r\n\r\n", "GET http://a/x HTTP/1.1\r\n\r\n",
+            "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "\r\n\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET /#x HTTP/1.1\r\nHost: a\r\n\r\n", "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",

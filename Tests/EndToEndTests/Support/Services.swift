@@ -33,8 +33,12 @@ final class GatewayProcess {
     let adminPort: Int
     let process: ChildProcess
 
-    /// - Parameter waitsUntilReady: false when Redis is down on purpose.
-    init(redis: [String], arguments: [String] = [], waitsUntilReady: Bool = true) throws {
+    /// - Parameters:
+    ///   - waitsUntilReady: false when Redis is down on purpose.
+    ///   - launcher: a command that runs the gateway with the arguments that follow.
+    init(
+        redis: [String], arguments: [String] = [], waitsUntilReady: Bool = true, launcher: [String] = []
+    ) throws {
         port = try Ports.free()
         securePort = try Ports.free()
         adminPort = try Ports.free()
@@ -42,10 +46,11 @@ final class GatewayProcess {
         ports = GatewayPorts(plain: port, secure: securePort, tls: client)
         process = try ChildProcess(
             "gateway",
-            [
+            launcher + [
                 Programs.path("gavelcast-gateway"), "--listen", "127.0.0.1:\(port)", "--admin-listen",
-                "127.0.0.1:\(adminPort)", "--drain-seconds", "1", "--tls-listen", "127.0.0.1:\(securePort)",
+                "127.0.0.1:\(adminPort)", "--tls-listen", "127.0.0.1:\(securePort)",
             ]
+                + (arguments.contains("--drain-seconds") ? [] : ["--drain-seconds", "1"])
                 + (arguments.contains("--tls-cert")
                     ? [] : ["--tls-cert", certificate.certificate, "--tls-key", certificate.key])
                 // Numbers of viewers would come between the messages that a test counts.

@@ -40,3 +40,9 @@ final class Locked<Value: Sendable>: Sendable {
         try lock.withLock { try body(&value) }
     }
 }
+
+/// Lets a client that one thread made be used by the next.
+struct Carried: Sendable {
+    nonisolated(unsafe) let value: Watcher
+    init(_ value: Watcher) { self.value = value }
+}

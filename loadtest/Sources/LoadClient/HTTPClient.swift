@@ -75,7 +75,7 @@ package final class HTTPClient {
         let (head, rest) = try readHead(socket, timeoutMilliseconds: timeoutMilliseconds)
         var body = rest
         let isLast = head.fields["connection"]?.lowercased() == "close"
-        if isHead || head.status == 204 || head.status < 200 { return (head, isLast) }
+        if isHead || [204, 304].contains(head.status) || head.status < 200 { return (head, isLast) }
         let length = head.fields["content-length"].flatMap { Int($0) }
         while body.count < length ?? .max {
             guard let bytes = try socket.receive(milliseconds: timeoutMilliseconds) else {
