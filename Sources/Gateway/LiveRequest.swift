@@ -6,8 +6,8 @@ import Wire
 
 /// The addresses on which something can be watched.
 enum LiveAddress {
-    /// `/v1/auctions/{id}/live`; the id is unchecked.
-    case auction(Substring)
+    /// `/v1/auctions/{id}/live`; the id is unchecked, and decoded if it could be.
+    case auction(String)
     /// `/v1/live`
     case many
     /// `/v1/users/me/live`
@@ -26,7 +26,7 @@ enum LiveAddress {
             else { return nil }
             let id = path.dropFirst(prefix.count).dropLast(suffix.count)
             guard !id.contains("/") else { return nil }
-            self = .auction(id)
+            self = .auction(PercentEncoding.decoded(id.utf8) ?? String(id))
         }
     }
 }

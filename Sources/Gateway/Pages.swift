@@ -1,9 +1,21 @@
 // The viewer page and the client library, built into the program so that one file is all there is to deploy.
 
+import COpenSSL
+import Compression
 import Wire
 
 struct Pages: Sendable {
-    private let pages: [String: HTTPResponse]
+    /// One address in its two forms.
+    private struct Page: Sendable {
+        let type: String
+        let fields: HTTPFields
+        let plain: [UInt8]
+        let gzipped: [UInt8]
+        /// Of the plain form; the other's differs.
+        let tag: String
+    }
+
+    private let pages: [String: Page]
 
     init(configuration: GatewayConfiguration) {
         let bidAPI = configuration.bidAPIURL
@@ -11,15 +23,10 @@ struct Pages: Sendable {
         let policy =
             "default-src 'self'; connect-src 'self' ws: wss: \(bidAPI); img-src 'self' data: https:; "
             + "frame-ancestors 'none'; base-uri 'none'"
-        func page(_ type: String, _ body: [UInt8], _ fields: HTTPFields = [])
-            -> HTTPResponse
-        {
-            HTTPResponse(
-                .ok,
-                fields: [
-                    ("Content-Type", "\(type); charset=utf-8"), ("Cache-Control", "no-cache"),
-                    ("X-Content-Type-Options", "nosniff"),
-                ] + fields, body: body)
+        func page(_ type: String, _ body: [UInt8], _ fields: HTTPFields = []) -> Page {
+            Page(
+                type: "\(type); charset=utf-8", fields: fields, plain: body, gzipped: Gzip.compress(body),
+                tag: Self.digest(body))
         }
         let quoted = bidAPI.replacing("\\", with: "").replacing("\"", with: "")
         pages = [
@@ -33,5 +40,36 @@ struct Pages: Sendable {
         ]
     }
 
-    func page(_ path: String) -> HTTPResponse? { pages[path] }
+    /// The answer to a request for `path`; `nil` when there is no such page.
+    /// - Parameter ifNoneMatch: the request's field; empty without one.
+    func page(_ path: String, acceptsGzip: Bool, ifNoneMatch: String) -> HTTPResponse? {
+        guard let page = pages[path] else { return nil }
+        // A small file is not worth the field that says so.
+        let isGzipped = acceptsGzip && page.gzipped.count < page.plain.count
+        let tag = isGzipped ? "\"\(page.tag)-gzip\"" : "\"\(page.tag)\""
+        let fields: HTTPFields =
+            [
+                ("ETag", tag), ("Cache-Control", "no-cache"), ("Vary", "Accept-Encoding"),
+                ("X-Content-Type-Options", "nosniff"),
+            ] + page.fields
+        guard !Self.matches(ifNoneMatch, tag) else { return HTTPResponse(.notModified, fields: fields) }
+        let encoding: HTTPFields = isGzipped ? [("Content-Encoding", "gzip")] : []
+        return HTTPResponse(
+            .ok, fields: [("Content-Type", page.type)] + fields + encoding,
+            body: isGzipped ? page.gzipped : page.plain)
+    }
+
+    /// Whether a list of entity tags names `tag`, by the weak comparison (RFC 9110, 13.1.2).
+    private static func matches(_ list: String, _ tag: String) -> Bool {
+        list.split(separator: ",").contains { element in
+            let text = element.drop { $0 == " " || $0 == "\t" }.prefix { $0 != " " && $0 != "\t" }
+            return text == "*" || text == tag || text == "W/" + tag
+        }
+    }
+
+    private static func digest(_ content: [UInt8]) -> String {
+        var digest = [UInt8](repeating: 0, count: Int(SHA256_DIGEST_LENGTH))
+        SHA256(content, content.count, &digest)
+        return digest[..<12].map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+    }
 }

@@ -12,7 +12,7 @@ final class WorkerHandle: Sendable {
 
     init(index: Int) throws(Errno) {
         self.index = index
-        mailbox = try Mailbox(capacity: Limits.mailboxMessages)
+        mailbox = try Mailbox(capacity: Limits.mailboxMessages, reserve: Limits.mailboxReserve)
     }
 }
 
@@ -58,6 +58,7 @@ final class HubCounters: Sendable {
     let rejectedTooLarge = Counter()
     let rejectedNotUTF8 = Counter()
     let rejectedNotJSONObject = Counter()
+    let rejectedDuplicateMember = Counter()
     let rejectedOtherAuction = Counter()
     let rejectedNoType = Counter()
     let rejectedBadSequence = Counter()
@@ -69,9 +70,9 @@ final class HubCounters: Sendable {
     let stateReads = Counter()
     let refusedReads = Counter()
     let logReads = Counter()
-    let linksUp = Counter()
     let linksDelivering = Counter()
     let linkLosses = Counter()
+    let refusedTopics = Counter()
     let mailboxOverflows = Counter()
     let viewersAnnounced = Counter()
 }

@@ -101,6 +101,8 @@ extension Worker {
             stepBudget -= 1
             let consumed: Int
             switch slab[slot].phase {
+            // The next request waits until the answer to this one is out.
+            case .readingHead where isCongested(slot): consumed = 0
             case .readingHead:
                 consumed = readHead(slot, UnsafeRawBufferPointer(rebasing: bytes[position...]))
             case .readingBody:
@@ -130,9 +132,16 @@ extension Worker {
             handle.counters.refusedHeads.add()
             return closeNow(slot)
         }
+        if slab[slot].flags.contains(.isIdle), slab[slot].phase == .readingHead,
+            !RequestHead.isOnlyLineEnds(input.bytes.span)
+        {
+            // The next request has begun.
+            slab[slot].flags.remove(.isIdle)
+            schedule(slot, seconds: configuration.headSeconds)
+        }
         inputs[slot] = input
         slab[slot].flags.insert(.hasInput)
-        guard slab[slot].phase == .bundling, isCongested(slot) else { return }
+        guard isCongested(slot) else { return }
         slab[slot].flags.insert(.isPaused)
         poller.modify(slab[slot].descriptor, .writable, token: token(slot))
     }

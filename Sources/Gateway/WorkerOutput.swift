@@ -175,8 +175,14 @@ extension Worker {
 
     /// Whether so many answers wait for a client that its further requests must wait too.
     func isCongested(_ slot: UInt32) -> Bool {
-        slab[slot].flags.contains(.hasBacklog)
-            && backlogs[slot].map { $0.messageBytes + $0.losslessBytes } ?? 0 > Limits.bundlePauseBytes
+        guard slab[slot].flags.contains(.hasBacklog) else { return false }
+        switch slab[slot].phase {
+        case .readingHead: return true
+        case .bundling:
+            return backlogs[slot].map { $0.messageBytes + $0.losslessBytes } ?? 0 > Limits.bundlePauseBytes
+        case .free, .securing, .readingBody, .awaitingSnapshot, .watching, .echoing, .closing, .lingering:
+            return false
+        }
     }
 
     /// Goes on reading from a connection that was paused, when enough is out.

@@ -17,6 +17,7 @@ extension Worker {
             respond(slot, response(to: fault), keepAlive: false)
             return bytes.count
         case .complete(let head, let consumed):
+            slab[slot].flags.remove(.isIdle)
             let path = span.text(head.path)
             guard mayCheckToken(slot, head, span) else { return 0 }
             handle.counters.requests.add()
@@ -71,7 +72,8 @@ extension Worker {
                 keepAlive: false)
         }
         if let address = LiveAddress(path) { return answerLive(slot, head, bytes, address) }
-        guard let page = shared.pages.page(path) else {
+        let match = bytes.text(head.ifNoneMatch)
+        guard let page = shared.pages.page(path, acceptsGzip: head.acceptsGzip, ifNoneMatch: match) else {
             return respond(slot, .error(.notFound, "NOT_FOUND", "there is nothing at this address"), head)
         }
         switch head.method {
@@ -83,6 +85,16 @@ extension Worker {
     }
 
     // MARK: Answers
+
+    /// The present time as responses carry it, made once a second.
+    func httpDate() -> String {
+        let seconds = Clock.wallMilliseconds() / 1_000
+        if seconds != dateSeconds {
+            dateSeconds = seconds
+            dateText = HTTPDate.text(seconds: seconds)
+        }
+        return dateText
+    }
 
     func respondMethodNotAllowed(_ slot: UInt32, _ head: RequestHead, allow: String) {
         respond(
@@ -102,7 +114,9 @@ extension Worker {
         var response = response
         var keepAlive = keepAlive
         if let refusal = refusal(slot) {
-            if refusal.status == .serviceUnavailable { handle.counters.overCapacity.add() }
+            if refusal.status == .serviceUnavailable, drainStartedAt == nil {
+                handle.counters.overCapacity.add()
+            }
             // A page of another origin is to learn of it too.
             let forPage = response.fields.filter { $0.name.hasPrefix("Access-Control-") || $0.name == "Vary" }
             response = refusal
@@ -111,9 +125,10 @@ extension Worker {
         }
         // A client that sends requests and reads no answers gets this one more.
         if slab[slot].flags.contains(.hasBacklog) { keepAlive = false }
-        sendBytes(slot, response.encoded(keepAlive: keepAlive, withBody: withBody))
+        sendBytes(slot, response.encoded(keepAlive: keepAlive, withBody: withBody, date: httpDate()))
         if keepAlive {
-            schedule(slot, seconds: configuration.headSeconds)
+            slab[slot].flags.insert(.isIdle)
+            schedule(slot, seconds: configuration.keepAliveSeconds)
         } else {
             closeAfterFlush(slot)
         }

@@ -88,6 +88,7 @@ extension EndToEndTests {
             for base in bases {
                 let curl = ["/usr/bin/curl", "--silent", "--show-error", "--cacert", certificate]
                 #expect(try output(curl + [base + "/"]).contains("<!doctype html>"))
+                #expect(try output(curl + ["--compressed", base + "/"]).contains("<!doctype html>"))
                 let poll = try output(curl + [base + "/v1/auctions/a1/live?since=2"])
                 #expect(poll.contains(#""seq":3"#) && poll.contains(#""complete":true"#))
                 // A stream has no end: curl gives up after a second with status 28.
