@@ -1,5 +1,6 @@
 // The bid API's settings: the table, and the checked result.
 
+import AuctionStore
 package import Bidding
 package import Reactor
 package import RedisLink
@@ -29,7 +30,11 @@ package struct BidAPIConfiguration: Sendable {
     package init(_ values: SettingsValues) throws(SettingsError) {
         listen = try Self.address("listen", values)
         adminListen = try Self.address("admin-listen", values)
+        guard listen.port == 0 || listen.description != adminListen.description else {
+            throw .configuration("admin-listen: is the same address as listen")
+        }
         databaseURL = values.text("database-url")
+        if let fault = DatabaseURL.fault(databaseURL) { throw .configuration("database-url: \(fault)") }
         redisURLs = []
         for text in values.list("redis-url") {
             do throws(RedisURL.Invalid) {
@@ -40,6 +45,9 @@ package struct BidAPIConfiguration: Sendable {
         }
         guard !redisURLs.isEmpty else { throw .configuration("redis-url: at least one server is needed") }
         origins = values.list("origins")
+        for origin in origins {
+            if let fault = AllowedOrigins.fault(origin) { throw .configuration("origins: \(fault)") }
+        }
         tokenKeys = nil
         if !values.text("token-keys").isEmpty {
             do throws(TokenKey.Invalid) {

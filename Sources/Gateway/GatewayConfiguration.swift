@@ -36,6 +36,8 @@ package struct GatewayConfiguration: Sendable {
     package var acceptsPerSecond: Int
     package var handshakeSeconds: Int
     package var headSeconds: Int
+    /// How many seconds an HTTP connection may be idle between two requests.
+    package var keepAliveSeconds: Int
     package var maxHeadBytes: Int
     package var maxMessageBytes: Int
     /// Of one client; 0 for no limit.
@@ -68,7 +70,7 @@ package struct GatewayConfiguration: Sendable {
     private static let reloadable: Set<String> = [
         "tls-cert", "tls-key", "tls-ticket-key", "origins", "token-keys", "auth-required", "max-connections",
         "max-connections-per-ip", "trusted-proxies", "accepts-per-second", "handshake-seconds",
-        "head-seconds",
+        "head-seconds", "keep-alive-seconds",
         "max-head-bytes", "max-message-bytes", "messages-per-second", "max-subscriptions", "max-memory-bytes",
     ]
 
@@ -78,12 +80,18 @@ package struct GatewayConfiguration: Sendable {
         self.values = values
         listen = try Self.address("listen", values)
         adminListen = try Self.address("admin-listen", values)
+        guard listen.port == 0 || listen.description != adminListen.description else {
+            throw .configuration("admin-listen: is the same address as listen")
+        }
         if !values.text("tls-listen").isEmpty { tlsListen = try Self.address("tls-listen", values) }
         tls = try Self.tls(values)
         redisURLs = try Self.redisURLs(values)
         workers = values.number("workers") == 0 ? max(1, min(cores, 64)) : values.number("workers")
         reusePort = values.flag("reuse-port")
         origins = values.list("origins")
+        for origin in origins {
+            if let fault = AllowedOrigins.fault(origin) { throw .configuration("origins: \(fault)") }
+        }
         requiresToken = values.flag("auth-required")
         tokenKeys = nil
         if !values.text("token-keys").isEmpty {
@@ -112,6 +120,7 @@ package struct GatewayConfiguration: Sendable {
         acceptsPerSecond = values.number("accepts-per-second")
         handshakeSeconds = values.number("handshake-seconds")
         headSeconds = values.number("head-seconds")
+        keepAliveSeconds = values.number("keep-alive-seconds")
         maxHeadBytes = values.number("max-head-bytes")
         maxMessageBytes = values.number("max-message-bytes")
         messagesPerSecond = values.number("messages-per-second")
@@ -129,14 +138,21 @@ package struct GatewayConfiguration: Sendable {
         drainSeconds = values.number("drain-seconds")
         viewersSeconds = values.number("viewers-seconds")
         bidAPIURL = values.text("bid-api-url")
+        if let fault = Self.bidAPIFault(bidAPIURL) { throw .configuration("bid-api-url: \(fault)") }
         echoPath = values.text("echo-path")
         guard echoPath.isEmpty || echoPath.hasPrefix("/") else {
             throw .configuration("echo-path: '\(echoPath)' does not begin with /")
         }
         try checkEcho()
-        guard !origins.contains("null") else {
-            throw .configuration("origins: 'null' is no origin to trust; only * includes it")
+    }
+
+    /// The page's scripts call it, and its policy names it: an origin, as browsers write it.
+    private static func bidAPIFault(_ text: String) -> String? {
+        if text.isEmpty { return nil }
+        guard text.contains("@") || text.hasPrefix("http://") || text.hasPrefix("https://") else {
+            return "'\(text)' begins with neither http:// nor https://"
         }
+        return AllowedOrigins.fault(text)
     }
 
     private func checkEcho() throws(SettingsError) {
@@ -164,6 +180,7 @@ package struct GatewayConfiguration: Sendable {
         result.acceptsPerSecond = new.acceptsPerSecond
         result.handshakeSeconds = new.handshakeSeconds
         result.headSeconds = new.headSeconds
+        result.keepAliveSeconds = new.keepAliveSeconds
         result.maxHeadBytes = new.maxHeadBytes
         result.maxMessageBytes = new.maxMessageBytes
         result.messagesPerSecond = new.messagesPerSecond
@@ -187,7 +204,13 @@ package struct GatewayConfiguration: Sendable {
     private static func tls(_ values: SettingsValues) throws(SettingsError) -> TLSServerContext? {
         let certificates = values.list("tls-cert")
         let keys = values.list("tls-key")
-        guard !values.text("tls-listen").isEmpty else { return nil }
+        guard !values.text("tls-listen").isEmpty else {
+            let idle = ["tls-cert", "tls-key", "tls-ticket-key"].first { !values.text($0).isEmpty }
+            if let idle {
+                throw .configuration("\(idle): has no effect without tls-listen; set that, or leave it out")
+            }
+            return nil
+        }
         guard !certificates.isEmpty else { throw .configuration("tls-listen: needs tls-cert and tls-key") }
         guard certificates.count == keys.count else {
             throw .configuration(

@@ -44,7 +44,10 @@ package enum GatewaySettings {
                 "time for a TLS handshake"),
             Setting(
                 "head-seconds", .number(1...3_600), default: "10",
-                "time for a request's head, and between two requests"),
+                "time for a request's head"),
+            Setting(
+                "keep-alive-seconds", .number(1...3_600), default: "75",
+                "how long an HTTP connection may be idle between two requests"),
             Setting("max-head-bytes", .number(512...65_535), default: "8192", "the longest request head"),
             Setting(
                 "max-message-bytes", .number(125...Limits.clientMessageBytes), default: "4096",

@@ -27,7 +27,8 @@ package struct SocketAddress: Sendable, CustomStringConvertible {
     package let host: String
     package let port: UInt16
 
-    /// Reads `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080` or `:8080` (all interfaces); `nil` otherwise.
+    /// Reads `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, `*:8080` (all interfaces, IPv4 and IPv6) or
+    /// `:8080` (all of IPv4); `nil` otherwise.
     package init?(text: String) {
         guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else {
             return nil
@@ -45,6 +46,9 @@ package struct SocketAddress: Sendable, CustomStringConvertible {
         self.host = host
         self.port = port
     }
+
+    /// The host as a socket is bound to it.
+    package var bindHost: String { host == "*" ? "::" : host }
 
     package var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 
@@ -65,7 +69,7 @@ package struct SocketAddress: Sendable, CustomStringConvertible {
         hints.ai_socktype = Int32(gavelcast_stream)
         hints.ai_flags = flags
         var list: UnsafeMutablePointer<addrinfo>?
-        guard getaddrinfo(host, "\(port)", &hints, &list) == 0 else { return [] }
+        guard getaddrinfo(bindHost, "\(port)", &hints, &list) == 0 else { return [] }
         defer { freeaddrinfo(list) }
         var addresses: [ResolvedAddress] = []
         var entry = list

@@ -26,7 +26,17 @@ package enum Sockets {
         on address: SocketAddress, sharesPort: Bool, sendBufferBytes: Int? = nil
     ) throws(Errno) -> Int32 {
         let resolved = try address.resolve()[0]
-        let descriptor = try stream(resolved.family)
+        let descriptor: Int32
+        do throws(Errno) {
+            descriptor = try stream(resolved.family)
+        } catch {
+            // A system without IPv6.
+            guard address.host == "*", error.code == EAFNOSUPPORT else { throw error }
+            return try listen(
+                on: SocketAddress(host: "0.0.0.0", port: address.port), sharesPort: sharesPort,
+                sendBufferBytes: sendBufferBytes)
+        }
+        if address.host == "*" { setOption(descriptor, Int32(IPPROTO_IPV6), IPV6_V6ONLY, 0) }
         setOption(descriptor, SOL_SOCKET, SO_REUSEADDR, 1)
         setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
         if let sendBufferBytes {

@@ -105,7 +105,11 @@ package struct SettingsReader {
     private func flag(
         _ argument: String, _ rest: inout ArraySlice<String>
     ) throws(SettingsError) -> (String, String) {
-        guard argument.hasPrefix("--") else { throw .usage("unexpected argument '\(argument)'; see --help") }
+        // It may be a part of a value that lacks quotes, and that value a secret.
+        guard argument.hasPrefix("--") else {
+            throw .usage(
+                "an argument begins without '--'; put quotes around values with blanks, or see --help")
+        }
         let parts = argument.dropFirst(2).split(
             separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
         let name = String(parts[0])
@@ -144,7 +148,10 @@ package struct SettingsReader {
         for (keyNode, valueNode) in mapping {
             let key = keyNode.string ?? "?"
             guard let setting = schema.setting(named: key) else {
-                throw .configuration("config: '\(path)' has the unknown key '\(key)'")
+                // A value in the place of a key may be a secret.
+                let isName = key.utf8.allSatisfy { $0 == UInt8(ascii: "-") || (0x61...0x7A).contains($0) }
+                let name = isName ? "the unknown key '\(key)'" : "a key that is no setting's name"
+                throw .configuration("config: '\(path)' has \(name) in line \(keyNode.mark?.line ?? 0)")
             }
             let values: [String]
             if let sequence = valueNode.sequence {

@@ -10,6 +10,7 @@ package final class TLSClientContext: Sendable {
     /// - Parameter authorities: a PEM file of certificates to trust; `nil` for the system's.
     /// - Throws: when the file cannot be used.
     package init(authorities: String?) throws(TLSError) {
+        ERR_clear_error()
         guard let context = SSL_CTX_new(TLS_client_method()) else {
             throw TLSError(description: "OpenSSL: \(TLSSession.lastError ?? "no memory")")
         }

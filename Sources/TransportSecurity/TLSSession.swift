@@ -2,6 +2,7 @@
 // the kernel's would. It belongs to one thread; the socket is the owner's to close.
 
 import COpenSSL
+import Glibc
 package import Reactor
 
 // SAFETY: `ssl` is made by the initialisers and freed by ``free()``, which the one owner calls last; copies
@@ -144,6 +145,8 @@ package struct TLSSession {
     static var lastError: String? {
         let code = ERR_get_error()
         guard code != 0 else { return nil }
+        // OpenSSL 3 marks the system's own errors with the highest of 32 bits.
+        if code & 0x8000_0000 != 0 { return String(cString: strerror(Int32(code & 0x7FFF_FFFF))) }
         if let reason = ERR_reason_error_string(code) { return String(cString: reason) }
         return "error \(code)"
     }
