@@ -76,6 +76,8 @@ package struct ConnectionFlags: OptionSet, Sendable {
     package static let expires = ConnectionFlags(rawValue: 8_192)
     /// What was received is more than one turn may interpret; nothing is read until the rest had its turn.
     package static let isDeferred = ConnectionFlags(rawValue: 16_384)
+    /// A request was answered and nothing of the next one is here.
+    package static let isIdle = ConnectionFlags(rawValue: 32_768)
     /// Nothing is read from the connection until it has taken more of its answers.
     package static let isPaused = ConnectionFlags(rawValue: 1_024)
 }

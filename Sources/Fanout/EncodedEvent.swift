@@ -53,6 +53,9 @@ package final class EncodedEvent: Sendable {
     }
 
     package var isConflatable: Bool { treatment == .conflatable }
+    /// Whether it is a snapshot that all watchers of its channel get in the place of events that were
+    /// skipped.
+    package var isJump: Bool { treatment == .message && sequence != 0 }
 
     /// The event's JSON as published.
     package var json: ArraySlice<UInt8> { frame[jsonStart...] }

@@ -54,6 +54,9 @@ package struct TimerWheel {
         count -= 1
     }
 
+    /// Whether timers may be due that ``popExpired(now:)`` has not handed out yet.
+    package func mayHaveExpired(now: UInt32) -> Bool { !due.isEmpty || current < now }
+
     /// The next slot whose timer is due at or before `now`, its timer cleared; `nil` when there is none left.
     package mutating func popExpired(now: UInt32) -> UInt32? {
         while true {

@@ -52,7 +52,7 @@ extension Worker {
         case "/v1/disconnect":
             let auctionID = QueryString.value("auction", in: query)
             for worker in shared.workers {
-                _ = worker.mailbox.post(.disconnect(auctionID: auctionID), beyondCapacity: true)
+                _ = worker.mailbox.post(.disconnect(auctionID: auctionID), .always)
             }
             return Self.text("disconnecting\n")
         default: return Self.text("alive\n")

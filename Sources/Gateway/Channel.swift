@@ -85,6 +85,17 @@ final class Channel {
     /// Whether the channel stands in the worker's queue of open windows.
     var isWindowed = false
 
+    // Greeting
+
+    /// What the waiting watchers are being greeted with; `nil` when nobody is.
+    private(set) var greeting: Attachment?
+    /// Events that have arrived since ``greeting`` was made.
+    private var greetingEvents: [EncodedEvent] = []
+    /// Where in ``waiting`` the greeting stands.
+    var greetingPosition = 0
+    /// Whether the channel stands in the worker's queue of greetings.
+    var isGreetingQueued = false
+
     /// The number of watchers that the hub was told last.
     var reportedViewers = 0
 
@@ -142,12 +153,15 @@ final class Channel {
             }
             let next = pending[index]
             total += next.event.frame.count
-            // What has no place in the order goes to everyone, whatever their cursor: it walks alone.
+            // What has no place in the order goes to everyone, whatever their cursor: it walks alone. So does
+            // a jump, which follows nothing.
             let follows =
-                index > 0 && next.event.sequence != 0 && pending[index - 1].event.sequence != 0
+                index > 0 && next.event.sequence != 0 && !next.event.isJump
+                && pending[index - 1].event.sequence != 0
                 && next.first == pending[index - 1].event.sequence + 1 && total <= bytes
             guard index == 0 || follows else { break }
             walkCount += 1
+            if next.event.isJump { break }
             if opensWindow, next.event.isConflatable { break }
         }
         return saved
@@ -156,10 +170,9 @@ final class Channel {
     /// The events that the walk under way carries.
     var walked: Deque<Pending>.SubSequence { pending.prefix(walkCount) }
 
-    /// Forgets the events whose walk is over, and returns the last of them. Closing the last watcher may have
-    /// retired the channel and emptied the queue.
-    func endWalk(now: Int64) -> Pending? {
-        let last = pending.isEmpty ? nil : pending[walkCount - 1]
+    /// Forgets the events whose walk is over. Closing the last watcher may have retired the channel and
+    /// emptied the queue.
+    func endWalk(now: Int64) {
         pending.removeFirst(min(walkCount, pending.count))
         walkCount = 0
         walkBytes = []
@@ -169,7 +182,36 @@ final class Channel {
         if isBehind, let first = pending.first, first.event.isConflatable {
             windowEnd = max(windowEnd, first.since + Limits.behindMilliseconds)
         }
-        return last
+    }
+
+    // MARK: Greeting
+
+    /// Begins to greet those who wait, from the first of them.
+    func beginGreeting(_ attachment: Attachment) {
+        greeting = attachment
+        greetingEvents = []
+    }
+
+    func endGreeting() {
+        greeting = nil
+        greetingEvents = []
+    }
+
+    /// Notes an event that watchers not yet greeted must get after their first message. On overflow the
+    /// greeting ends, and the remaining watchers need a newer attachment.
+    func noteForGreeting(_ event: EncodedEvent) {
+        guard greeting != nil, event.sequence != 0 else { return }
+        // A jump breaks the sequence, so the older attachment cannot be extended past it.
+        guard !event.isJump, greetingEvents.count < Limits.greetingEvents else { return endGreeting() }
+        greetingEvents.append(event)
+    }
+
+    /// ``greeting`` as it stands now, with all that has arrived since.
+    var currentGreeting: Attachment? {
+        guard let greeting, !greetingEvents.isEmpty else { return greeting }
+        return Attachment(
+            topic: topic, number: greeting.number, snapshot: greeting.snapshot,
+            events: greeting.events + greetingEvents, last: last, isThorough: greeting.isThorough)
     }
 
     private func merges(

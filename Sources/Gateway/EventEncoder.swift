@@ -29,17 +29,14 @@ enum EventEncoder {
         return EncodedEvent(
             sequence: sequence, cursor: sequence == 0 ? nil : sequence, treatment: treatment,
             endsAuction: hasSequence && envelope.kind == .auctionEnded,
-            type: String(
-                decoding: frame[(start + envelope.type.lowerBound)..<(start + envelope.type.upperBound)],
-                as: UTF8.self),
-            frame: frame, jsonStart: start)
+            type: envelope.type, frame: frame, jsonStart: start)
     }
 
     /// One of the gateway's own messages.
     /// - Parameter cursor: what a client that has applied it has seen; `nil` when it moves no cursor.
     private static func message(
-        _ type: String, cursor: UInt64? = nil, treatment: EncodedEvent.Treatment = .message,
-        capacity: Int = 192,
+        _ type: String, sequence: UInt64 = 0, cursor: UInt64? = nil,
+        treatment: EncodedEvent.Treatment = .message, endsAuction: Bool = false, capacity: Int = 192,
         _ body: (inout JSONWriter) -> Void
     ) -> EncodedEvent {
         var writer = JSONWriter(capacity: capacity)
@@ -53,7 +50,8 @@ enum EventEncoder {
         let start = frame.count
         frame.append(contentsOf: writer.bytes)
         return EncodedEvent(
-            sequence: 0, cursor: cursor, treatment: treatment, type: type, frame: frame, jsonStart: start)
+            sequence: sequence, cursor: cursor, treatment: treatment, endsAuction: endsAuction, type: type,
+            frame: frame, jsonStart: start)
     }
 
     // MARK: Wire forms
@@ -116,13 +114,29 @@ enum EventEncoder {
         _ snapshot: Snapshot, auctionID: String, complete: Bool, serverTime: Timestamp
     ) -> EncodedEvent {
         message("SNAPSHOT", cursor: snapshot.sequence, capacity: 256 + (snapshot.state?.count ?? 4)) {
-            $0.field("auction_id", auctionID)
-            $0.field("seq", snapshot.sequence)
-            $0.field("complete", complete)
-            $0.field("server_time", serverTime)
-            $0.key("state")
-            if let state = snapshot.state { $0.raw(state) } else { $0.null() }
+            writeSnapshot(snapshot, auctionID, complete, serverTime, to: &$0)
         }
+    }
+
+    /// The snapshot that all watchers of a channel get, in their order of events, in the place of what was
+    /// skipped.
+    static func jump(to snapshot: Snapshot, auctionID: String, serverTime: Timestamp) -> EncodedEvent {
+        message(
+            "SNAPSHOT", sequence: snapshot.sequence, cursor: snapshot.sequence, endsAuction: snapshot.isEnded,
+            capacity: 256 + (snapshot.state?.count ?? 4)
+        ) { writeSnapshot(snapshot, auctionID, false, serverTime, to: &$0) }
+    }
+
+    private static func writeSnapshot(
+        _ snapshot: Snapshot, _ auctionID: String, _ complete: Bool, _ serverTime: Timestamp,
+        to writer: inout JSONWriter
+    ) {
+        writer.field("auction_id", auctionID)
+        writer.field("seq", snapshot.sequence)
+        writer.field("complete", complete)
+        writer.field("server_time", serverTime)
+        writer.key("state")
+        if let state = snapshot.state { writer.raw(state) } else { writer.null() }
     }
 
     /// The first message of a watcher whose cursor could be followed.
@@ -156,8 +170,12 @@ enum EventEncoder {
         }
     }
 
-    static func unsubscribed(_ auctionID: String) -> EncodedEvent {
-        message("UNSUBSCRIBED") { $0.field("auction_id", auctionID) }
+    /// - Parameter retryMilliseconds: when the client may subscribe again, where it did not ask to end.
+    static func unsubscribed(_ auctionID: String, retryMilliseconds: Int? = nil) -> EncodedEvent {
+        message("UNSUBSCRIBED") {
+            $0.field("auction_id", auctionID)
+            if let retryMilliseconds { $0.field("retry_after_ms", retryMilliseconds) }
+        }
     }
 
     /// How many watch an auction, over all gateways.
@@ -209,13 +227,13 @@ enum EventEncoder {
         var scanner = JSONScanner()
         do throws(JSONScanner.Failure) {
             while let next = try scanner.next(in: stored.span) {
-                if stored.span.matches("status", in: next.key), next.kind == .string {
-                    isEnded =
-                        stored.span.matches("sold", in: next.value)
-                        || stored.span.matches("unsold", in: next.value)
-                        || stored.span.matches("cancelled", in: next.value)
+                if stored.span.isKey("status", of: next), next.kind == .string {
+                    let endings: [StaticString] = ["sold", "unsold", "cancelled"]
+                    isEnded = endings.contains {
+                        stored.span.matches($0, in: next.value, isEscaped: next.isValueEscaped)
+                    }
                 }
-                guard stored.span.matches("seq", in: next.key) else { continue }
+                guard stored.span.isKey("seq", of: next) else { continue }
                 guard next.kind == .number, let number = stored.span.decimal(in: next.value),
                     number <= UInt64.maximumSequence
                 else { return nil }

@@ -112,14 +112,31 @@ enum Limits {
     static let walkChunk = 256
     /// Sends in one turn of a loop, over all walks.
     static let sendsPerTurn = 1_024
+    /// First messages in one turn of a loop to watchers that waited for them.
+    static let greetingsPerTurn = 1_024
+    /// Events that arrive while a crowd is greeted; with more, the rest of the crowd waits for a newer state.
+    static let greetingEvents = 512
+    /// Connections and subscriptions in one turn of a loop that are told to leave, of all drains and
+    /// disconnects.
+    static let exitsPerTurn = 1_024
+    /// Timers that fire in one turn of a loop.
+    static let firesPerTurn = 1_024
+    /// Seconds that a draining gateway waits for the first byte of a request.
+    static let drainHeadSeconds = 2
+    /// Milliseconds after which a client may come back that another gateway, or this one, can serve at once.
+    static let promptReturnMilliseconds = 100...1_000
 
     // Between threads
     /// Messages waiting for one loop; on overflow the channel is marked and catches up from the ring.
     static let mailboxMessages = 8_192
+    /// Events without a sequence number that a full mailbox still takes: they cannot be read again.
+    static let mailboxReserve = 8_192
     /// Loops; a channel's loops are one 64-bit mask.
     static let maximumWorkers = 64
 
     // Redis
+    /// How many refused topics are remembered. Each of them is logged once.
+    static let loggedRefusals = 1_000
     /// A channel without watchers keeps its subscription for this long, if it has had state or events.
     static let lingerMilliseconds: Int64 = 30_000
     /// Auctions in one MGET, and such reads under way at once on one link.
@@ -127,7 +144,8 @@ enum Limits {
     static let stateReadsInFlight = 8
     /// A state read that Redis refused, or that brought nothing of use, is repeated after this.
     static let stateRetryMilliseconds: Int64 = 200
-    /// So long joiners wait for a state that Redis lost to be written again; then the older one stands.
+    /// How long a joiner waits for the relay to rewrite a state that Redis lost. After that the older state
+    /// is served.
     static let stateWaitMilliseconds: Int64 = 3_000
     /// Log reads under way at once on one link, and entries in each.
     static let logReadsInFlight = 32

@@ -107,6 +107,8 @@ final class Worker {
     var channelsByTopic: [Topic: Channel] = [:]
     var channelsByNumber: [UInt32: Channel] = [:]
     var walks: Deque<Channel> = []
+    /// Channels whose waiting watchers are being given their first messages.
+    var greetings: Deque<Channel> = []
     /// Channels whose bids wait for the end of a window, in the order of that time.
     var windows: Deque<(end: Int64, channel: Channel)> = []
     var setbacks: ContiguousArray<Setback> = []
@@ -114,14 +116,16 @@ final class Worker {
     // Time, read once a turn
     var nowMilliseconds = Clock.monotonicMilliseconds()
     var nowTick: UInt32 { UInt32(truncatingIfNeeded: nowMilliseconds / Limits.tickMilliseconds) }
+    /// The present time as HTTP writes it, and the second that it was made for.
+    var dateText = ""
+    var dateSeconds: Int64 = -1
     var generator = SystemRandomNumberGenerator()
     var nextViewersReportAt: Int64 = 0
 
     // Leaving
     var drainStartedAt: Int64?
-    /// Slot and generation of those still to be told to leave, in random order.
-    var drainQueue: [UInt64] = []
-    var drainTotal = 0
+    /// Those who are still to be told to leave: of a drain, of disconnects, of refused topics.
+    var exits: [Exit] = []
 
     private var inbox: [WorkerMail] = []
 
@@ -179,18 +183,21 @@ final class Worker {
         hub?.turn(now: nowMilliseconds, poller: poller)
         readMail()
         closeWindows()
+        continueGreetings()
         runWalks()
         fireTimers()
         readKeptInput()
         resumeAccepting()
         checkMemory()
         reportViewers()
-        continueDrain()
+        continueExits()
     }
 
     /// How long the loop may sleep, in milliseconds.
     private var patience: Int32 {
-        guard walks.isEmpty, keptInput.isEmpty else { return 0 }
+        guard walks.isEmpty, greetings.isEmpty, keptInput.isEmpty, !hasDueTimers, !hasDueExits else {
+            return 0
+        }
         var wait = hub?.isBusy == true ? Limits.busyWaitMilliseconds : Limits.tickMilliseconds
         if let acceptsPausedUntil {
             wait = min(wait, max(0, acceptsPausedUntil - Clock.monotonicMilliseconds()))
@@ -224,7 +231,7 @@ final class Worker {
         for mail in inbox {
             switch mail {
             case .attached(let attachment): attach(attachment)
-            case .refused(let topic): refuseWaiting(topic)
+            case .refused(let topic, let reason): refuse(topic, reason)
             case .event(let number, let event): receive(event, number: number)
             case .jump(let number, let snapshot): jump(number: number, to: snapshot)
             case .reload(let new): configuration = new
@@ -241,7 +248,11 @@ final class Worker {
         guard let drainStartedAt else { return false }
         let isAlone = handle.index != 0 || shared.liveWorkers.load(ordering: .acquiring) == 1
         let deadline = Int64(configuration.drainSeconds + Limits.closeTimeoutSeconds) * 1_000
-        return isAlone && (publicConnections == 0 || nowMilliseconds - drainStartedAt > deadline)
+        guard isAlone else { return false }
+        guard nowMilliseconds - drainStartedAt <= deadline else { return true }
+        guard publicConnections == 0 else { return false }
+        closeListeners()
+        return publicConnections == 0
     }
 
     /// Open connections; subscriptions have records too, but are none.

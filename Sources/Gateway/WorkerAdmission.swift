@@ -50,6 +50,7 @@ extension Worker {
             guard kind == .admin || mayAccept() else { return pauseAccepting() }
             do throws(Errno) {
                 guard let descriptor = try Sockets.accept(listener) else { return }
+                if kind != .admin { noteAccept() }
                 guard let slot = admit(descriptor, from: kind) else { continue }
                 // The request is often there already, which saves a turn.
                 readConnection(slot)
@@ -59,10 +60,28 @@ extension Worker {
         }
     }
 
+    /// Accepts whoever waits on a listener that is about to close, whatever the rate.
+    func emptyQueue(of listener: Int32, for kind: ListenerKind) {
+        do throws(Errno) {
+            while let descriptor = try Sockets.accept(listener) {
+                if let slot = admit(descriptor, from: kind) { readConnection(slot) }
+            }
+        } catch {
+            logger.error("connections cannot be accepted", metadata: ["error": "\(error)"])
+        }
+    }
+
     private func mayAccept() -> Bool {
         let rate = configuration.acceptsPerSecond
         guard rate > 0 else { return true }
-        return acceptBucket.take(rate: rate, burst: max(1, rate / 10), now: nowMilliseconds)
+        return acceptBucket.hasToken(rate: rate, burst: max(1, rate / 10), now: nowMilliseconds)
+    }
+
+    /// Counts a connection against `accepts-per-second`: only accepted connections count, not empty attempts.
+    private func noteAccept() {
+        let rate = configuration.acceptsPerSecond
+        guard rate > 0 else { return }
+        _ = acceptBucket.take(rate: rate, burst: max(1, rate / 10), now: nowMilliseconds)
     }
 
     private func admit(_ descriptor: Int32, from kind: ListenerKind) -> UInt32? {
@@ -78,7 +97,9 @@ extension Worker {
         }
         if kind == .admin {
             slab[slot].flags.insert(.isAdmin)
-        } else if open > configuration.maxConnections || shared.isOverMemory.load(ordering: .relaxed) {
+        } else if open > configuration.maxConnections || shared.isOverMemory.load(ordering: .relaxed)
+            || drainStartedAt != nil
+        {
             slab[slot].flags.insert(.isRefused)
         }
         do throws(Errno) {
@@ -96,7 +117,8 @@ extension Worker {
             return nil
         }
         guard kind == .secure else {
-            schedule(slot, seconds: configuration.headSeconds)
+            let seconds = configuration.headSeconds
+            schedule(slot, seconds: drainStartedAt == nil ? seconds : min(seconds, Limits.drainHeadSeconds))
             return slot
         }
         return beginSecuring(slot) ? slot : nil
@@ -222,6 +244,9 @@ extension Worker {
                 fields: retry)
         }
         guard slab[slot].flags.contains(.isRefused) else { return nil }
+        guard drainStartedAt == nil else {
+            return .error(.serviceUnavailable, "LEAVING", "\(Self.leaving); come back later", fields: retry)
+        }
         return .error(
             .serviceUnavailable, "OVER_CAPACITY", "this gateway is full; come back later", fields: retry)
     }

@@ -101,6 +101,15 @@ extension Worker {
         refuse(connection, "UNAVAILABLE", message, auctionID)
     }
 
+    /// Ends a subscription at an operator's wish. The connection stays for its other auctions.
+    func disconnectSubscription(_ slot: UInt32) {
+        let connection = slab[slot].owner
+        guard let auctionID = channels[Int(slab[slot].channel)]?.topic.id else { return }
+        endSubscription(slot)
+        let retry = Int.random(in: Limits.promptReturnMilliseconds, using: &generator)
+        send(EventEncoder.unsubscribed(auctionID, retryMilliseconds: retry), to: connection)
+    }
+
     private func endSubscription(_ slot: UInt32) {
         let connection = slab[slot].owner
         if let auctionID = channels[Int(slab[slot].channel)]?.topic.id {

@@ -58,14 +58,21 @@ extension Worker {
 
     // MARK: From the hub
 
-    /// The gateway watches as many topics as it may.
-    func refuseWaiting(_ topic: Topic) {
+    /// The topic cannot be watched: its watchers are sent away. Whoever comes meanwhile asks anew.
+    func refuse(_ topic: Topic, _ reason: RefusalReason) {
         guard let channel = channelsByTopic[topic] else { return }
         channel.requested = nil
-        for slot in Array(channel.waiting.slots) {
-            dismiss(
-                slot, CloseCode.tryAgainLater, "this gateway watches as many auctions as it may",
-                retryMilliseconds: retryMilliseconds())
+        forgetNumber(channel)
+        channel.number = nil
+        channel.snapshot = nil
+        channel.endGreeting()
+        sendAway(watchers(of: channel), for: .refusal(reason), on: topic, milliseconds: 0)
+    }
+
+    /// Slot and generation of all who watch or wait.
+    func watchers(of channel: Channel) -> [UInt64] {
+        ([channel.waiting] + channel.watchers).flatMap { list in
+            list.slots.filter { $0 != SubscriberList.tombstone }.map(token)
         }
     }
 
@@ -83,7 +90,7 @@ extension Worker {
         channel.snapshot = attachment.snapshot
         channel.last = max(channel.last, attachment.last)
         if attachment.isEnded { channel.isEnded = true }
-        serveWaiting(channel, attachment)
+        greetWaiting(channel, attachment)
     }
 
     /// This loop missed events of a channel it watches: takes them from the ring, or jumps.
@@ -103,39 +110,27 @@ extension Worker {
         jump(channel, to: snapshot)
     }
 
+    /// Tells every watcher by a SNAPSHOT with `complete:false`, behind what was accepted before, that events
+    /// were skipped.
+    private func jump(_ channel: Channel, to snapshot: Snapshot) {
+        channel.snapshot = snapshot
+        guard snapshot.sequence > channel.last else { return }
+        enqueue(
+            EventEncoder.jump(to: snapshot, auctionID: channel.topic.id, serverTime: serverTime()),
+            on: channel)
+    }
+
     /// Puts an event in the line of those to walk.
     private func enqueue(_ event: EncodedEvent, on channel: Channel) {
         if event.sequence != 0 { channel.last = event.sequence }
         if event.endsAuction { channel.isEnded = true }
+        channel.noteForGreeting(event)
         guard channel.hasWatchers else { return }
         if channel.append(event, now: nowMilliseconds) { handle.counters.conflated.add() }
         guard !channel.isQueued else { return }
         if channel.isHeld(now: nowMilliseconds) { return holdForWindow(channel) }
         channel.isQueued = true
         walks.append(channel)
-    }
-
-    /// Tells every watcher by a SNAPSHOT with `complete:false` that events were skipped.
-    private func jump(_ channel: Channel, to snapshot: Snapshot) {
-        // What was accepted before the jump goes out first; jumps are rare, so this walk does not yield.
-        while !channel.pending.isEmpty { walk(channel, budget: .max) }
-        channel.snapshot = snapshot
-        channel.last = max(channel.last, snapshot.sequence)
-        if snapshot.isEnded { channel.isEnded = true }
-        let message = EventEncoder.snapshot(
-            snapshot, auctionID: channel.topic.id, complete: false, serverTime: serverTime())
-        for slot in channel.watchers.flatMap(\.slots) where slab[slot].cursor < snapshot.sequence {
-            slab[slot].cursor = snapshot.sequence
-            handle.counters.snapshots.add()
-            if channel.isEnded { scheduleDeparture(slot, of: channel) }
-            if slab[slot].transport == .longPoll {
-                answerPoll(
-                    slot, on: channel, sequence: snapshot.sequence, complete: false,
-                    events: [Array(message.json)])
-            } else {
-                send(message, to: slot)
-            }
-        }
     }
 
     func serverTime() -> Timestamp {

@@ -1,6 +1,7 @@
 // How a watcher comes to a channel, gets its first message, and leaves.
 
 import AuctionEvents
+import DequeModule
 import Fanout
 import Reactor
 import Telemetry
@@ -20,7 +21,8 @@ extension Worker {
         countWatcher(slot, 1)
         scheduleFirstMessage(slot)
         if let attachment = ownAttachment(channel, since: since) {
-            serveWaiting(channel, attachment)
+            var greeting = Greeting(attachment)
+            serve(slot, on: channel, &greeting)
         } else {
             requestAttachment(channel, since == nil && topic.kind == .auction ? .state : [])
         }
@@ -63,7 +65,8 @@ extension Worker {
     /// Counts a watcher that came (1) or left (−1).
     func countWatcher(_ slot: UInt32, _ change: Int) {
         switch slab[slot].transport {
-        case .http, .webSocket: handle.counters.webSockets.add(change)
+        case .http: preconditionFailure("a connection without a watch is no watcher")
+        case .webSocket: handle.counters.webSockets.add(change)
         case .eventStream: handle.counters.eventStreams.add(change)
         case .longPoll: handle.counters.longPolls.add(change)
         case .subscription: handle.counters.subscriptions.add(change)
@@ -72,56 +75,120 @@ extension Worker {
 
     // MARK: First messages
 
-    /// Gives the waiting watchers their first messages and what followed, as far as the attachment goes.
-    func serveWaiting(_ channel: Channel, _ attachment: Attachment) {
+    /// What watchers are greeted with, and the snapshots made of it so far.
+    struct Greeting {
+        let attachment: Attachment
+        /// Index 1 holds the snapshot with `complete:true`, index 0 the other. Each is made on first use.
+        fileprivate var snapshots: [EncodedEvent?] = [nil, nil]
+
+        init(_ attachment: Attachment) {
+            self.attachment = attachment
+        }
+    }
+
+    /// Begins to give those who wait their first messages and what followed, as far as `attachment` goes.
+    func greetWaiting(_ channel: Channel, _ attachment: Attachment) {
         guard channel.waiting.count > 0 else { return }
-        let footing = attachment.footing
-        var served: [(slot: UInt32, decision: Resumption)] = []
-        // All move before anything is sent: a send may close its watcher, and with the last one the channel.
-        for slot in channel.waiting.removeAll() {
-            let cursor = slab[slot].flags.contains(.hasCursor) ? slab[slot].cursor : nil
-            let decision =
-                channel.topic.kind == .user ? Resumption.resumed : Resumption(cursor: cursor, on: footing)
-            if case .later(let needsLog) = decision {
-                slab[slot].listPosition = channel.waiting.append(slot)
-                requestAttachment(channel, needsLog ? [.state, .log] : .state)
+        // A newer attachment may serve those whom an earlier one could not.
+        leaveGreeting(channel)
+        channel.beginGreeting(attachment)
+        guard !channel.isGreetingQueued else { return }
+        channel.isGreetingQueued = true
+        greetings.append(channel)
+    }
+
+    /// Goes on with the greetings, a stretch of each in turn, up to the turn's budget.
+    func continueGreetings() {
+        var budget = Limits.greetingsPerTurn
+        while budget > 0, let channel = greetings.popFirst() {
+            channel.isGreetingQueued = false
+            // Its last watcher may have left.
+            guard channels[Int(channel.index)] === channel else { continue }
+            guard let attachment = channel.currentGreeting else {
+                leaveGreeting(channel)
+                if channel.waiting.count > 0 { requestAttachment(channel, .state) }
                 continue
             }
-            let lane = Lane(slab[slot]).rawValue
-            slab[slot].phase = .watching
-            slab[slot].listPosition = channel.watchers[lane].append(slot)
-            served.append((slot, decision))
+            budget -= greet(channel, with: attachment, budget: min(budget, Limits.walkChunk))
+            guard channels[Int(channel.index)] === channel else { continue }
+            if channel.greetingPosition < channel.waiting.slots.count {
+                channel.isGreetingQueued = true
+                greetings.append(channel)
+            } else {
+                leaveGreeting(channel)
+                channel.endGreeting()
+            }
         }
-        // Made on first use; mostly one is.
-        var snapshots: [EncodedEvent?] = [nil, nil]
-        func snapshot(complete: Bool) -> EncodedEvent {
-            let index = complete ? 1 : 0
-            let encoded =
-                snapshots[index]
+    }
+
+    /// Ends the walk over those who wait, if one is under way.
+    private func leaveGreeting(_ channel: Channel) {
+        guard channel.greetingPosition > 0 else { return }
+        channel.greetingPosition = 0
+        channel.waiting.endWalk { slot, position in slab[slot].listPosition = position }
+    }
+
+    /// Greets at most `budget` of those who wait; returns how many places were used, at least 1.
+    private func greet(_ channel: Channel, with attachment: Attachment, budget: Int) -> Int {
+        guard !channel.waiting.slots.isEmpty else { return 1 }
+        if channel.greetingPosition == 0 { channel.waiting.beginWalk() }
+        let start = channel.greetingPosition
+        let slots = Array(channel.waiting.slots[start...].prefix(budget))
+        channel.greetingPosition = start + slots.count
+        var greeting = Greeting(attachment)
+        // A send may close its watcher, and a slow client's other subscriptions with it.
+        for slot in slots where slot != SubscriberList.tombstone && isWaiting(slot, on: channel) {
+            serve(slot, on: channel, &greeting)
+        }
+        return max(1, slots.count)
+    }
+
+    private func isWaiting(_ slot: UInt32, on channel: Channel) -> Bool {
+        slab[slot].phase == .awaitingSnapshot && slab[slot].channel == channel.index
+    }
+
+    /// Gives a watcher that waits its first message and what followed, if `greeting` leads to it.
+    private func serve(_ slot: UInt32, on channel: Channel, _ greeting: inout Greeting) {
+        let attachment = greeting.attachment
+        let cursor = slab[slot].flags.contains(.hasCursor) ? slab[slot].cursor : nil
+        let decision =
+            channel.topic.kind == .user
+            ? Resumption.resumed : Resumption(cursor: cursor, on: attachment.footing)
+        if case .later(let needsLog) = decision {
+            return requestAttachment(channel, needsLog ? [.state, .log] : .state)
+        }
+        beginWatching(slot, on: channel)
+        guard channel.topic.kind == .auction else {
+            scheduleHeartbeat(slot, isFirst: true)
+            return openIfStream(slot)
+        }
+        if case .snapshot(let complete) = decision {
+            handle.counters.snapshots.add()
+            let first =
+                greeting.snapshots[complete ? 1 : 0]
                 ?? EventEncoder.snapshot(
                     attachment.snapshot, auctionID: channel.topic.id, complete: complete,
                     serverTime: serverTime())
-            snapshots[index] = encoded
-            return encoded
+            greeting.snapshots[complete ? 1 : 0] = first
+            greet(
+                slot, on: channel, first, at: attachment.snapshot.sequence, then: attachment,
+                complete: complete)
+        } else {
+            let since = slab[slot].cursor
+            handle.counters.resumes.add()
+            let first = EventEncoder.resumed(
+                since: since, sequence: max(attachment.last, since), auctionID: channel.topic.id,
+                serverTime: serverTime())
+            greet(slot, on: channel, first, at: since, then: attachment, complete: true)
         }
-        for (slot, decision) in served {
-            if channel.topic.kind == .user {
-                scheduleHeartbeat(slot, isFirst: true)
-                openIfStream(slot)
-            } else if case .snapshot(let complete) = decision {
-                handle.counters.snapshots.add()
-                greet(
-                    slot, on: channel, snapshot(complete: complete), at: attachment.snapshot.sequence,
-                    then: attachment, complete: complete)
-            } else {
-                let since = slab[slot].cursor
-                handle.counters.resumes.add()
-                let first = EventEncoder.resumed(
-                    since: since, sequence: max(attachment.last, since), auctionID: channel.topic.id,
-                    serverTime: serverTime())
-                greet(slot, on: channel, first, at: since, then: attachment, complete: true)
-            }
-        }
+    }
+
+    /// Moves a watcher from those who wait to those who get events.
+    private func beginWatching(_ slot: UInt32, on channel: Channel) {
+        let position = slab[slot].listPosition
+        if let moved = channel.waiting.remove(at: position) { slab[moved].listPosition = position }
+        slab[slot].phase = .watching
+        slab[slot].listPosition = channel.watchers[Lane(slab[slot]).rawValue].append(slot)
     }
 
     /// Sends a watcher that now stands at `position` its first message and the events behind it.

@@ -43,7 +43,7 @@ extension Worker {
     }
 
     private func watchAuction(
-        _ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>, id: Substring, _ fields: HTTPFields
+        _ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>, id: String, _ fields: HTTPFields
     ) throws(LiveRefusal) {
         guard let auctionID = AuctionID(id) else { throw .auctionID }
         let access = try access(head, bytes)
@@ -65,7 +65,7 @@ extension Worker {
             slab[slot].setKeepsAlive(head.keepsAlive)
             openPoll(slot, fields: fields, timeout: timeout)
             guard !isTurnedAway(slot) else {
-                return refusePoll(slot, retryMilliseconds: nil)
+                return refusePoll(slot, retryMilliseconds: retryMilliseconds())
             }
         }
         let generation = slab[slot].generation
@@ -187,15 +187,22 @@ extension Worker {
             sendBytes(slot, answer)
         }
         guard isTurnedAway(slot) else { return true }
-        handle.counters.overCapacity.add()
-        dismiss(
-            slot, CloseCode.tryAgainLater, "this gateway is full", retryMilliseconds: retryMilliseconds())
+        let (code, reason) = turningAway(slot)
+        dismiss(slot, code, reason, retryMilliseconds: retryMilliseconds())
         return false
     }
 
-    /// Whether a connection is over a limit, and is only told so.
+    /// Whether a connection is over a limit, or the gateway is leaving, and the client is only told so.
     private func isTurnedAway(_ slot: UInt32) -> Bool {
-        isFull(slot) || slab[slot].flags.contains(.isOverAddressLimit)
+        drainStartedAt != nil || isFull(slot) || slab[slot].flags.contains(.isOverAddressLimit)
+    }
+
+    /// What a client is told that is turned away.
+    private func turningAway(_ slot: UInt32) -> (code: UInt16, reason: String) {
+        guard drainStartedAt == nil else { return (CloseCode.goingAway, Self.leaving) }
+        guard isFull(slot) else { return (CloseCode.tryAgainLater, "your address has too many connections") }
+        handle.counters.overCapacity.add()
+        return (CloseCode.tryAgainLater, "this gateway is full")
     }
 
     /// Whether there was no room for the connection, or there is no memory for a watcher now.
@@ -203,14 +210,11 @@ extension Worker {
         slab[slot].flags.contains(.isRefused) || shared.isOverMemory.load(ordering: .relaxed)
     }
 
-    /// The gateway is full. A browser gives up after a 503, so a stream is opened to say when to come back.
+    /// The client is turned away. A browser gives up after a 503, so a stream is opened to say when to come
+    /// back.
     private func refuseStream(_ slot: UInt32) {
-        let isFull = isFull(slot)
-        if isFull { handle.counters.overCapacity.add() }
-        closeStream(
-            slot, CloseCode.tryAgainLater,
-            isFull ? "this gateway is full" : "your address has too many connections",
-            retryMilliseconds: retryMilliseconds())
+        let (code, reason) = turningAway(slot)
+        closeStream(slot, code, reason, retryMilliseconds: retryMilliseconds())
     }
 
     private static func sha1(_ input: [UInt8]) -> [UInt8] {

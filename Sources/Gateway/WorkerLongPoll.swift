@@ -38,8 +38,12 @@ extension Worker {
         var sequence = slab[slot].cursor
         var events: [[UInt8]] = []
         var bytes = 0
+        var isComplete = true
         for pending in channel.pending where pending.event.treatment != .droppable {
             let event = pending.event
+            // A snapshot that declares a jump comes first in its answer.
+            guard !event.isJump || events.isEmpty else { break }
+            if event.isJump { isComplete = false }
             guard event.sequence == 0 || event.sequence > sequence else { continue }
             guard events.isEmpty || bytes + event.frame.count <= Limits.replayBytes else { break }
             let first = event.sequence == 0 ? 0 : max(pending.first, sequence + 1)
@@ -47,7 +51,7 @@ extension Worker {
             bytes += event.frame.count
             if event.sequence != 0 { sequence = event.sequence }
         }
-        answerPoll(slot, on: channel, sequence: sequence, complete: true, events: events)
+        answerPoll(slot, on: channel, sequence: sequence, complete: isComplete, events: events)
     }
 
     private static func json(_ entry: (event: EncodedEvent, first: UInt64)) -> [UInt8] {

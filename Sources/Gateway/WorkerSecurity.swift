@@ -92,7 +92,9 @@ extension Worker {
     /// rest of it: closed with bytes unread, the connection would be reset, and the answer with it.
     private func sayThatThisIsTLS(_ slot: UInt32) {
         let answer = HTTPResponse.error(.badRequest, "TLS_REQUIRED", "this port speaks TLS: use https or wss")
-        _ = answer.encoded(keepAlive: false).withUnsafeBytes { Sockets.send(slab[slot].descriptor, $0) }
+        _ = answer.encoded(keepAlive: false, date: httpDate()).withUnsafeBytes {
+            Sockets.send(slab[slot].descriptor, $0)
+        }
         endSession(slot)
         slab[slot].flags.remove(.isSecure)
         poller.modify(slab[slot].descriptor, .readable, token: token(slot))

@@ -30,7 +30,8 @@ extension Worker {
         }
         return ServerSentEvent.head(
             fields: request.fields,
-            retryMilliseconds: Int.random(in: Limits.streamRetryMilliseconds, using: &generator))
+            retryMilliseconds: Int.random(in: Limits.streamRetryMilliseconds, using: &generator),
+            date: httpDate())
     }
 
     /// Sends the response head of a stream that has no first message to go with it yet.

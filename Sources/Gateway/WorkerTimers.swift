@@ -1,5 +1,5 @@
-// A worker's timers, one a connection: what it means depends on the connection's phase. And the paced ways
-// out: after an auction's end, and in a drain.
+// A worker's timers. Each connection has one, whose meaning depends on the connection's phase. Also the paced
+// departures after an auction's end.
 
 import Fanout
 import Reactor
@@ -38,10 +38,22 @@ extension Worker {
         schedule(slot, seconds: max(60, configuration.heartbeatSeconds))
     }
 
+    /// Fires what is due, up to the turn's budget: a crowd's timers may be due together.
     func fireTimers() {
-        while let slot = timers.popExpired(now: nowTick) { fire(slot) }
-        while let slot = departures.popExpired(now: nowTick) { depart(slot) }
-        while let slot = expiries.popExpired(now: nowTick) { expire(slot) }
+        var budget = Limits.firesPerTurn
+        func next(_ wheel: inout TimerWheel) -> UInt32? {
+            guard budget > 0, let slot = wheel.popExpired(now: nowTick) else { return nil }
+            budget -= 1
+            return slot
+        }
+        while let slot = next(&timers) { fire(slot) }
+        while let slot = next(&departures) { depart(slot) }
+        while let slot = next(&expiries) { expire(slot) }
+    }
+
+    var hasDueTimers: Bool {
+        timers.mayHaveExpired(now: nowTick) || departures.mayHaveExpired(now: nowTick)
+            || expiries.mayHaveExpired(now: nowTick)
     }
 
     private func fire(_ slot: UInt32) {
@@ -147,58 +159,5 @@ extension Worker {
         slab[slot].flags.remove(.expires)
         handle.counters.expiredTokens.add()
         dismiss(slot, CloseCode.policyViolation, "the token has expired")
-    }
-
-    // MARK: Drain
-
-    func beginDrain() {
-        guard drainStartedAt == nil else { return }
-        drainStartedAt = nowMilliseconds
-        for case let listener? in [listener, secureListener] {
-            poller.remove(listener)
-            Sockets.close(listener)
-        }
-        listener = nil
-        secureListener = nil
-        for slot in 0..<UInt32(slab.highWater)
-        where slab.isConnection(slot) && !slab[slot].flags.contains(.isAdmin) {
-            drainQueue.append(token(slot))
-        }
-        drainQueue.shuffle(using: &generator)
-        drainTotal = drainQueue.count
-    }
-
-    /// Tells as many to leave as are due by now.
-    func continueDrain() {
-        guard let drainStartedAt, !drainQueue.isEmpty else { return }
-        let length = max(1, Int64(configuration.drainSeconds) * 1_000)
-        let elapsed = min(length, nowMilliseconds - drainStartedAt)
-        let remaining = drainTotal - Int(Int64(drainTotal) * elapsed / length)
-        while drainQueue.count > remaining, let token = drainQueue.popLast() {
-            let slot = UInt32(truncatingIfNeeded: token)
-            guard slab.isCurrent(slot, generation: UInt32(truncatingIfNeeded: token >> 32)) else { continue }
-            switch slab[slot].phase {
-            case .securing, .readingHead, .readingBody: closeNow(slot)
-            case .awaitingSnapshot, .watching, .bundling, .echoing:
-                dismiss(
-                    slot, CloseCode.goingAway, "this gateway is leaving",
-                    retryMilliseconds: retryMilliseconds())
-            case .free, .closing, .lingering: break
-            }
-        }
-    }
-
-    func disconnectWatchers(_ auctionID: String?) {
-        for slot in 0..<UInt32(slab.highWater) {
-            switch slab[slot].phase {
-            case .awaitingSnapshot, .watching:
-                let topic = channels[Int(slab[slot].channel)]?.topic
-                guard auctionID == nil || topic == auctionID.map(Topic.auction) else { continue }
-                dismiss(connection(of: slot), CloseCode.serviceRestart, "reconnect")
-            case .bundling where auctionID == nil: dismiss(slot, CloseCode.serviceRestart, "reconnect")
-            case .free, .securing, .readingHead, .readingBody, .bundling, .echoing, .closing, .lingering:
-                continue
-            }
-        }
     }
 }

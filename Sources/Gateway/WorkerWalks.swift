@@ -66,11 +66,14 @@ extension Worker {
             } else {
                 deliverAlike(on: channel, lane, start..<end)
             }
+            if channel.walked.last?.event.endsAuction == true {
+                scheduleDepartures(of: channel, lane, start..<end)
+            }
             used += end - start
             channel.walkPosition = end
             if end >= channel.watchers[lane].slots.count { leaveLane(channel) }
         }
-        if channel.walkLane >= Lane.count { endWalk(channel) }
+        if channel.walkLane >= Lane.count { channel.endWalk(now: nowMilliseconds) }
         return max(1, used)
     }
 
@@ -118,9 +121,11 @@ extension Worker {
         channel.walkLane += 1
     }
 
-    private func endWalk(_ channel: Channel) {
-        guard channel.endWalk(now: nowMilliseconds)?.event.endsAuction == true else { return }
-        for slot in channel.watchers.flatMap(\.slots) { scheduleDeparture(slot, of: channel) }
+    private func scheduleDepartures(of channel: Channel, _ lane: Int, _ range: Range<Int>) {
+        for position in range {
+            let slot = channel.watchers[lane].slots[position]
+            if slot != SubscriberList.tombstone { scheduleDeparture(slot, of: channel) }
+        }
     }
 
     // MARK: Lanes

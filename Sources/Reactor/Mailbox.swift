@@ -17,12 +17,26 @@ package final class Mailbox<Message: Sendable>: Sendable {
     /// its next turn.
     private let hasMail = Atomic<Bool>(false)
     private let capacity: Int
+    private let reserve: Int
     /// Readable while messages wait; the loop keeps it in its poller.
     package let descriptor: Int32
 
-    /// - Parameter capacity: the most messages that wait.
-    package init(capacity: Int) throws(Errno) {
+    /// Which messages are taken when many wait.
+    package enum Admission: Sendable {
+        /// Up to the capacity.
+        case withinCapacity
+        /// Up to the capacity and the reserve: a message that cannot be had again.
+        case withinReserve
+        /// Always: a message that must not be lost and whose number is bounded elsewhere.
+        case always
+    }
+
+    /// - Parameters:
+    ///   - capacity: the most messages that wait.
+    ///   - reserve: how many more of those that cannot be had again.
+    package init(capacity: Int, reserve: Int = 0) throws(Errno) {
         self.capacity = capacity
+        self.reserve = reserve
         descriptor = eventfd(0, Int32(gavelcast_eventfd_flags))
         guard descriptor >= 0 else { throw .last("eventfd") }
     }
@@ -35,12 +49,18 @@ package final class Mailbox<Message: Sendable>: Sendable {
     package var count: Int { state.withLock { $0.messages.count } }
 
     /// Adds a message; false when the mailbox is full.
-    /// - Parameters:
-    ///   - beyondCapacity: admits a message that must not be lost and whose number is bounded elsewhere.
-    ///   - wakes: false when the poster is the owning loop itself, which takes before it next waits.
-    package func post(_ message: Message, beyondCapacity: Bool = false, wakes: Bool = true) -> Bool {
+    /// - Parameter wakes: false when the poster is the owning loop itself, which takes before it next waits.
+    package func post(
+        _ message: Message, _ admission: Admission = .withinCapacity, wakes: Bool = true
+    ) -> Bool {
+        let most =
+            switch admission {
+            case .withinCapacity: capacity
+            case .withinReserve: capacity + reserve
+            case .always: Int.max
+            }
         let (accepted, mustSignal) = state.withLock { state in
-            guard state.messages.count < capacity || beyondCapacity else { return (false, false) }
+            guard state.messages.count < most else { return (false, false) }
             state.messages.append(message)
             hasMail.store(true, ordering: .releasing)
             guard wakes else { return (true, false) }

@@ -8,12 +8,15 @@ package enum ServerSentEvent {
     package static let heartbeat = Array(":\n\n".utf8)
 
     /// The response head and the first `retry:`.
-    /// - Parameter retryMilliseconds: how long a browser waits before it comes back.
+    /// - Parameters:
+    ///   - retryMilliseconds: how long a browser waits before it comes back.
+    ///   - date: the present time, from ``HTTPDate``.
     package static func head(
-        fields: HTTPFields, retryMilliseconds: Int
+        fields: HTTPFields, retryMilliseconds: Int, date: String
     ) -> [UInt8] {
         var text = """
             HTTP/1.1 200 OK\r
+            Date: \(date)\r
             Content-Type: \(mediaType)\r
             Cache-Control: no-store\r
             X-Accel-Buffering: no\r

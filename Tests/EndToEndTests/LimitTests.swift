@@ -208,6 +208,14 @@ extension EndToEndTests {
             for watcher in watchers { #expect(try watcher.value.next().sequence == 1) }
         }
 
+        @Test("only connections count against the rate of accepts, not looks into an empty queue")
+        func acceptTokens() throws {
+            let gateway = try GatewayProcess(
+                redis: [redis.url], arguments: ["--workers", "1", "--accepts-per-second", "200"])
+            for _ in 0..<15 { #expect(try gateway.get("/").status == 200) }
+            #expect(try gateway.metric("gavelcast_accept_pauses_total") == 0)
+        }
+
         @Test("without descriptors the gateway serves those it has, says so once, and recovers")
         func descriptors() throws {
             let gateway = try GatewayProcess(redis: [redis.url])
@@ -318,10 +326,4 @@ extension EndToEndTests {
             #expect(try gateway.metric("gavelcast_tokens_deferred_total") > 0)
         }
     }
-}
-
-/// Lets a client that one thread made be used by the next.
-private struct Carried: Sendable {
-    nonisolated(unsafe) let value: Watcher
-    init(_ value: Watcher) { self.value = value }
 }

@@ -13,6 +13,9 @@ import Testing
         #expect(taken(9, at: 1_100) == 1)
         #expect(taken(9, at: 1_400) == 3)
         #expect(taken(9, at: 900_000_000) == 5)
+        let looks = (0..<2).map { _ in bucket.hasToken(rate: 10, burst: 5, now: 900_000_100) }
+        #expect(looks == [true, true], "a look takes nothing")
+        #expect(taken(9, at: 900_000_100) == 1)
         // A clock that stands still or goes back gives nothing.
         #expect(taken(9, at: 1_000) == 0)
     }
