@@ -10,7 +10,7 @@ struct ModerationRoutes: Sendable {
 
     func ban(_ request: Request, _ context: AppContext) async throws -> Response {
         let adminID = try services.authenticate(request)
-        guard let userID = context.id.flatMap({ AuctionID($0) })?.text else {
+        guard let userID = context.idInPath.flatMap({ AuctionID($0) })?.text else {
             throw APIError.notFound("user")
         }
         let body = try await RequestBodies.decode(BanBody.self, from: request, isOptional: true)

@@ -9,13 +9,13 @@ extension AppContext {
     /// The auction that the address names.
     var auctionID: AuctionID {
         get throws(APIError) {
-            guard let id = id.flatMap({ AuctionID($0) }) else { throw .notFound("auction") }
+            guard let id = idInPath.flatMap({ AuctionID($0) }) else { throw .notFound("auction") }
             return id
         }
     }
 
     /// The id that the address names, percent-decoded; `nil` when it cannot be decoded.
-    var id: String? {
+    var idInPath: String? {
         parameters.get("id").flatMap { PercentEncoding.decoded($0[...].utf8) }
     }
 }
