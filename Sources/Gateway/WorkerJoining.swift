@@ -89,12 +89,23 @@ extension Worker {
     /// Begins to give those who wait their first messages and what followed, as far as `attachment` goes.
     func greetWaiting(_ channel: Channel, _ attachment: Attachment) {
         guard channel.waiting.count > 0 else { return }
+        guard channel.topic.kind == .auction else { return beginWatching(channel, attachment) }
         // A newer attachment may serve those whom an earlier one could not.
         leaveGreeting(channel)
         channel.beginGreeting(attachment)
         guard !channel.isGreetingQueued else { return }
         channel.isGreetingQueued = true
         greetings.append(channel)
+    }
+
+    /// A user's watchers get no first message, so all begin at once: the next notification, which has no
+    /// sequence number, must find them watching.
+    private func beginWatching(_ channel: Channel, _ attachment: Attachment) {
+        var greeting = Greeting(attachment)
+        for slot in channel.waiting.slots
+        where slot != SubscriberList.tombstone && isWaiting(slot, on: channel) {
+            serve(slot, on: channel, &greeting)
+        }
     }
 
     /// Goes on with the greetings, a stretch of each in turn, up to the turn's budget.
