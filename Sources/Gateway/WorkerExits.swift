@@ -81,8 +81,7 @@ extension Worker {
     func beginDrain() {
         guard drainStartedAt == nil else { return }
         drainStartedAt = nowMilliseconds
-        // Where other gateways share the port, they take the newcomers. What has arrived here is answered
-        // here.
+        // Other gateways that share the port take new clients. Clients that have arrived here are answered.
         if configuration.reusePort { closeListeners() }
         var tokens: [UInt64] = []
         for slot in 0..<UInt32(slab.highWater)

@@ -19,7 +19,7 @@ package struct RedisURL: Sendable {
         package let description: String
     }
 
-    /// Reads the setting. The error says what is wrong with it and repeats none of it: a password that is not
+    /// Reads the setting. The error says what is wrong but repeats no part of the text: a password that is not
     /// percent-encoded may look like any other part.
     package init(text: String) throws(Invalid) {
         guard let separator = text.firstRange(of: "://") else {

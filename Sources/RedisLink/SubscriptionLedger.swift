@@ -1,4 +1,4 @@
-// What was sent on a subscribing connection and is not answered yet. Redis confirms each channel of a
+// The commands of a subscribing connection that Redis has not answered yet. Redis confirms each channel of a
 // SUBSCRIBE by a message of its own, but refuses the whole command with a single error that names no channel.
 // The ledger finds the channel that is to blame, by halving. Pure; owned by a ``RedisLink``.
 

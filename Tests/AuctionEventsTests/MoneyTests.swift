@@ -19,7 +19,7 @@ import Testing
     }
 
     @Test(
-        "what is no amount that somebody can mean is refused",
+        "text that is no exact amount is refused",
         arguments: [
             "-1", "-0.01", "0.00001", "12.34000000000000000000000000000000000000001", "1e400", "1e-400",
             "1e12",

@@ -88,14 +88,14 @@ extension EndToEndTests {
                     [ava.userID, lots[0]])
             }
             #expect(try ava.bid("10", on: lots[0]).status == 201 && ben.bid("11", on: lots[0]).status == 201)
-            try eventually("what is known is pushed") {
+            try eventually("the notification of a known type is pushed") {
                 try connection.query(
                     "SELECT 1 FROM notifications WHERE type = 'OUTBID' AND pushed_at IS NOT NULL"
                 ).count == 1
             }
             let unknown = try connection.query(
                 "SELECT 1 FROM notifications WHERE pushed_at IS NOT NULL AND type = 'ENDING_SOON'")
-            #expect(unknown.isEmpty, "what is not known is left to those who know it")
+            #expect(unknown.isEmpty, "an unknown type is left to the version that knows it")
             let page = try ava.request("GET", "/api/v1/users/me/notifications")
             let types = (page.json["notifications"] as? [[String: Any]] ?? []).compactMap {
                 $0["type"] as? String

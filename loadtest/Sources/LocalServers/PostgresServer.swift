@@ -13,12 +13,7 @@ package final class PostgresServer {
     package init() throws {
         port = try Ports.free()
         bin = try Self.programs()
-        directory = Guardian.shared.folder + "/postgres-\(UUID().uuidString)"
-        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-        if getuid() == 0 {
-            let chown = try ChildProcess("chown", ["chown", "postgres:", directory])
-            guard chown.waitForExit() == 0 else { throw ServerFailure(description: chown.log) }
-        }
+        directory = try Self.makeDirectory()
         let initdb = try ChildProcess(
             "initdb",
             unprivileged([
@@ -29,16 +24,22 @@ package final class PostgresServer {
         try start()
     }
 
-    /// A standby that follows `primary`, until ``promote()``.
-    package init(standbyOf primary: PostgresServer) throws {
-        port = try Ports.free()
-        bin = primary.bin
-        directory = Guardian.shared.folder + "/postgres-\(UUID().uuidString)"
+    /// A new folder that the unprivileged user may write to.
+    private static func makeDirectory() throws -> String {
+        let directory = Guardian.shared.folder + "/postgres-\(UUID().uuidString)"
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         if getuid() == 0 {
             let chown = try ChildProcess("chown", ["chown", "postgres:", directory])
             guard chown.waitForExit() == 0 else { throw ServerFailure(description: chown.log) }
         }
+        return directory
+    }
+
+    /// A standby that follows `primary`, until ``promote()``.
+    package init(standbyOf primary: PostgresServer) throws {
+        port = try Ports.free()
+        bin = primary.bin
+        directory = try Self.makeDirectory()
         let copy = try ChildProcess(
             "pg_basebackup",
             unprivileged([
