@@ -92,8 +92,8 @@ package enum Notifications {
 
     // MARK: Pushing
 
-    /// The notifications above `number` that wait to be pushed, and their users. A type that this version does
-    /// not know is left to the newer version that wrote it.
+    /// The notifications above `number` that wait to be pushed, and their users. A type that this version
+    /// does not know is left to the newer version that wrote it.
     package static func waiting(
         _ connection: PostgresConnection, after number: Int64
     ) throws(DatabaseError) -> [(number: Int64, userID: String)] {

@@ -19,8 +19,8 @@ package struct RedisURL: Sendable {
         package let description: String
     }
 
-    /// Reads the setting. The error says what is wrong but repeats no part of the text: a password that is not
-    /// percent-encoded may look like any other part.
+    /// Reads the setting. The error says what is wrong but repeats no part of the text: a password that is
+    /// not percent-encoded may look like any other part.
     package init(text: String) throws(Invalid) {
         guard let separator = text.firstRange(of: "://") else {
             throw Invalid(description: "is no redis:// address")
