@@ -77,7 +77,8 @@ let package = Package(
         // Pure: no descriptors, clocks or logs.
         module("AuctionEvents"),
         module("Wire"),
-        module("Fanout", [deque]),
+        module("LiveProtocol", ["AuctionEvents", "Wire"]),
+        module("Fanout", ["LiveProtocol", deque]),
         module("Bidding", ["AuctionEvents"]),
 
         // The edge: kernel, Redis, PostgreSQL, cryptography, logs, settings.
@@ -103,7 +104,9 @@ let package = Package(
         module(
             "Gateway",
             [
-                "AuctionEvents", "Wire", "Fanout", "Reactor", "RedisLink", "Telemetry", "Settings", "Tokens",
+                "AuctionEvents", "Wire", "LiveProtocol", "Fanout", "Reactor", "RedisLink", "Telemetry",
+                "Settings",
+                "Tokens",
                 "TransportSecurity", "Compression", "CLinux", "COpenSSL",
                 deque, logging,
             ],
@@ -157,7 +160,7 @@ let package = Package(
         module("TestSupport", ["AuctionEvents"], path: "Tests/TestSupport"),
         tests("AuctionEventsTests", ["AuctionEvents", "TestSupport"]),
         tests("WireTests", ["Wire", "LoadClient", "TestSupport"]),
-        tests("FanoutTests", ["Fanout", "TestSupport"]),
+        tests("FanoutTests", ["Fanout", "LiveProtocol", "TestSupport"]),
         tests("BiddingTests", ["Bidding", "AuctionEvents", "TestSupport"]),
         tests("ReactorTests", ["Reactor", "LocalServers"]),
         tests("CompressionTests", ["Compression", "TestSupport"]),
@@ -165,6 +168,13 @@ let package = Package(
         tests("TokensTests", ["Tokens"]),
         tests("LoadEngineTests", ["LoadEngine", "LoadRun", "TestSupport"]),
         tests("SettingsTests", ["Settings", "Gateway", "BidAPI"]),
+        tests(
+            "GatewayTests",
+            [
+                "AuctionEvents", "Gateway", "Fanout", "LiveProtocol", "Reactor", "Settings", "Telemetry",
+                "TestSupport",
+                "Wire", "CLinux", logging,
+            ]),
         tests("TidyTests", []),
         tests(
             "EndToEndTests",

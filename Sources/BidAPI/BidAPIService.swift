@@ -7,7 +7,6 @@ import Hummingbird
 package import Logging
 import Reactor
 import ServiceLifecycle
-import Synchronization
 import Telemetry
 import Tokens
 import UnixSignals
@@ -21,43 +20,15 @@ package enum BidAPIService {
         for address in [configuration.listen, configuration.adminListen] {
             Sockets.close(try Sockets.listen(on: address, sharesPort: false))
         }
-        let flag = MigrationFlag()
         let unreadable = UnreadableRows(logger: logger)
-        let migrate = { @Sendable (connection: PostgresConnection) throws(DatabaseError) in
-            connection.reportUnreadable = unreadable.note
-            guard !flag.isSet else { return }
-            try Migrations.apply(connection)
-            flag.set()
-        }
-        // Statements of bids touch single rows by key: planning them each time would cost more than they do.
-        let migrateForRelay = { @Sendable (connection: PostgresConnection) throws(DatabaseError) in
-            try migrate(connection)
-            try connection.query("SET plan_cache_mode = force_generic_plan")
-        }
-        let migrateForBids = { @Sendable (connection: PostgresConnection) throws(DatabaseError) in
-            try migrateForRelay(connection)
-            try connection.endIdleTransactions(afterMilliseconds: Limits.idleTransactionMilliseconds)
-        }
+        let pools = Pools(url: configuration.databaseURL, unreadable: unreadable)
         let relay = Relays(
             databaseURL: configuration.databaseURL, redisURLs: configuration.redisURLs, logger: logger)
-        let pool = DatabasePool(
-            url: configuration.databaseURL, threads: Limits.databaseConnections, jobLimit: Limits.waitingJobs,
-            prepare: migrate)
-        let bidPool = DatabasePool(
-            url: configuration.databaseURL, threads: Limits.bidTransactions, jobLimit: Limits.bidTransactions,
-            prepare: migrateForBids
-        )
-        let searchPool = DatabasePool(
-            url: configuration.databaseURL, threads: Limits.searchConnections, jobLimit: Limits.waitingJobs,
-            prepare: migrate)
-        // The closer must not wait behind a rush of bids.
-        let closerPool = DatabasePool(
-            url: configuration.databaseURL, threads: 1, jobLimit: 1, prepare: migrate)
         let counters = BidAPICounters()
         let services = Services(
-            pool: pool, searchPool: searchPool, relay: relay,
+            pool: pools.general, searchPool: pools.search, relay: relay,
             bids: BidQueue(
-                pool: bidPool, antiSniping: configuration.antiSniping, answer: BidRoutes.keptAnswer,
+                pool: pools.bids, antiSniping: configuration.antiSniping, answer: BidRoutes.keptAnswer,
                 batchBids: counters.batchBids
             ) {
                 relay.notify()
@@ -65,19 +36,16 @@ package enum BidAPIService {
             redis: RedisQueries(redisURLs: configuration.redisURLs),
             settings: LiveSettings(configuration, keys: tokenKeys(configuration, logger)), counters: counters,
             unreadable: unreadable)
-        relay.start(prepare: migrateForRelay)
+        relay.start(prepare: pools.prepareRelay)
         // What was committed before the end is published before the end.
         defer {
-            closerPool.close()
-            pool.close()
-            bidPool.close()
-            searchPool.close()
+            pools.close()
             relay.stop()
             services.redis.stop()
         }
         let outcome: Result<Void, any Error>
         do {
-            outcome = .success(try await serve(services, closerPool, configuration, logger))
+            outcome = .success(try await serve(services, pools.closer, configuration, logger))
         } catch {
             outcome = .failure(error)
         }
@@ -139,12 +107,4 @@ package enum BidAPIService {
             logger.notice("ended with requests under way")
         }
     }
-}
-
-/// Whether this process has brought the database up to date.
-private final class MigrationFlag: Sendable {
-    private let value = Atomic<Bool>(false)
-
-    var isSet: Bool { value.load(ordering: .acquiring) }
-    func set() { value.store(true, ordering: .releasing) }
 }

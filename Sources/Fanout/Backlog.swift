@@ -4,6 +4,7 @@
 // Events are kept as they are shared and get their wire form when their turn comes.
 
 import DequeModule
+package import LiveProtocol
 
 package struct Backlog {
     /// One thing to send.

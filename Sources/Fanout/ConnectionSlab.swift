@@ -1,117 +1,6 @@
-// The connections of one loop: fixed-size records in one block of memory, addressed by slot and generation. A
-// record holds what the delivery walk and the timers touch; everything rare (partial input, backlog) lies in
-// side tables keyed by slot. A connection that watches one auction is one record; one that watches many has a
-// further record for each subscription, which names the connection's. One loop owns a slab; nothing here is
-// shared.
-
-/// How a record's watcher is spoken to.
-package enum Transport: UInt8, Sendable {
-    /// Requests and answers; no watcher yet.
-    case http
-    case webSocket
-    /// Server-sent events.
-    case eventStream
-    case longPoll
-    /// One of the auctions watched over a connection that has a record of its own.
-    case subscription
-}
-
-/// What a connection is doing. Each phase names the ones that may follow.
-package enum ConnectionPhase: UInt8, Sendable {
-    /// The slot is unused. Can transition to: securing, readingHead.
-    case free
-    /// The TLS handshake is under way. Can transition to: readingHead, free.
-    case securing
-    /// Waiting for (the rest of) a request head. Can transition to: readingBody, awaitingSnapshot, bundling,
-    /// echoing, lingering, free.
-    case readingHead
-    /// A request's body is being read (echo path). Can transition to: readingHead, lingering, free.
-    case readingBody
-    /// A watcher that has not had its first message. Can transition to: watching, readingHead (an answered
-    /// long-poll), closing, lingering, free.
-    case awaitingSnapshot
-    /// A watcher that receives events. Can transition to: readingHead (an answered long-poll), closing,
-    /// lingering, free.
-    case watching
-    /// A connection whose subscriptions are watchers. Can transition to: closing, lingering, free.
-    case bundling
-    /// A WebSocket that gets its messages back (conformance suites). Can transition to: closing, free.
-    case echoing
-    /// Our close frame is on its way; waiting for the peer's. Can transition to: lingering, free.
-    case closing
-    /// All is said and our side shut down; input is discarded until the peer closes. Can transition to: free.
-    case lingering
-}
-
-/// Marks on a connection.
-package struct ConnectionFlags: OptionSet, Sendable {
-    package let rawValue: UInt16
-    package init(rawValue: UInt16) { self.rawValue = rawValue }
-
-    /// Output is waiting in the backlog table; new output must queue behind it.
-    package static let hasBacklog = ConnectionFlags(rawValue: 1)
-    /// Part of a head, frame or message is kept in the input table.
-    package static let hasInput = ConnectionFlags(rawValue: 2)
-    /// A ping was sent and nothing has been received since.
-    package static let awaitsPong = ConnectionFlags(rawValue: 4)
-    /// The connection came through the admin listener.
-    package static let isAdmin = ConnectionFlags(rawValue: 8)
-    /// The connection is over the limit and is answered with "over capacity".
-    package static let isRefused = ConnectionFlags(rawValue: 16)
-    /// Close the descriptor as soon as the backlog is written.
-    package static let closesAfterFlush = ConnectionFlags(rawValue: 32)
-    /// A waiting watcher gave a cursor, which stands in its record.
-    package static let hasCursor = ConnectionFlags(rawValue: 128)
-    /// The peer broke the protocol; what it still sends is forgotten.
-    package static let discardsInput = ConnectionFlags(rawValue: 256)
-    /// The connection is kept after the answer to its request.
-    package static let keepsAlive = ConnectionFlags(rawValue: 64)
-    /// The auction is over and the watcher's departure is set.
-    package static let isDeparting = ConnectionFlags(rawValue: 512)
-    /// The connection speaks TLS: its bytes go through the loop's table of sessions.
-    package static let isSecure = ConnectionFlags(rawValue: 2_048)
-    /// Its address has more connections than it may: what it asks for is refused.
-    package static let isOverAddressLimit = ConnectionFlags(rawValue: 4_096)
-    /// The client's token expires at a time that is set.
-    package static let expires = ConnectionFlags(rawValue: 8_192)
-    /// What was received is more than one turn may interpret; nothing is read until the rest had its turn.
-    package static let isDeferred = ConnectionFlags(rawValue: 16_384)
-    /// A request was answered and nothing of the next one is here.
-    package static let isIdle = ConnectionFlags(rawValue: 32_768)
-    /// Nothing is read from the connection until it has taken more of its answers.
-    package static let isPaused = ConnectionFlags(rawValue: 1_024)
-}
-
-/// One connection. 40 bytes; two share little more than a cache line.
-package struct ConnectionRecord {
-    /// The socket; −1 in a free slot.
-    package var descriptor: Int32 = -1
-    /// Counts the slot's uses, so that a stale event or message for an earlier connection is recognised.
-    package var generation: UInt32 = 0
-    /// The sequence number of the last event delivered (or queued) to this watcher, or seen before it came.
-    package var cursor: UInt64 = 0
-    /// The loop's channel this watcher is on; ``ConnectionSlab/none`` otherwise.
-    package var channel: UInt32 = ConnectionSlab.none
-    /// The watcher's place in the channel's subscriber list.
-    package var listPosition: UInt32 = ConnectionSlab.none
-    /// When the peer last took bytes from a backlog, in timer ticks; for the slow-watcher deadline.
-    package var lastProgressTick: UInt32 = 0
-    /// A subscription's connection; ``ConnectionSlab/none`` in a connection's own record. In a free slot the
-    /// next free one.
-    package var owner: UInt32 = ConnectionSlab.none
-    package var phase: ConnectionPhase = .free
-    package var transport: Transport = .http
-    package var flags: ConnectionFlags = []
-    /// The window, in bits, that messages to this client may be compressed with; 0 when they may not.
-    package var deflateBits: UInt8 = 0
-}
-
-extension ConnectionRecord {
-    /// Notes whether the connection is kept after the answer to its request.
-    package mutating func setKeepsAlive(_ keepsAlive: Bool) {
-        if keepsAlive { flags.insert(.keepsAlive) } else { flags.remove(.keepsAlive) }
-    }
-}
+// The records of the connections of one loop, in one block of memory, addressed by slot and generation. A
+// connection that watches one auction is one record; one that watches many has a further record for each
+// subscription, which names the connection's. One loop owns a slab; nothing here is shared.
 
 /// The records of one loop, allocated once for the loop's limit. Untouched slots cost no memory (the kernel
 /// maps pages on first use).
@@ -140,19 +29,21 @@ package struct ConnectionSlab: ~Copyable {
     }
 
     /// Takes a free slot for a connection's `descriptor`; `nil` when all are in use.
-    package mutating func insert(descriptor: Int32) -> UInt32? {
-        insert(ConnectionRecord(descriptor: descriptor, phase: .readingHead))
+    /// - Parameter phase: ``ConnectionPhase/securing`` or ``ConnectionPhase/readingHead``.
+    package mutating func insert(descriptor: Int32, phase: ConnectionPhase = .readingHead) -> UInt32? {
+        insert(ConnectionRecord(descriptor: descriptor, phase: phase))
     }
 
     /// Takes a free slot for a subscription over the connection in `owner`; `nil` when all are in use.
     package mutating func insert(subscriptionOf owner: UInt32) -> UInt32? {
         insert(
             ConnectionRecord(
-                descriptor: records[Int(owner)].descriptor, owner: owner, phase: .awaitingSnapshot,
+                descriptor: records[Int(owner)].descriptor, owner: owner, phase: .joining,
                 transport: .subscription))
     }
 
     private mutating func insert(_ record: ConnectionRecord) -> UInt32? {
+        precondition(ConnectionPhase.free.mayBecome(record.phase), "a slot cannot begin as \(record.phase)")
         let slot: UInt32
         var generation: UInt32 = 1
         if firstFree != Self.none {
@@ -180,6 +71,13 @@ package struct ConnectionSlab: ~Copyable {
         records[Int(slot)].owner = firstFree
         firstFree = slot
         count -= 1
+    }
+
+    /// Moves `slot` to another phase. Traps on a move that ``ConnectionPhase/successors`` does not name.
+    package mutating func transition(_ slot: UInt32, to next: ConnectionPhase) {
+        let present = self[slot].phase
+        precondition(present.mayBecome(next), "slot \(slot): \(present) cannot become \(next)")
+        records[Int(slot)].phase = next
     }
 
     /// Whether `slot` still holds the connection that had `generation`.

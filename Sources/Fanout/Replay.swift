@@ -1,6 +1,8 @@
 // A stretch of an auction's events for one client that missed them: as they are while that is little, else
 // with the bids that follow one another merged, and cut off where it is too much for one answer.
 
+package import LiveProtocol
+
 package struct Replay {
     /// The events, each standing for those from `first` to itself.
     package private(set) var entries: [(event: EncodedEvent, first: UInt64)] = []

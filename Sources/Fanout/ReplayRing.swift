@@ -2,6 +2,7 @@
 // without a read. Contiguous by construction: a jump in the sequence empties it first.
 
 import DequeModule
+package import LiveProtocol
 
 package struct ReplayRing {
     private var events: Deque<EncodedEvent> = []

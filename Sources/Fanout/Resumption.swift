@@ -1,9 +1,9 @@
 // How a watcher's first message reads: whether what a loop has of an auction leads from the watcher's cursor
-// to now, or only a snapshot does, or more must be read first. Pure: the worker gathers the facts and acts on
+// to now, or only a snapshot does, or more must be read first. Pure: the loop gathers the facts and acts on
 // the answer.
 
 /// What a loop has of an auction at one moment.
-package struct Footing: Equatable, Sendable {
+package struct ReplayExtent: Equatable, Sendable {
     /// The sequence number of the last event delivered; 0 before the first.
     package let last: UInt64
     /// The sequence number of the state at hand.
@@ -38,18 +38,18 @@ package enum Resumption: Equatable, Sendable {
     case later(log: Bool)
 
     /// - Parameter cursor: the sequence number of the last event the client applied; `nil` when it gave none.
-    package init(cursor: UInt64?, on footing: Footing) {
-        let canSnapshot = footing.snapshot >= footing.last || footing.reaches(footing.snapshot)
+    package init(cursor: UInt64?, on extent: ReplayExtent) {
+        let canSnapshot = extent.snapshot >= extent.last || extent.reaches(extent.snapshot)
         guard let cursor else {
             self = canSnapshot ? .snapshot(complete: true) : .later(log: false)
             return
         }
         // A cursor beyond our last event, but not beyond the state, is ahead of pub/sub only.
-        let isAheadOfEventsOnly = cursor > footing.last && cursor <= footing.snapshot
-        if footing.reaches(cursor) || isAheadOfEventsOnly {
+        let isAheadOfEventsOnly = cursor > extent.last && cursor <= extent.snapshot
+        if extent.reaches(cursor) || isAheadOfEventsOnly {
             self = .resumed
         } else {
-            self = footing.isThorough && canSnapshot ? .snapshot(complete: false) : .later(log: true)
+            self = extent.isThorough && canSnapshot ? .snapshot(complete: false) : .later(log: true)
         }
     }
 }

@@ -26,7 +26,7 @@ package enum Gateway {
         }
         let adminListener = try Sockets.listen(
             on: configuration.adminListen, sharesPort: false, sendBufferBytes: Limits.adminSendBytes)
-        for index in shared.workers.indices {
+        for index in shared.loops.indices {
             let own = PublicListeners(
                 plain: listeners[index], secure: secureListeners.isEmpty ? nil : secureListeners[index])
             _ = LoopThread(name: "loop-\(index)") {
@@ -48,12 +48,13 @@ package enum Gateway {
         _ shared: Shared, index: Int, listeners: PublicListeners, adminListener: Int32, logger: Logger
     ) {
         do throws(Errno) {
-            let worker = try Worker(
-                shared: shared, handle: shared.workers[index], listeners: listeners, logger: logger)
+            let loop = try EventLoop(
+                shared: shared, handle: shared.loops[index], listeners: listeners, logger: logger)
             if index == 0 {
-                try worker.adopt(hub: Hub(shared: shared, logger: logger), adminListener: adminListener)
+                try loop.adopt(
+                    feed: AuctionFeed(shared: shared, logger: logger), adminListener: adminListener)
             }
-            worker.run()
+            loop.run()
         } catch {
             preconditionFailure("loop \(index) cannot start: \(error)")
         }
@@ -102,7 +103,7 @@ package enum Gateway {
         var signals = signals
         var configuration = shared.configuration
         var wait = timespec(tv_sec: 0, tv_nsec: 50_000_000)
-        while shared.liveWorkers.load(ordering: .acquiring) > 0 {
+        while shared.liveLoops.load(ordering: .acquiring) > 0 {
             let signal = sigtimedwait(&signals, nil, &wait)
             if signal == SIGHUP { reload(&configuration, shared, logger, reread: reread) }
             guard signal == SIGTERM || signal == SIGINT else { continue }
@@ -112,7 +113,7 @@ package enum Gateway {
             }
             logger.info(
                 "draining", metadata: ["connections": "\(shared.connectionCount.load(ordering: .relaxed))"])
-            for worker in shared.workers { _ = worker.mailbox.post(.drain, .always) }
+            for loop in shared.loops { _ = loop.mailbox.post(.drain, .always) }
         }
         logger.info("drained")
     }
@@ -126,8 +127,8 @@ package enum Gateway {
             let new = try reread().get()
             let (reloaded, ignored) = try configuration.reloaded(from: new)
             configuration = reloaded
-            for worker in shared.workers {
-                _ = worker.mailbox.post(.reload(configuration), .always)
+            for loop in shared.loops {
+                _ = loop.mailbox.post(.reload(configuration), .always)
             }
             logger.info("settings were reloaded")
             if !ignored.isEmpty {

@@ -93,28 +93,12 @@ package struct GatewayConfiguration: Sendable {
             if let fault = AllowedOrigins.fault(origin) { throw .configuration("origins: \(fault)") }
         }
         requiresToken = values.flag("auth-required")
-        tokenKeys = nil
-        if !values.text("token-keys").isEmpty {
-            do throws(TokenKey.Invalid) {
-                tokenKeys = try TokenKeys(path: values.text("token-keys"))
-            } catch {
-                throw .configuration("token-keys: \(values.text("token-keys")) \(error)")
-            }
-        }
+        tokenKeys = try Self.tokenKeys(values)
         guard !requiresToken || tokenKeys != nil else {
             throw .configuration("auth-required: needs token-keys to check tokens with")
         }
-        let possible = min(
-            openFileLimit - Limits.descriptorReserve - Limits.refusalReserve - 4 * workers,
-            Limits.possibleConnections)
-        connectionCeiling = max(1, possible)
-        let wanted = values.number("max-connections")
-        guard wanted <= possible else {
-            throw .configuration(
-                "max-connections: \(wanted) needs more open files than the limit of \(openFileLimit); raise it (ulimit -n)"
-            )
-        }
-        maxConnections = wanted == 0 ? connectionCeiling : wanted
+        (connectionCeiling, maxConnections) = try Self.connectionLimits(
+            values, openFileLimit: openFileLimit, workers: workers)
         maxConnectionsPerAddress = values.number("max-connections-per-ip")
         trustedProxies = try Self.trustedProxies(values)
         acceptsPerSecond = values.number("accepts-per-second")
@@ -144,6 +128,33 @@ package struct GatewayConfiguration: Sendable {
             throw .configuration("echo-path: '\(echoPath)' does not begin with /")
         }
         try checkEcho()
+    }
+
+    private static func tokenKeys(_ values: SettingsValues) throws(SettingsError) -> TokenKeys? {
+        let path = values.text("token-keys")
+        guard !path.isEmpty else { return nil }
+        do throws(TokenKey.Invalid) {
+            return try TokenKeys(path: path)
+        } catch {
+            throw .configuration("token-keys: \(path) \(error)")
+        }
+    }
+
+    /// How many connections the limit on open files allows, and how many of them are let in.
+    private static func connectionLimits(
+        _ values: SettingsValues, openFileLimit: Int, workers: Int
+    ) throws(SettingsError) -> (ceiling: Int, maximum: Int) {
+        let possible = min(
+            openFileLimit - Limits.descriptorReserve - Limits.refusalReserve - 4 * workers,
+            Limits.possibleConnections)
+        let ceiling = max(1, possible)
+        let wanted = values.number("max-connections")
+        guard wanted <= possible else {
+            throw .configuration(
+                "max-connections: \(wanted) needs more open files than the limit of \(openFileLimit); raise it (ulimit -n)"
+            )
+        }
+        return (ceiling, wanted == 0 ? ceiling : wanted)
     }
 
     /// The page's scripts call it, and its policy names it: an origin, as browsers write it.

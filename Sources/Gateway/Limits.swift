@@ -1,7 +1,9 @@
 // Every bound of the gateway that is no setting, in one place, with how they relate.
 
 import AuctionEvents
+import Compression
 import Fanout
+import LiveProtocol
 
 enum Limits {
     /// Milliseconds in one tick of a loop's timer wheel.
@@ -55,15 +57,10 @@ enum Limits {
     static let receiveBytes = 65_536
     /// What a client may send ahead while its long-poll waits.
     static let pipelinedBytes = 8_192
-    /// Auctions on one event stream of `/v1/live`.
-    static let auctionsPerStream = 20
     /// Subscriptions of all connections of one loop.
     static let subscriptionsPerLoop = 1 << 20
     /// The longest user id that names a channel.
     static let userIDBytes = 128
-    /// Seconds that a long-poll waits: unless it says otherwise, and what it may say.
-    static let pollSeconds = 25
-    static let pollSecondsRange = 1...60
     /// The largest message a watcher may be allowed to send.
     static let clientMessageBytes = 32_768
     /// Seconds' worth of messages that a client may send at once.
@@ -75,10 +72,6 @@ enum Limits {
     static let bodyTimeoutSeconds = 30
     /// The largest message on an echo path.
     static let echoMessageBytes = 16 << 20
-    /// Messages below this gain nothing by compression.
-    static let leastDeflatedBytes = 96
-    /// The largest state object taken from Redis.
-    static let stateBytes = 49_152
 
     // Output
     /// The send buffer of an admin connection: a whole page of metrics.
@@ -87,9 +80,9 @@ enum Limits {
     /// answers.
     static let watcherBounds = Backlog.Bounds(lossless: 65_536, messages: 131_072, control: 1_024)
     /// On a connection with many auctions, where each subscription brings a snapshot.
-    static let bundleBounds = Backlog.Bounds(lossless: 1 << 20, messages: 1 << 24, control: 1_024)
+    static let multiplexedBounds = Backlog.Bounds(lossless: 1 << 20, messages: 1 << 24, control: 1_024)
     /// While so much of it waits, nothing more is read from such a connection.
-    static let bundlePauseBytes = 1 << 18
+    static let multiplexedPauseBytes = 1 << 18
     /// On an echo path: the largest message and some.
     static let echoBounds = Backlog.Bounds(lossless: 0, messages: 2 * echoMessageBytes, control: 65_536)
     /// A replay is bounded by the log's length.
@@ -103,9 +96,6 @@ enum Limits {
     static let secondsAfterEnd = 60
     /// A table that held more than this gives its memory back when it is empty.
     static let keptCapacity = 64
-    /// Bids that waited so long for their walk merge: the gateway is behind, and the newest price comes
-    /// first.
-    static let behindMilliseconds: Int64 = 50
     /// What one walk carries at most, in several events for each watcher; a single event may be larger.
     static let walkBytes = 16_384
     /// Sends of one walk before the next channel has its turn.
@@ -114,8 +104,6 @@ enum Limits {
     static let sendsPerTurn = 1_024
     /// First messages in one turn of a loop to watchers that waited for them.
     static let greetingsPerTurn = 1_024
-    /// Events that arrive while a crowd is greeted; with more, the rest of the crowd waits for a newer state.
-    static let greetingEvents = 512
     /// Connections and subscriptions in one turn of a loop that are told to leave, of all drains and
     /// disconnects.
     static let exitsPerTurn = 1_024
@@ -132,31 +120,21 @@ enum Limits {
     /// Events without a sequence number that a full mailbox still takes: they cannot be read again.
     static let mailboxReserve = 8_192
     /// Loops; a channel's loops are one 64-bit mask.
-    static let maximumWorkers = 64
+    static let maximumWorkers = LoopSet.capacity
 
     // Redis
     /// How many refused topics are remembered. Each of them is logged once.
     static let loggedRefusals = 1_000
     /// A channel without watchers keeps its subscription for this long, if it has had state or events.
-    static let lingerMilliseconds: Int64 = 30_000
+    static let retainMilliseconds: Int64 = 30_000
     /// Auctions in one MGET, and such reads under way at once on one link.
     static let stateReadBatch = 128
     static let stateReadsInFlight = 8
     /// A state read that Redis refused, or that brought nothing of use, is repeated after this.
     static let stateRetryMilliseconds: Int64 = 200
-    /// How long a joiner waits for the relay to rewrite a state that Redis lost. After that the older state
-    /// is served.
-    static let stateWaitMilliseconds: Int64 = 3_000
     /// Log reads under way at once on one link, and entries in each.
     static let logReadsInFlight = 32
     static let logReadEntries = 1_100
-    /// So long a log that was read for someone's resume serves others.
-    static let widenedMilliseconds: Int64 = 10_000
-    /// Events held behind a hole.
-    static let heldEvents = 2_048
-    /// A hole that is not filled within this is given up; the log is read this often meanwhile.
-    static let holeMilliseconds: Int64 = 1_000
-    static let holeRetryMilliseconds: Int64 = 200
 
     // Viewers
     /// A script that Redis did not take is offered again after this.
@@ -174,8 +152,9 @@ enum Limits {
         precondition(walkChunk <= sendsPerTurn && stepsPerRead <= stepsPerTurn)
         precondition(watcherBounds.lossless >= 2 * EventEnvelope.maximumBytes, "events must fit a backlog")
         precondition(
-            stateBytes + 1_024 <= watcherBounds.messages / 2, "a snapshot and answers must fit a backlog")
+            LiveLimits.stateBytes + 1_024 <= watcherBounds.messages / 2,
+            "a snapshot and answers must fit a backlog")
         precondition(clientMessageBytes + 1_024 <= watcherBounds.messages / 2)
-        precondition(maximumWorkers <= UInt64.bitWidth)
+        precondition(FanoutLimits.sharedDeflateBits == MessageDeflater.sharedWindowBits)
     }
 }

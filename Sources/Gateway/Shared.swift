@@ -5,10 +5,10 @@ import Synchronization
 import Telemetry
 
 /// A worker as the other threads see it.
-final class WorkerHandle: Sendable {
+final class LoopHandle: Sendable {
     let index: Int
-    let mailbox: Mailbox<WorkerMail>
-    let counters = WorkerCounters()
+    let mailbox: Mailbox<LoopMessage>
+    let counters = LoopCounters()
 
     init(index: Int) throws(Errno) {
         self.index = index
@@ -17,7 +17,7 @@ final class WorkerHandle: Sendable {
 }
 
 /// Written by one worker, read by scrapes.
-final class WorkerCounters: Sendable {
+final class LoopCounters: Sendable {
     let connections = Counter()
     /// Watching connections by transport, and the auctions watched over connections with many.
     let webSockets = Counter()
@@ -51,7 +51,7 @@ final class WorkerCounters: Sendable {
 }
 
 /// Written by the hub, read by scrapes.
-final class HubCounters: Sendable {
+final class FeedCounters: Sendable {
     let channels = Counter()
     let historyBytes = Counter()
     let events = Counter()
@@ -64,8 +64,8 @@ final class HubCounters: Sendable {
     let rejectedBadSequence = Counter()
     let rejectedStates = Counter()
     let duplicates = Counter()
-    let holes = Counter()
-    let holesFilled = Counter()
+    let gaps = Counter()
+    let gapsFilled = Counter()
     let jumps = Counter()
     let stateReads = Counter()
     let refusedReads = Counter()
@@ -79,13 +79,13 @@ final class HubCounters: Sendable {
 
 final class Shared: Sendable {
     let configuration: GatewayConfiguration
-    let workers: [WorkerHandle]
-    let hubMailbox: Mailbox<HubMail>
-    let hubCounters = HubCounters()
+    let loops: [LoopHandle]
+    let feedMailbox: Mailbox<FeedMessage>
+    let feedCounters = FeedCounters()
     let pages: Pages
     /// Open connections over all workers; each accept and close adds to it.
     let connectionCount = Atomic<Int>(0)
-    let liveWorkers: Atomic<Int>
+    let liveLoops: Atomic<Int>
     let addresses = AddressTable()
     /// Whether the process has more memory than it should; kept by loop 0.
     let isOverMemory = Atomic<Bool>(false)
@@ -93,17 +93,17 @@ final class Shared: Sendable {
 
     init(configuration: GatewayConfiguration) throws(Errno) {
         self.configuration = configuration
-        var handles: [WorkerHandle] = []
-        for index in 0..<configuration.workers { handles.append(try WorkerHandle(index: index)) }
-        workers = handles
-        liveWorkers = Atomic(configuration.workers)
+        var handles: [LoopHandle] = []
+        for index in 0..<configuration.workers { handles.append(try LoopHandle(index: index)) }
+        loops = handles
+        liveLoops = Atomic(configuration.workers)
         // Attaches and detaches are bounded by connections, so none is ever refused.
-        hubMailbox = try Mailbox(capacity: .max)
+        feedMailbox = try Mailbox(capacity: .max)
         pages = Pages(configuration: configuration)
     }
 
     /// Whether watchers can be served: at least one Redis delivers, and the gateway is not leaving.
     var isReady: Bool {
-        hubCounters.linksDelivering.current > 0 && !isDraining.load(ordering: .relaxed)
+        feedCounters.linksDelivering.current > 0 && !isDraining.load(ordering: .relaxed)
     }
 }

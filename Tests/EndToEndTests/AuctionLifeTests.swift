@@ -132,9 +132,10 @@ extension EndToEndTests {
             let admin = try admin()
             let id = try seller.createAuction(Self.lot)
             let path = "/api/v1/admin/auctions/\(id)"
-            expect(try api.user("ava").bid("10", on: id), 201)
             let watcher = try gateway.watch(id)
             let before = try #require(try watcher.next().state?["ends_at"] as? String)
+            expect(try api.user("ava").bid("10", on: id), 201)
+            #expect(try watcher.next().type == "BID_UPDATE")
             expect(try seller.request("PUT", path, json: #"{"action":"cancel"}"#), 403, "FORBIDDEN")
             for json in [
                 #"{"action":"end"}"#, #"{"action":"extend"}"#, #"{"action":"extend","seconds":0}"#,

@@ -52,7 +52,7 @@ extension EndToEndTests {
             try store(redis, upTo: 4)
             try redis.publish("a1", event(5))
             for sequence in 1...5 { #expect(try watcher.next().text == event(sequence)) }
-            #expect(try gateway.metric("gavelcast_holes_filled_total") == 1)
+            #expect(try gateway.metric("gavelcast_gaps_filled_total") == 1)
         }
 
         @Test("a hole that nothing fills becomes one declared jump, with what was held behind it")

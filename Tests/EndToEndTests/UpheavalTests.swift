@@ -48,7 +48,7 @@ import Testing
             let evidence =
                 switch fault {
                 case .redisKilled, .linkKilled, .redisPaused, .outputBufferCut: "redis_link_losses"
-                case .disorder: "holes_filled"
+                case .disorder: "gaps_filled"
                 case .slowWatchers: "conflated"
                 case .restlessWatchers: "resumes"
                 }

@@ -1,4 +1,5 @@
 import Fanout
+import LiveProtocol
 import TestSupport
 import Testing
 

@@ -1,4 +1,5 @@
 import Fanout
+import LiveProtocol
 import TestSupport
 import Testing
 
@@ -9,7 +10,7 @@ import Testing
             jsonStart: 0)
     }
 
-    @Test("repeats, disorder and holes come out once, in order, when the hole is filled")
+    @Test("repeats, disorder and gaps come out once, in order, when the gap is filled")
     func guardOrders() {
         var generator = SeededGenerator.announced("sequence guard")
         for _ in 0..<2_000 {

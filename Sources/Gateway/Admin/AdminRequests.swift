@@ -1,0 +1,92 @@
+// The admin listener's addresses, answered by loop 0 from counters that all loops keep.
+
+import CLinux
+import Fanout
+import Glibc
+import Reactor
+import Synchronization
+import Telemetry
+import Wire
+
+enum AdminRequest {
+    case health
+    case readiness
+    case metrics
+    case stats
+    case drain
+    /// Of one auction, or of all.
+    case disconnect(auctionID: String?)
+
+    /// Why a request is not carried out.
+    struct Refusal: Error {
+        let response: HTTPResponse
+    }
+
+    static func decide(
+        _ head: RequestHead, path: String, query: String
+    ) -> Result<AdminRequest, Refusal> {
+        guard !head.hasOrigin else {
+            return refuse(.error(.forbidden, "FORBIDDEN", "the admin listener is not for browsers"))
+        }
+        let request: AdminRequest
+        switch path {
+        case "/healthz": request = .health
+        case "/readyz": request = .readiness
+        case "/metrics": request = .metrics
+        case "/v1/stats": request = .stats
+        case "/v1/drain": request = .drain
+        case "/v1/disconnect": request = .disconnect(auctionID: QueryString.value("auction", in: query))
+        default: return refuse(.notFound)
+        }
+        switch head.method {
+        case .post where request.isCommand: break
+        case .get where !request.isCommand, .head where !request.isCommand: break
+        case .get, .head, .post, .options, .other:
+            return refuse(.methodNotAllowed(allow: request.isCommand ? "POST" : "GET, HEAD"))
+        }
+        return .success(request)
+    }
+
+    private static func refuse(_ response: HTTPResponse) -> Result<AdminRequest, Refusal> {
+        .failure(Refusal(response: response))
+    }
+
+    /// True for what changes something.
+    private var isCommand: Bool {
+        switch self {
+        case .health, .readiness, .metrics, .stats: false
+        case .drain, .disconnect: true
+        }
+    }
+
+    /// Carries the request out and returns its answer.
+    func answer(_ shared: Shared) -> HTTPResponse {
+        switch self {
+        case .health: return Self.text("alive\n")
+        case .readiness:
+            guard shared.isReady else {
+                let reason = shared.isDraining.load(ordering: .relaxed) ? "draining" : "no Redis delivers"
+                return .error(.serviceUnavailable, "NOT_READY", reason)
+            }
+            return Self.text("ready\n")
+        case .metrics:
+            return HTTPResponse(
+                .ok, fields: [("Content-Type", PrometheusText.contentType)],
+                body: Array(GatewayMetrics.prometheus(shared).utf8))
+        case .stats:
+            return HTTPResponse(
+                .ok, fields: [("Content-Type", "application/json")], body: GatewayMetrics.stats(shared))
+        case .drain:
+            // The same way as for an operator's signal: the main thread leads the drain.
+            kill(getpid(), SIGTERM)
+            return Self.text("draining\n")
+        case .disconnect(let auctionID):
+            for loop in shared.loops { _ = loop.mailbox.post(.disconnect(auctionID: auctionID), .always) }
+            return Self.text("disconnecting\n")
+        }
+    }
+
+    private static func text(_ text: String) -> HTTPResponse {
+        HTTPResponse(.ok, fields: [("Content-Type", "text/plain; charset=utf-8")], body: Array(text.utf8))
+    }
+}

@@ -1,0 +1,293 @@
+// Who is let in: the listeners, and the limits on connections - in all, of one address, in a second, and by
+// memory. What is over a limit is refused in the words of its transport as far as there is room for that, and
+// closed beyond. The event loop calls it when a listener is readable, and once a turn; requests ask it
+// whether a client must be turned away.
+
+import Fanout
+import Glibc
+import Logging
+import Reactor
+import Synchronization
+import Telemetry
+import Wire
+
+/// What is accepted where.
+enum ListenerKind {
+    case plain
+    case secure
+    case admin
+
+    /// The token by which the poller reports the listener.
+    var token: UInt64 {
+        switch self {
+        case .plain: OwnDescriptor.listener
+        case .secure: OwnDescriptor.secureListener
+        case .admin: OwnDescriptor.adminListener
+        }
+    }
+}
+
+/// A loop's public listeners.
+struct PublicListeners: Sendable {
+    let plain: Int32
+    /// For TLS.
+    let secure: Int32?
+}
+
+final class Admission {
+    static let leaving = "this gateway is leaving"
+
+    let context: LoopContext
+    let connections: Connections
+
+    private var listeners: [ListenerKind: Int32] = [:]
+    /// Held open so that a connection can be accepted and closed when descriptors have run out.
+    private var spareDescriptor = open("/dev/null", O_RDONLY | O_CLOEXEC)
+    private var adminConnections = 0
+    private var acceptBucket: RateBucket
+    /// When the listeners are looked at again, if they are not now.
+    private(set) var acceptsPausedUntil: Int64?
+    private var exhaustionLoggedAt: Int64?
+    private var nextMemoryCheckAt: Int64 = 0
+    /// Whom connections come from, and how much they say.
+    let clients: ClientLimits
+
+    init(context: LoopContext, connections: Connections, listeners: PublicListeners) throws(Errno) {
+        self.context = context
+        self.connections = connections
+        clients = ClientLimits(context: context, connections: connections)
+        acceptBucket = RateBucket(
+            burst: max(1, context.configuration.acceptsPerSecond / 10), now: context.nowMilliseconds)
+        try listen(listeners.plain, as: .plain)
+        if let secure = listeners.secure { try listen(secure, as: .secure) }
+    }
+
+    deinit {
+        if spareDescriptor >= 0 { Glibc.close(spareDescriptor) }
+    }
+
+    func listen(_ listener: Int32, as kind: ListenerKind) throws(Errno) {
+        listeners[kind] = listener
+        try connections.poller.add(listener, .readable, token: kind.token)
+    }
+
+    /// Continues what is due once a turn.
+    func turn() {
+        resumeAccepting()
+        checkMemory()
+    }
+
+    // MARK: Accepting
+
+    /// Accepts those who wait on a listener, up to the turn's budget.
+    func accept(_ kind: ListenerKind, with handler: any InputHandler) {
+        guard let listener = listeners[kind] else { return }
+        for _ in 0..<Limits.acceptsPerTurn {
+            guard kind == .admin || mayAccept() else { return pauseAccepting() }
+            do throws(Errno) {
+                guard let descriptor = try Sockets.accept(listener) else { return }
+                if kind != .admin { noteAccept() }
+                // The request is often there already, which saves a turn.
+                if let slot = admit(descriptor, from: kind) { connections.read(slot, with: handler) }
+            } catch {
+                return shedOne(listener, error)
+            }
+        }
+    }
+
+    /// Accepts every connection in the kernel's queues, which closing would reset, then closes the ports.
+    func closeListeners(with handler: any InputHandler) {
+        for kind in [ListenerKind.plain, .secure] {
+            guard let listener = listeners.removeValue(forKey: kind) else { continue }
+            do throws(Errno) {
+                while let descriptor = try Sockets.accept(listener) {
+                    if let slot = admit(descriptor, from: kind) { connections.read(slot, with: handler) }
+                }
+            } catch {
+                context.logger.error("connections cannot be accepted", metadata: ["error": "\(error)"])
+            }
+            connections.poller.remove(listener)
+            Sockets.close(listener)
+        }
+    }
+
+    /// Closes what is left when the loop has ended.
+    func shutDown() {
+        for listener in listeners.values { Sockets.close(listener) }
+        listeners = [:]
+    }
+
+    private func mayAccept() -> Bool {
+        let rate = context.configuration.acceptsPerSecond
+        guard rate > 0 else { return true }
+        return acceptBucket.hasToken(rate: rate, burst: max(1, rate / 10), now: context.nowMilliseconds)
+    }
+
+    /// Counts a connection against `accepts-per-second`: only accepted connections count, not empty attempts.
+    private func noteAccept() {
+        let rate = context.configuration.acceptsPerSecond
+        guard rate > 0 else { return }
+        _ = acceptBucket.take(rate: rate, burst: max(1, rate / 10), now: context.nowMilliseconds)
+    }
+
+    private func admit(_ descriptor: Int32, from kind: ListenerKind) -> UInt32? {
+        let configuration = context.configuration
+        context.counters.accepted.add()
+        let open = countConnection(isAdmin: kind == .admin, 1)
+        let limit =
+            kind == .admin ? Limits.adminConnections : configuration.maxConnections + Limits.refusalReserve
+        guard open <= limit, let slot = insert(descriptor, from: kind) else {
+            context.counters.overCapacity.add()
+            countConnection(isAdmin: kind == .admin, -1)
+            Sockets.close(descriptor)
+            return nil
+        }
+        if kind == .admin {
+            connections[slot].flags.insert(.isAdmin)
+        } else {
+            let isFull = open > configuration.maxConnections || isOverMemory
+            if isFull || context.isDraining { connections[slot].flags.insert(.isRefused) }
+            guard clients.meet(slot) else {
+                connections.end(slot, .abrupt)
+                return nil
+            }
+        }
+        guard kind == .secure else {
+            let seconds = configuration.headSeconds
+            connections.schedule(
+                slot, seconds: context.isDraining ? min(seconds, Limits.drainHeadSeconds) : seconds)
+            return slot
+        }
+        guard connections.beginSecuring(slot) else {
+            connections.end(slot, .abrupt)
+            return nil
+        }
+        return slot
+    }
+
+    private func insert(_ descriptor: Int32, from kind: ListenerKind) -> UInt32? {
+        do throws(Errno) {
+            return try connections.insert(descriptor, isSecure: kind == .secure)
+        } catch {
+            context.logger.error("a connection could not be watched", metadata: ["error": "\(error)"])
+            return nil
+        }
+    }
+
+    /// Counts a connection that came (1) or went (−1). Those of the admin listener have a count and a bound
+    /// of their own: a gateway that is full must still say that it is well. Returns how many there are.
+    @discardableResult
+    private func countConnection(isAdmin: Bool, _ change: Int) -> Int {
+        guard isAdmin else {
+            return context.shared.connectionCount.add(change, ordering: .relaxed).newValue
+        }
+        adminConnections += change
+        return adminConnections
+    }
+
+    /// Connections of this loop's public listeners.
+    var publicConnections: Int { connections.count - adminConnections }
+
+    /// Forgets a connection that is being freed.
+    func forget(_ slot: UInt32) {
+        clients.forget(slot)
+        countConnection(isAdmin: connections[slot].flags.contains(.isAdmin), -1)
+    }
+
+    // MARK: Pauses
+
+    /// No descriptor was left: uses the spare one to take a connection off the queue and close it, so that
+    /// its client learns of it, and then leaves the queue alone for a moment.
+    private func shedOne(_ listener: Int32, _ error: Errno) {
+        context.counters.overCapacity.add()
+        let now = context.nowMilliseconds
+        if exhaustionLoggedAt.map({ now - $0 > Limits.exhaustionLogMilliseconds }) ?? true {
+            exhaustionLoggedAt = now
+            context.logger.error("connections cannot be accepted", metadata: ["error": "\(error)"])
+        }
+        pauseAccepting()
+        guard error.code == EMFILE || error.code == ENFILE else { return }
+        if spareDescriptor >= 0 { Sockets.close(spareDescriptor) }
+        let descriptor = Glibc.accept(listener, nil, nil)
+        if descriptor >= 0 { Sockets.close(descriptor) }
+        spareDescriptor = open("/dev/null", O_RDONLY | O_CLOEXEC)
+    }
+
+    /// Leaves new connections in the kernel's queue for a moment: a listener that stays readable would keep
+    /// the loop turning.
+    private func pauseAccepting() {
+        guard acceptsPausedUntil == nil else { return }
+        context.counters.acceptPauses.add()
+        acceptsPausedUntil = context.nowMilliseconds + Limits.acceptPauseMilliseconds
+        setInterest([])
+    }
+
+    private func resumeAccepting() {
+        guard let until = acceptsPausedUntil, context.nowMilliseconds >= until else { return }
+        acceptsPausedUntil = nil
+        setInterest(.readable)
+    }
+
+    private func setInterest(_ interest: Poller.Interest) {
+        for (kind, listener) in listeners where kind != .admin {
+            connections.poller.modify(listener, interest, token: kind.token)
+        }
+    }
+
+    // MARK: Memory
+
+    private var isOverMemory: Bool { context.shared.isOverMemory.load(ordering: .relaxed) }
+
+    /// Compares the process's memory with its ceiling once a second; loop 0 does it for all.
+    private func checkMemory() {
+        guard context.handle.index == 0, context.nowMilliseconds >= nextMemoryCheckAt else { return }
+        nextMemoryCheckAt = context.nowMilliseconds + Limits.memoryCheckMilliseconds
+        let ceiling = context.configuration.maxMemoryBytes
+        let isOver = ProcessMemory.residentBytes() > ceiling
+        let wasOver = context.shared.isOverMemory.exchange(isOver, ordering: .relaxed)
+        guard isOver, !wasOver else { return }
+        context.logger.warning(
+            "memory is above max-memory-bytes; new watchers are refused", metadata: ["limit": "\(ceiling)"])
+    }
+
+    // MARK: Refusals
+
+    /// The answer to everything that a refused connection asks for; `nil` for one that is not refused.
+    func refusal(of slot: UInt32) -> HTTPResponse? {
+        let seconds = (context.retryMilliseconds() + 999) / 1_000
+        let retry: HTTPFields = [("Retry-After", "\(seconds)")]
+        if connections[slot].flags.contains(.isOverAddressLimit) {
+            return .error(
+                .tooManyRequests, "TOO_MANY_CONNECTIONS", "your address has too many connections",
+                fields: retry)
+        }
+        guard connections[slot].flags.contains(.isRefused) else { return nil }
+        guard !context.isDraining else {
+            return .error(
+                .serviceUnavailable, "LEAVING", "\(Self.leaving); come back later", fields: retry)
+        }
+        context.counters.overCapacity.add()
+        return .error(
+            .serviceUnavailable, "OVER_CAPACITY", "this gateway is full; come back later", fields: retry)
+    }
+
+    /// What a client that asks to watch is told when it is turned away; `nil` when it is welcome. A new
+    /// watcher also needs memory, which other requests do not.
+    func turningAway(_ slot: UInt32) -> Dismissal? {
+        let flags = connections[slot].flags
+        let retry = context.retryMilliseconds
+        guard !context.isDraining else {
+            return Dismissal(
+                code: CloseCode.goingAway, message: Self.leaving, retryMilliseconds: retry())
+        }
+        guard !flags.contains(.isRefused), !isOverMemory else {
+            context.counters.overCapacity.add()
+            return Dismissal(
+                code: CloseCode.tryAgainLater, message: "this gateway is full", retryMilliseconds: retry())
+        }
+        guard flags.contains(.isOverAddressLimit) else { return nil }
+        return Dismissal(
+            code: CloseCode.tryAgainLater, message: "your address has too many connections",
+            retryMilliseconds: retry())
+    }
+}

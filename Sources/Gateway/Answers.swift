@@ -1,0 +1,19 @@
+// HTTP answers that several rooms give.
+
+import Wire
+
+extension HTTPResponse {
+    static let notFound = HTTPResponse.error(.notFound, "NOT_FOUND", "there is nothing at this address")
+
+    static func methodNotAllowed(allow: String) -> HTTPResponse {
+        .error(
+            .methodNotAllowed, "METHOD_NOT_ALLOWED", "allowed here: \(allow)", fields: [("Allow", allow)])
+    }
+
+    /// What a request gets that cannot be served now.
+    static func comeBack(afterMilliseconds milliseconds: Int) -> HTTPResponse {
+        .error(
+            .serviceUnavailable, "UNAVAILABLE", "come back later",
+            fields: [("Retry-After", "\((milliseconds + 999) / 1_000)")])
+    }
+}

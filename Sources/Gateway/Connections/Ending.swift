@@ -1,0 +1,32 @@
+// How a connection ends. Whoever finds that one must end puts it on the list of `Connections`; the loop works
+// the list off after the step. So nothing disappears while a caller holds its slot.
+
+import Wire
+
+/// What a watcher is told when it is sent away.
+struct Dismissal {
+    /// A WebSocket close code; streams carry it too.
+    let code: UInt16
+    let message: String
+    /// When to come back; `nil` leaves that to the client.
+    var retryMilliseconds: Int?
+
+    /// The slow-watcher rule of the contract.
+    static func tooSlow(_ message: String = "too slow") -> Dismissal {
+        Dismissal(code: CloseCode.tooSlow, message: message)
+    }
+}
+
+enum Ending {
+    /// At once, without a word: the peer is gone, or takes nothing.
+    case abrupt
+    /// In the words of the watcher's transport. What is queued is dropped. A long-poll is answered and its
+    /// connection stays.
+    case dismissal(Dismissal)
+    /// By a close frame; what the peer still sends is not looked at.
+    case violation(code: UInt16, reason: String)
+    /// The peer sent its close frame, with this code.
+    case peerClosed(code: UInt16?)
+    /// When everything that waits is written.
+    case afterFlush
+}

@@ -1,0 +1,151 @@
+// Reading from connections: bytes from the socket or the TLS session, joined with what was kept, and handed
+// to the interpreter that the phase asks for. What cannot be interpreted yet is kept and bounded.
+
+import Fanout
+import Reactor
+import Telemetry
+import Wire
+
+extension Connections {
+    /// Receives once and interprets what came.
+    func read(_ slot: UInt32, with handler: any InputHandler) {
+        guard !self[slot].flags.contains(.isEnding) else { return }
+        guard self[slot].phase != .securing else { return continueSecuring(slot, with: handler) }
+        // The poller reports again what is left in the socket.
+        guard stepBudget > 0, !self[slot].flags.contains(.isDeferred) else { return }
+        switch receive(slot) {
+        case .wouldBlock: return
+        case .closed, .failed: end(slot, .abrupt)
+        case .bytes(let count):
+            noteReceived(slot)
+            if self[slot].phase == .lingering { return }
+            take(slot, UnsafeMutableRawBufferPointer(rebasing: receiveBuffer[..<count]), with: handler)
+        }
+    }
+
+    /// Interprets received bytes, joined with what was kept.
+    // SAFETY: `received` is part of the loop's receive buffer, or of a local array that outlives the call;
+    // nothing called from here keeps it.
+    private func take(
+        _ slot: UInt32, _ received: UnsafeMutableRawBufferPointer, with handler: any InputHandler
+    ) {
+        guard self[slot].flags.contains(.hasInput), var input = inputs.removeValue(forKey: slot) else {
+            var input = PartialInput()
+            return interpret(slot, received, &input, with: handler)
+        }
+        self[slot].flags.remove(.hasInput)
+        guard !input.bytes.isEmpty else { return interpret(slot, received, &input, with: handler) }
+        var joined = input.bytes
+        input.bytes = []
+        joined.append(contentsOf: received)
+        joined.withUnsafeMutableBytes { interpret(slot, $0, &input, with: handler) }
+    }
+
+    /// Puts the connection in the line of those whose kept input is looked at again.
+    func readAgain(_ slot: UInt32) {
+        keptInput.append(token(slot))
+    }
+
+    /// The same for what is more than a turn allows; nothing is received before it has had its turn.
+    func deferInput(_ slot: UInt32) {
+        self[slot].flags.insert(.isDeferred)
+        readAgain(slot)
+    }
+
+    /// Interprets what came while an earlier request waited for its answer, or earlier answers for the client
+    /// to read, or was more than a turn allows. Half of a turn's steps are left for what comes new.
+    func readKeptInput(with handler: any InputHandler) {
+        guard !keptInput.isEmpty else { return }
+        var tokens: [UInt64] = []
+        swap(&tokens, &keptInput)
+        for (index, token) in tokens.enumerated() {
+            guard stepBudget > Limits.stepsPerTurn / 2 else {
+                keptInput.insert(contentsOf: tokens[index...], at: 0)
+                return
+            }
+            guard let slot = slot(of: token) else { continue }
+            let mayGoOn =
+                self[slot].phase == .readingHead || self[slot].phase == .readingBody
+                || self[slot].transport == .webSocket
+            // What waits for an answer waits longer, but the socket must be heard.
+            self[slot].flags.remove(.isDeferred)
+            guard mayGoOn, !self[slot].flags.contains(.isEnding), self[slot].flags.contains(.hasInput),
+                var input = inputs.removeValue(forKey: slot)
+            else { continue }
+            self[slot].flags.remove(.hasInput)
+            var bytes = input.bytes
+            input.bytes = []
+            bytes.withUnsafeMutableBytes { interpret(slot, $0, &input, with: handler) }
+        }
+    }
+
+    /// Interprets `bytes` as far as that is possible now and keeps the rest.
+    private func interpret(
+        _ slot: UInt32, _ bytes: UnsafeMutableRawBufferPointer, _ input: inout PartialInput,
+        with handler: any InputHandler
+    ) {
+        var position = 0
+        var steps = 0
+        while position < bytes.count, !self[slot].flags.contains(.isEnding) {
+            guard steps < Limits.stepsPerRead, stepBudget > 0 else {
+                deferInput(slot)
+                break
+            }
+            steps += 1
+            stepBudget -= 1
+            guard let consumed = step(slot, bytes, from: position, &input, with: handler) else { return }
+            guard consumed > 0 else { break }
+            position += consumed
+        }
+        // An answer that closes the connection was the last: what follows is not kept.
+        let isDone = self[slot].flags.contains(.isEnding) && self[slot].phase == .readingHead
+        guard !isDone, self[slot].phase != .lingering else { return }
+        if position < bytes.count { input.bytes = Array(bytes[position...]) }
+        if !input.isEmpty { keep(input, of: slot) }
+    }
+
+    /// One step, as the phase asks for. Returns the bytes it took, 0 when these must wait, `nil` when
+    /// everything that comes is discarded.
+    private func step(
+        _ slot: UInt32, _ bytes: UnsafeMutableRawBufferPointer, from position: Int,
+        _ input: inout PartialInput, with handler: any InputHandler
+    ) -> Int? {
+        switch self[slot].phase {
+        // The next request waits until the answer to this one is out.
+        case .readingHead, .multiplexing: if isCongested(slot) { return 0 }
+        case .readingBody, .joining, .watching, .echoing, .closing: break
+        case .free, .securing, .opening, .lingering: return nil
+        }
+        switch (self[slot].phase, self[slot].transport) {
+        case (.readingHead, _):
+            return handler.takeHead(slot, UnsafeRawBufferPointer(rebasing: bytes[position...]), &input)
+        case (.readingBody, _):
+            return handler.takeBody(slot, UnsafeRawBufferPointer(rebasing: bytes[position...]), &input)
+        case (_, .webSocket): return handler.takeFrame(slot, bytes, from: position, &input)
+        // Nothing can follow the request of an answer without end; but the answer may still become one with.
+        case (_, .eventStream): return self[slot].flags.contains(.isAnswerOpen) ? 0 : nil
+        // The next request waits until this one is answered.
+        case (_, .longPoll), (_, .http), (_, .subscription): return 0
+        }
+    }
+
+    private func keep(_ input: PartialInput, of slot: UInt32) {
+        let waitsForAnswer = self[slot].transport == .longPoll || self[slot].transport == .eventStream
+        guard !waitsForAnswer || input.bytes.count <= Limits.pipelinedBytes else {
+            context.counters.refusedHeads.add()
+            return end(slot, .abrupt)
+        }
+        if self[slot].flags.contains(.isIdle), self[slot].phase == .readingHead,
+            !RequestHead.isOnlyLineEnds(input.bytes.span)
+        {
+            // The next request has begun.
+            self[slot].flags.remove(.isIdle)
+            schedule(slot, seconds: context.configuration.headSeconds)
+        }
+        inputs[slot] = input
+        self[slot].flags.insert(.hasInput)
+        guard isCongested(slot) else { return }
+        self[slot].flags.insert(.isPaused)
+        updateInterest(slot)
+    }
+}

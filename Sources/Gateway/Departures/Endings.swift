@@ -1,0 +1,124 @@
+// The last words and the end of single connections: the event loop has the list of endings worked off after
+// each step. This is the only place where a connection is closed.
+
+import Fanout
+import LiveProtocol
+import Reactor
+import Telemetry
+import Wire
+
+extension Departures {
+    /// Ends the connections and subscriptions that a step has put on the list.
+    func workOffEndings() {
+        while let (slot, ending) = connections.nextEnding() {
+            switch ending {
+            case .abrupt: close(slot)
+            case .dismissal(let dismissal): dismiss(slot, dismissal)
+            case .violation(let code, let reason):
+                context.counters.protocolErrors.add()
+                closeViolator(slot, WebSocketFrame.close(code, reason: reason))
+            case .peerClosed(let code): answerClose(slot, code)
+            case .afterFlush: closeAfterFlush(slot)
+            }
+        }
+    }
+
+    /// Closes a connection at once, without a word.
+    func close(_ slot: UInt32) {
+        watching.forget(slot)
+        output.forget(slot)
+        admission.forget(slot)
+        connections.free(slot)
+    }
+
+    /// Tells a watcher to leave, in the words of its transport; nothing that is queued is sent any more. A
+    /// connection that is closing already is left alone.
+    private func dismiss(_ slot: UInt32, _ dismissal: Dismissal) {
+        guard isWatching(slot) else { return }
+        switch connections[slot].transport {
+        case .webSocket:
+            let reason =
+                dismissal.retryMilliseconds.map { #"{"retry_after_ms":\#($0)}"# } ?? dismissal.message
+            _ = beginClose(slot, WebSocketFrame.close(dismissal.code, reason: reason))
+        case .eventStream: closeStream(slot, dismissal)
+        case .longPoll: watching.refusePoll(slot, retryMilliseconds: dismissal.retryMilliseconds)
+        case .subscription: watching.dismissSubscription(slot, dismissal)
+        case .http: preconditionFailure("slot \(slot) watches nothing")
+        }
+    }
+
+    /// True for a connection or subscription that can be told to leave.
+    private func isWatching(_ slot: UInt32) -> Bool {
+        switch connections[slot].phase {
+        case .opening, .joining, .watching, .multiplexing, .echoing: true
+        case .free, .securing, .readingHead, .readingBody, .closing, .lingering: false
+        }
+    }
+
+    /// Begins the WebSocket closing handshake from our side: the close frame is the last thing sent.
+    /// - Returns: false when the connection was closing already, or is closed now because its peer takes
+    ///   nothing.
+    private func beginClose(_ slot: UInt32, _ frame: [UInt8]) -> Bool {
+        guard isWatching(slot) else { return false }
+        watching.leaveAll(slot)
+        connections.transition(slot, to: .closing)
+        connections.schedule(slot, seconds: Limits.closeTimeoutSeconds)
+        output.dropQueued(slot)
+        // The peer's close frame must be heard.
+        connections.resumeReading(slot)
+        guard output.sendControl(frame, over: slot) != .broken else {
+            close(slot)
+            return false
+        }
+        return true
+    }
+
+    /// Closes a WebSocket whose peer broke the protocol: what else it sends is not looked at.
+    private func closeViolator(_ slot: UInt32, _ frame: [UInt8]) {
+        if connections[slot].phase != .closing {
+            guard beginClose(slot, frame) else { return }
+        }
+        connections[slot].flags.insert(.discardsInput)
+        closeAfterFlush(slot)
+    }
+
+    /// Answers the peer's close frame and ends the connection.
+    private func answerClose(_ slot: UInt32, _ code: UInt16?) {
+        // The peer has said so before, and what was to be said is on its way.
+        guard !connections[slot].flags.contains(.closesAfterFlush) else { return }
+        if connections[slot].phase != .closing {
+            let frame = code.map { WebSocketFrame.close($0) } ?? WebSocketFrame.encode(.close, [])
+            guard beginClose(slot, frame) else { return }
+        }
+        closeAfterFlush(slot)
+    }
+
+    /// Ends a stream with a CLOSE event.
+    private func closeStream(_ slot: UInt32, _ dismissal: Dismissal) {
+        let head = watching.takeHead(slot)
+        watching.leaveAll(slot)
+        connections.transition(slot, to: .closing)
+        output.dropQueued(slot)
+        let event = EventEncoder.close(
+            code: dismissal.code, message: dismissal.message,
+            retryMilliseconds: dismissal.retryMilliseconds)
+        guard output.sendControl(head + event, over: slot) != .broken else { return close(slot) }
+        closeAfterFlush(slot)
+    }
+
+    /// Closes when what waits has been written. A peer that may still be sending has our side shut down
+    /// first, and its bytes are read and forgotten, so that it sees our last words and not a reset.
+    private func closeAfterFlush(_ slot: UInt32) {
+        connections.schedule(slot, seconds: Limits.closeTimeoutSeconds)
+        // Both close frames are exchanged: the peer has nothing more to say (RFC 6455, 7.1.1).
+        let isSettled =
+            connections[slot].transport == .webSocket && !connections[slot].flags.contains(.discardsInput)
+        if !isSettled, connections[slot].phase != .lingering { connections.transition(slot, to: .lingering) }
+        guard !connections[slot].flags.contains(.hasBacklog) else {
+            connections[slot].flags.insert(.closesAfterFlush)
+            return
+        }
+        connections.announceEnd(slot)
+        if isSettled { close(slot) } else { Sockets.shutdownWriting(connections[slot].descriptor) }
+    }
+}

@@ -1,0 +1,152 @@
+// One event loop: a thread that gives each room its time. It waits for the poller, hands what is ready to the
+// room that it concerns, and lets every room continue its work within a budget. It holds the rooms and
+// decides nothing. Other threads reach it through its mailbox only. Loop 0 also carries the feed and the
+// admin listener.
+
+import DequeModule
+import Fanout
+import Logging
+import Reactor
+import Synchronization
+import Telemetry
+
+final class EventLoop {
+    private let context: LoopContext
+    let connections: Connections
+    private let admission: Admission
+    let watching: Watching
+    let requests: Requests
+    let departures: Departures
+    /// On loop 0.
+    private var feed: AuctionFeed?
+    private var inbox: [LoopMessage] = []
+
+    init(shared: Shared, handle: LoopHandle, listeners: PublicListeners, logger: Logger) throws(Errno) {
+        context = LoopContext(shared: shared, handle: handle, logger: logger)
+        connections = try Connections(context: context)
+        let output = Output(context: context, connections: connections)
+        admission = try Admission(context: context, connections: connections, listeners: listeners)
+        watching = Watching(context: context, connections: connections, output: output)
+        requests = Requests(
+            context: context, connections: connections, output: output, watching: watching,
+            admission: admission)
+        departures = Departures(
+            context: context, connections: connections, output: output, watching: watching,
+            admission: admission)
+        try connections.poller.add(handle.mailbox.descriptor, .readable, token: OwnDescriptor.mailbox)
+    }
+
+    /// Gives the loop the feed and the admin listener.
+    func adopt(feed: AuctionFeed, adminListener: Int32) throws(Errno) {
+        self.feed = feed
+        try admission.listen(adminListener, as: .admin)
+        try connections.poller.add(
+            context.shared.feedMailbox.descriptor, .readable, token: OwnDescriptor.feedMailbox)
+    }
+
+    /// Runs until the drain is over.
+    func run() {
+        while !isFinished { turn() }
+        shutDown()
+    }
+
+    // MARK: The turn
+
+    private func turn() {
+        connections.poller.wait(milliseconds: patience) { event in
+            // The wait may have been long: what is begun here must not count from before it.
+            context.readClock()
+            handle(event)
+            departures.workOffEndings()
+        }
+        context.readClock()
+        connections.beginTurn()
+        requests.beginTurn()
+        feed?.turn(now: context.nowMilliseconds, poller: connections.poller)
+        readMessages()
+        watching.turn()
+        departures.workOffEndings()
+        fireTimers()
+        connections.readKeptInput(with: requests)
+        departures.workOffEndings()
+        admission.turn()
+        watching.reportViewers()
+        departures.turn(with: requests)
+        departures.workOffEndings()
+    }
+
+    /// How long the loop may sleep, in milliseconds.
+    private var patience: Int32 {
+        let hasWork =
+            watching.hasWork || departures.hasWork || connections.hasDueTimers
+            || !connections.keptInput.isEmpty
+        guard !hasWork else { return 0 }
+        var wait = feed?.isBusy == true ? Limits.busyWaitMilliseconds : Limits.tickMilliseconds
+        let now = Clock.monotonicMilliseconds()
+        if let until = admission.acceptsPausedUntil { wait = min(wait, max(0, until - now)) }
+        if let end = watching.nextWindowEnd { wait = min(wait, max(0, end - now)) }
+        return Int32(wait)
+    }
+
+    private func handle(_ event: Poller.Event) {
+        guard event.token >> 32 == 0 else {
+            if let slot = connections.slot(of: event.token) { handle(event, of: slot) }
+            return
+        }
+        switch event.token {
+        case OwnDescriptor.mailbox: context.handle.mailbox.acknowledge()
+        case OwnDescriptor.feedMailbox: context.shared.feedMailbox.acknowledge()
+        case OwnDescriptor.listener: admission.accept(.plain, with: requests)
+        case OwnDescriptor.secureListener: admission.accept(.secure, with: requests)
+        case OwnDescriptor.adminListener: admission.accept(.admin, with: requests)
+        default:
+            feed?.handle(
+                event, now: context.nowMilliseconds, buffer: connections.receiveBuffer,
+                poller: connections.poller)
+        }
+    }
+
+    private func handle(_ event: Poller.Event, of slot: UInt32) {
+        let isSecuring = connections[slot].phase == .securing
+        if event.isWritable, !isSecuring { watching.flush(slot) }
+        if event.isReadable || event.isBroken || isSecuring { connections.read(slot, with: requests) }
+    }
+
+    private func readMessages() {
+        context.handle.mailbox.take(into: &inbox)
+        for message in inbox {
+            switch message {
+            case .attached(let attachment): watching.take(attachment)
+            case .refused(let topic, let reason): departures.refuse(topic, reason)
+            case .event(let number, let event): watching.take(event, number: number)
+            case .jump(let number, let snapshot): watching.jump(number: number, to: snapshot)
+            case .reload(let new): context.reload(new)
+            case .drain: departures.beginDrain(with: requests)
+            case .disconnect(let auctionID): departures.disconnectWatchers(auctionID)
+            }
+        }
+        inbox.removeAll(keepingCapacity: inbox.count <= 1_024)
+    }
+
+    // MARK: The end
+
+    private var isFinished: Bool {
+        guard let drainStartedAt = context.drainStartedAt else { return false }
+        let isAlone =
+            context.handle.index != 0 || context.shared.liveLoops.load(ordering: .acquiring) == 1
+        guard isAlone else { return false }
+        let seconds = context.configuration.drainSeconds + Limits.closeTimeoutSeconds
+        guard context.nowMilliseconds - drainStartedAt <= Int64(seconds) * 1_000 else { return true }
+        guard admission.publicConnections == 0 else { return false }
+        admission.closeListeners(with: requests)
+        departures.workOffEndings()
+        return admission.publicConnections == 0
+    }
+
+    private func shutDown() {
+        for slot in connections.all { departures.close(slot) }
+        admission.shutDown()
+        // Releasing: what this loop wrote to its counters is seen by whoever sees it gone.
+        context.shared.liveLoops.subtract(1, ordering: .releasing)
+    }
+}

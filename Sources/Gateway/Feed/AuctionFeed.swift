@@ -1,0 +1,369 @@
+// The gateway's side of Redis: which topics are subscribed, and which loops are told what. It carries out
+// what the machine of each topic decides. Loop 0 carries it and calls it on its thread only. An event is
+// checked and encoded here once; the loops get a reference each.
+// AuctionFeed.swift: links, loops, events. FeedReads.swift: states and logs. FeedViewers.swift: viewers.
+
+import AuctionEvents
+import DequeModule
+import Fanout
+import LiveProtocol
+import Logging
+import Reactor
+import RedisLink
+import Telemetry
+
+final class AuctionFeed: RedisLinkOwner {
+    let shared: Shared
+    let logger: Logger
+    /// This run's name among the gateways.
+    let gatewayID: String
+    private(set) var links: [RedisLink] = []
+    /// By link.
+    var reads: [FeedReads]
+
+    private(set) var channels: [FeedChannel?] = []
+    private var freeNumbers: [UInt32] = []
+    private(set) var channelsByTopic: [Topic: FeedChannel] = [:]
+    private(set) var now: Int64 = 0
+
+    /// Channels with a gap, by number.
+    private(set) var repairing: [UInt32: FeedChannel] = [:]
+    /// Channels with a loop whose mailbox overflowed, by number.
+    private var overflowed: [UInt32: FeedChannel] = [:]
+    /// Channels whose ring is widened, in the order in which that ends.
+    var widened: Deque<(until: Int64, channel: FeedChannel)> = []
+    /// Channels without watchers, in the order in which they are given up.
+    private var retained: Deque<(until: Int64, channel: FeedChannel)> = []
+    /// What the rings of all channels may hold together.
+    var history: HistoryBudget
+
+    /// By link.
+    var viewers: [ViewerReports]
+    /// True for each link on which Redis does not let this gateway count viewers, once that was logged.
+    var isViewersRefusalLogged: [Bool]
+    /// True for each link whose loss was logged and whose return was not.
+    private var isLossLogged: [Bool]
+    /// Topics whose refusal by Redis was logged, until Redis accepts them again.
+    private var loggedRefusals: Set<Topic> = []
+
+    private var inbox: [FeedMessage] = []
+    /// Reused from one event to the next.
+    private var actions: [FeedMachine.Action] = []
+
+    init(shared: Shared, logger: Logger) {
+        self.shared = shared
+        self.logger = logger
+        let urls = shared.configuration.redisURLs
+        reads = urls.map { _ in FeedReads() }
+        history = HistoryBudget(limit: shared.configuration.historyBytes)
+        isLossLogged = urls.map { _ in false }
+        isViewersRefusalLogged = urls.map { _ in false }
+        viewers = urls.map { _ in ViewerReports() }
+        var generator = SystemRandomNumberGenerator()
+        gatewayID = String(UInt64.random(in: .min ... .max, using: &generator), radix: 36)
+        links = urls.enumerated().map { index, url in
+            let token = OwnDescriptor.firstLink + UInt64(2 * index)
+            return RedisLink(
+                url: url,
+                identity: .init(
+                    index: index, subscriberToken: token, commandToken: token + 1,
+                    probeName: "\(gatewayID).\(index)"), owner: self)
+        }
+    }
+
+    var counters: FeedCounters { shared.feedCounters }
+
+    /// True while something needs attention sooner than a tick: a link that connects, a gap, a loop that
+    /// missed events.
+    var isBusy: Bool {
+        !repairing.isEmpty || !overflowed.isEmpty || reads.contains { $0.hasRetries }
+            || links.contains { !$0.isUp }
+    }
+
+    // MARK: Turns
+
+    // SAFETY: `buffer` is the loop's receive buffer, lent for the length of the call on the loop's own
+    // thread.
+    func handle(
+        _ event: Poller.Event, now: Int64, buffer: UnsafeMutableRawBufferPointer, poller: borrowing Poller
+    ) {
+        self.now = now
+        let index = Int(event.token - OwnDescriptor.firstLink) / 2
+        guard links.indices.contains(index) else { return }
+        links[index].handle(event, now: now, buffer: buffer, poller: poller)
+    }
+
+    /// Does what is due, after the loop's events and before its walks.
+    func turn(now: Int64, poller: borrowing Poller) {
+        self.now = now
+        readMessages()
+        continueRepairs()
+        readStates()
+        readHistories()
+        catchUpLoops()
+        endRetaining()
+        narrowRings()
+        reportViewers()
+        for link in links {
+            link.tick(now: now, poller: poller)
+            link.flush(now: now, poller: poller)
+        }
+    }
+
+    func readMessages() {
+        shared.feedMailbox.take(into: &inbox)
+        for message in inbox {
+            switch message {
+            case .attach(let topic, let loop, let needs): attach(topic, loop: loop, needs: needs)
+            case .detach(let topic, let loop): detach(topic, loop: loop)
+            case .viewers(let counts, let loop): takeViewers(counts, loop: loop)
+            }
+        }
+        inbox.removeAll(keepingCapacity: inbox.count <= 1_024)
+    }
+
+    // MARK: Actions
+
+    /// Gives an event to a channel's machine and carries out what it decides.
+    func perform(
+        _ channel: FeedChannel, _ event: (inout FeedMachine, inout [FeedMachine.Action]) -> Void
+    ) {
+        // Nothing that is carried out gives an event to a machine, so the list is free.
+        event(&channel.machine, &actions)
+        for action in actions { perform(action, of: channel) }
+        actions.removeAll(keepingCapacity: actions.count <= 1_024)
+        if channel.accountedBytes != channel.machine.historyBytes { account(channel) }
+        guard channel.isInRepairs != channel.machine.isRepairing else { return }
+        channel.isInRepairs = channel.machine.isRepairing
+        repairing[channel.number] = channel.isInRepairs ? channel : nil
+    }
+
+    private func perform(_ action: FeedMachine.Action, of channel: FeedChannel) {
+        switch action {
+        case .deliver(let event, let loops): distribute(event, of: channel, to: loops)
+        case .attach(let attachment, let loops):
+            // Attachments are bounded by attaches, which are bounded by connections.
+            loops.forEach { post(.attached(attachment), to: $0, .always) }
+        case .jump(let snapshot, let loops):
+            loops.forEach { post(.jump(channel: channel.number, snapshot), to: $0, .always) }
+        case .readState(let isRetry): queueStateRead(channel, isRetry: isRetry)
+        case .readLog(let sequence): readLog(channel, after: sequence)
+        case .readHistory: reads[channel.link].histories.append(channel)
+        case .count(let occurrence):
+            switch occurrence {
+            case .duplicate: counters.duplicates.add()
+            case .gapOpened: counters.gaps.add()
+            case .gapFilled: counters.gapsFilled.add()
+            case .jumped: counters.jumps.add()
+            }
+        }
+    }
+
+    // MARK: Channels
+
+    private func attach(_ topic: Topic, loop: Int, needs: AttachmentNeeds) {
+        guard let channel = channelsByTopic[topic] ?? open(topic) else {
+            post(.refused(topic, .tooManyAuctions), to: loop, .always)
+            return
+        }
+        channel.retainedUntil = nil
+        perform(channel) { $0.attach(loop: loop, needs: needs, &$1) }
+    }
+
+    private func detach(_ topic: Topic, loop: Int) {
+        guard let channel = channelsByTopic[topic] else { return }
+        channel.machine.detach(loop: loop)
+        setViewers(0, on: channel, loop: loop)
+        guard !channel.machine.isWatched else { return }
+        guard channel.machine.hasHadSomething else { return close(channel) }
+        let until = now + Limits.retainMilliseconds
+        channel.retainedUntil = until
+        retained.append((until, channel))
+    }
+
+    private func open(_ topic: Topic) -> FeedChannel? {
+        guard channelsByTopic.count < shared.configuration.maxAuctions else { return nil }
+        let number = freeNumbers.popLast() ?? UInt32(channels.count)
+        let channel = FeedChannel(
+            topic: topic, number: number, link: RedisKeys.server(of: topic.id, count: links.count),
+            historyEvents: shared.configuration.historyEvents)
+        if Int(number) == channels.count { channels.append(channel) } else { channels[Int(number)] = channel }
+        channelsByTopic[topic] = channel
+        counters.channels.set(channelsByTopic.count)
+        links[channel.link].subscribe([topic.redisChannel])
+        return channel
+    }
+
+    /// False for a channel that was given up while a read of it was under way.
+    func isOpen(_ channel: FeedChannel) -> Bool {
+        channels[Int(channel.number)] === channel
+    }
+
+    private func endRetaining() {
+        while let (until, channel) = retained.first, now >= until {
+            retained.removeFirst()
+            // It may have been watched and left again since.
+            if isOpen(channel), channel.retainedUntil == until { close(channel) }
+        }
+    }
+
+    private func close(_ channel: FeedChannel) {
+        links[channel.link].unsubscribe(channel.topic.redisChannel)
+        repairing.removeValue(forKey: channel.number)
+        overflowed.removeValue(forKey: channel.number)
+        history.set(channel.number, bytes: 0)
+        counters.historyBytes.set(history.total)
+        channelsByTopic.removeValue(forKey: channel.topic)
+        channels[Int(channel.number)] = nil
+        freeNumbers.append(channel.number)
+        counters.channels.set(channelsByTopic.count)
+    }
+
+    // MARK: To the loops
+
+    @discardableResult
+    private func post(
+        _ message: LoopMessage, to loop: Int,
+        _ admission: Mailbox<LoopMessage>.Admission = .withinCapacity
+    ) -> Bool {
+        // Loop 0 carries the feed and reads its mailbox later in this same turn.
+        shared.loops[loop].mailbox.post(message, admission, wakes: loop != 0)
+    }
+
+    /// Hands an event that is next in its auction's order to the loops that watch it.
+    private func distribute(_ event: EncodedEvent, of channel: FeedChannel, to loops: LoopSet) {
+        counters.events.add()
+        guard event.sequence != 0 else { return distributeUnnumbered(event, of: channel, to: loops) }
+        keepHistoryWithinLimit(after: channel)
+        // A loop that missed an event must not get the next one.
+        loops.subtracting(channel.machine.overflowed).forEach { loop in
+            guard !post(.event(channel: channel.number, event), to: loop) else { return }
+            counters.mailboxOverflows.add()
+            channel.machine.overflow(loop: loop)
+            overflowed[channel.number] = channel
+        }
+    }
+
+    /// An event without sequence number cannot be had again from the ring. A mailbox that is full has a
+    /// reserve for it. When that is used up too, the loop sends the topic's watchers away, so that they know.
+    private func distributeUnnumbered(_ event: EncodedEvent, of channel: FeedChannel, to loops: LoopSet) {
+        let isDroppable = event.treatment == .droppable
+        loops.forEach { loop in
+            let message = LoopMessage.event(channel: channel.number, event)
+            let isTaken = post(message, to: loop, isDroppable ? .withinCapacity : .withinReserve)
+            guard !isTaken, !isDroppable else { return }
+            counters.mailboxOverflows.add()
+            channel.machine.drop(loop: loop)
+            post(.refused(channel.topic, .overrun), to: loop, .always)
+        }
+    }
+
+    /// Tells an auction's watchers something that has no place in its order.
+    func announce(_ event: EncodedEvent, on channel: FeedChannel) {
+        distribute(event, of: channel, to: channel.machine.attached)
+    }
+
+    /// Sends loops whose mailbox was full what they missed, as soon as there is room.
+    func catchUpLoops() {
+        for channel in overflowed.values {
+            var ready: LoopSet = []
+            channel.machine.overflowed.forEach { loop in
+                guard shared.loops[loop].mailbox.count < Limits.mailboxMessages / 2 else { return }
+                ready.insert(LoopSet(loop: loop))
+            }
+            perform(channel) { $0.catchUp(ready, &$1) }
+            if channel.machine.overflowed.isEmpty { overflowed.removeValue(forKey: channel.number) }
+        }
+    }
+
+    // MARK: RedisLinkOwner
+
+    func linkIsUp(_ link: Int) {
+        counters.linksDelivering.set(links.count { $0.isUp })
+        // While the heartbeat is missing, a new connection proves nothing that was in doubt.
+        if !links[link].isRelayMissing { logReturn(link) }
+        let own = channelsByTopic.values.filter { $0.link == link }
+        links[link].subscribe(own.map(\.topic.redisChannel))
+    }
+
+    func linkIsDown(_ link: Int, reason: String) {
+        // Once, with the first cause, and not for every attempt that fails.
+        if !isLossLogged[link] {
+            isLossLogged[link] = true
+            counters.linkLosses.add()
+            logger.error(
+                "Redis link is down; retrying",
+                metadata: ["redis": "\(links[link].url.address)", "reason": "\(reason)"])
+        }
+        counters.linksDelivering.set(links.count { $0.isUp })
+        reads[link] = FeedReads()
+        viewers[link] = ViewerReports()
+        for channel in channelsByTopic.values where channel.link == link {
+            perform(channel) { $0.linkLost(&$1) }
+        }
+    }
+
+    private func logReturn(_ link: Int) {
+        isLossLogged[link] = false
+        logger.info("Redis link is up", metadata: ["redis": "\(links[link].url.address)"])
+    }
+
+    func linkHearsRelay(_ link: Int) {
+        if isLossLogged[link], links[link].isUp { logReturn(link) }
+    }
+
+    func linkCannotHearRelay(_ link: Int, _ refusal: RedisRefusal) {
+        logger.warning(
+            "Redis does not let this user subscribe to the bid API's heartbeat; only probes tell of a wrong Redis",
+            metadata: [
+                "redis": "\(links[link].url.address)", "channel": "\(RedisKeys.relay)",
+                "reason": "\(refusal)",
+            ])
+    }
+
+    func linkRefused(_ link: Int, channel name: String, _ refusal: RedisRefusal) {
+        guard let topic = Topic(redisChannel: name), let channel = channelsByTopic[topic] else { return }
+        refuse(channel, refusal)
+    }
+
+    /// Redis refuses what belongs to this topic alone: its watchers are told so, and nobody else notices.
+    func refuse(_ channel: FeedChannel, _ refusal: RedisRefusal) {
+        counters.refusedTopics.add()
+        if loggedRefusals.count < Limits.loggedRefusals, loggedRefusals.insert(channel.topic).inserted {
+            logger.error(
+                "Redis refuses a channel or its keys; its watchers are sent away",
+                metadata: [
+                    "redis": "\(links[channel.link].url.address)",
+                    "channel": "\(channel.topic.redisChannel)", "reason": "\(refusal)",
+                ])
+        }
+        channel.machine.watchers.forEach { post(.refused(channel.topic, .unreadable), to: $0, .always) }
+        close(channel)
+    }
+
+    /// Notes that Redis has served a topic, so that its next refusal is logged again.
+    func noteServed(_ channel: FeedChannel) {
+        if !loggedRefusals.isEmpty { loggedRefusals.remove(channel.topic) }
+    }
+
+    func linkSubscribed(_ link: Int, channel name: String) {
+        guard let topic = Topic(redisChannel: name), let channel = channelsByTopic[topic] else {
+            // Its last watcher left while a refused batch was being sent anew.
+            return links[link].unsubscribe(name)
+        }
+        if topic.kind == .user { noteServed(channel) }
+        perform(channel) { $0.subscribed(&$1) }
+    }
+
+    func linkReceived(_ link: Int, channel name: Span<UInt8>, message: Span<UInt8>) {
+        let text = name.withUnsafeBufferPointer { String(decoding: $0, as: UTF8.self) }
+        guard let topic = Topic(redisChannel: text), let channel = channelsByTopic[topic] else { return }
+        let isAuction = topic.kind == .auction
+        switch EventEnvelope.scan(message, auctionID: isAuction ? topic.id : nil) {
+        case .failure(let reason): counters.withRejected(reason) { $0.add() }
+        case .success(let envelope):
+            let event = EventEncoder.event(message, envelope, hasSequence: isAuction)
+            perform(channel) { $0.received(event, now: now, &$1) }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+// One topic as the feed holds it: the machine that follows it, and what the shell needs beside that.
+
+import Fanout
+import LiveProtocol
+
+final class FeedChannel {
+    let topic: Topic
+    let number: UInt32
+    let link: Int
+    var machine: FeedMachine
+    /// Bytes of history that the budget knows of.
+    var accountedBytes = 0
+    /// True while the channel stands in the feed's table of gaps.
+    var isInRepairs = false
+    /// When a channel without watchers is given up; `nil` while somebody watches.
+    var retainedUntil: Int64?
+
+    /// Watchers by loop, as last reported; empty before the first report.
+    var viewersByLoop: [Int] = []
+    /// True after Redis refused the key in which this auction's viewers are counted.
+    var isUncounted = false
+    /// The number that Redis was told last.
+    var reportedViewers = 0
+    /// The number over all gateways that watchers were told last; `nil` before the first.
+    var announcedViewers: Int?
+    var nextAnnouncementAt: Int64 = 0
+
+    init(topic: Topic, number: UInt32, link: Int, historyEvents: Int) {
+        self.topic = topic
+        self.number = number
+        self.link = link
+        machine = FeedMachine(topic: topic, number: number, historyEvents: historyEvents)
+    }
+
+    var viewers: Int { viewersByLoop.reduce(0, +) }
+}

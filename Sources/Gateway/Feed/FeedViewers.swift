@@ -1,0 +1,173 @@
+// How many watch each auction, over all gateways: each gateway keeps its own number in a hash beside the
+// auction's state, with Redis' time, and sums up the fresh ones in the same step. The number is told to
+// watchers when it has changed enough, never at each join.
+
+import AuctionEvents
+import DequeModule
+import Fanout
+import LiveProtocol
+import Logging
+import Reactor
+import RedisLink
+import Telemetry
+
+/// The reports of one link.
+struct ViewerReports {
+    /// The script's digest; `nil` until Redis has it.
+    var script: String?
+    var nextScriptAt: Int64 = 0
+    var queue: Deque<FeedChannel> = []
+    var inFlight = 0
+    var nextRoundAt: Int64 = 0
+}
+
+extension AuctionFeed {
+    /// KEYS: the auctions' hashes. ARGV: this gateway's id, then its number for each. Returns the sums of the
+    /// numbers that are younger than 15 s, by Redis' clock; removes older ones.
+    private static let script = """
+        local time = redis.call('TIME')
+        local now = time[1] * 1000 + math.floor(time[2] / 1000)
+        local sums = {}
+        for index, key in ipairs(KEYS) do
+            local count = tonumber(ARGV[index + 1])
+            if count > 0 then
+                redis.call('HSET', key, ARGV[1], string.format('%d:%.0f', count, now))
+                redis.call('EXPIRE', key, 60)
+            else
+                redis.call('HDEL', key, ARGV[1])
+            end
+            local sum = 0
+            local all = redis.call('HGETALL', key)
+            for field = 1, #all, 2 do
+                local number, written = string.match(all[field + 1], '^(%d+):(%d+)$')
+                if number and now - written < 15000 then
+                    sum = sum + number
+                else
+                    redis.call('HDEL', key, all[field])
+                end
+            end
+            sums[index] = sum
+        end
+        return sums
+        """
+
+    private func loadScript(_ link: Int) {
+        guard links[link].isUp, now >= viewers[link].nextScriptAt else { return }
+        viewers[link].nextScriptAt = now + Limits.scriptRetryMilliseconds
+        links[link].command(["SCRIPT", "LOAD", Self.script]) { [unowned self] answer in
+            switch answer {
+            case .reply(.bytes(let digest)): viewers[link].script = String(decoding: digest, as: UTF8.self)
+            case .refused(let refusal): logUncounted(link, refusal)
+            case .reply, .lost: break
+            }
+        }
+    }
+
+    // MARK: From the loops
+
+    func takeViewers(_ counts: [LocalViewers], loop: Int) {
+        for count in counts {
+            // The channel may have been given up after the loop wrote.
+            guard let channel = channelsByTopic[count.topic] else { continue }
+            setViewers(count.count, on: channel, loop: loop)
+        }
+    }
+
+    func setViewers(_ count: Int, on channel: FeedChannel, loop: Int) {
+        if channel.viewersByLoop.isEmpty {
+            guard count > 0 else { return }
+            channel.viewersByLoop = [Int](repeating: 0, count: shared.loops.count)
+        }
+        channel.viewersByLoop[loop] = count
+    }
+
+    // MARK: To Redis
+
+    /// Begins a round over all auctions when it is due, and goes on with the one under way.
+    func reportViewers() {
+        let seconds = shared.configuration.viewersSeconds
+        guard seconds > 0 else { return }
+        for link in links.indices {
+            guard viewers[link].script != nil else {
+                loadScript(link)
+                continue
+            }
+            if viewers[link].queue.isEmpty, viewers[link].inFlight == 0, now >= viewers[link].nextRoundAt {
+                viewers[link].nextRoundAt =
+                    now + min(Int64(seconds) * 1_000, Limits.viewersRefreshMilliseconds)
+                viewers[link].queue = Deque(
+                    channelsByTopic.values.filter {
+                        $0.link == link && $0.topic.kind == .auction && !$0.isUncounted
+                            && ($0.viewers > 0 || $0.reportedViewers > 0)
+                    })
+            }
+            while !viewers[link].queue.isEmpty, viewers[link].inFlight < Limits.viewersReportsInFlight {
+                let count = min(Limits.viewersBatch, viewers[link].queue.count)
+                let batch = Array(viewers[link].queue.prefix(count))
+                viewers[link].queue.removeFirst(count)
+                report(batch.filter(isOpen), over: link)
+            }
+        }
+    }
+
+    private func report(_ batch: [FeedChannel], over link: Int) {
+        guard !batch.isEmpty, let script = viewers[link].script else { return }
+        viewers[link].inFlight += 1
+        for channel in batch { channel.reportedViewers = channel.viewers }
+        links[link].command(
+            ["EVALSHA", script, "\(batch.count)"] + batch.map { RedisKeys.viewers($0.topic.id) } + [gatewayID]
+                + batch.map { "\($0.reportedViewers)" }
+        ) { [unowned self] answer in
+            // The link was lost: its reports begin anew with the next one.
+            if case .lost = answer { return }
+            viewers[link].inFlight -= 1
+            switch answer {
+            case .reply(.array(let sums)) where sums.count == batch.count:
+                for (channel, sum) in zip(batch, sums) where isOpen(channel) {
+                    // Whatever somebody wrote into the hash, it must not overflow here.
+                    if let count = sum.integer { announce(Int(max(0, min(count, 1 << 40))), on: channel) }
+                }
+            case .refused(let refusal) where refusal.concernsNamesOnly:
+                // One key of the batch is to blame. Halving finds it.
+                guard batch.count > 1 else {
+                    batch[0].isUncounted = true
+                    return logUncounted(link, refusal)
+                }
+                let middle = batch.count / 2
+                report(Array(batch[..<middle]), over: link)
+                report(Array(batch[middle...]), over: link)
+            case .refused(let refusal):
+                // A Redis that was emptied no longer has the script.
+                viewers[link].script = nil
+                if !refusal.text.hasPrefix("NOSCRIPT") { logUncounted(link, refusal) }
+            case .reply, .lost: viewers[link].script = nil
+            }
+        }
+    }
+
+    private func logUncounted(_ link: Int, _ refusal: RedisRefusal) {
+        guard !isViewersRefusalLogged[link] else { return }
+        isViewersRefusalLogged[link] = true
+        logger.warning(
+            "viewers are not counted",
+            metadata: ["redis": "\(links[link].url.address)", "reason": "\(refusal)"])
+    }
+
+    // MARK: To the watchers
+
+    /// Tells an auction's watchers the number of viewers, when it has changed by 5 % and they were not told
+    /// lately.
+    private func announce(_ count: Int, on channel: FeedChannel) {
+        guard channel.machine.isWatched, now >= channel.nextAnnouncementAt else { return }
+        if let announced = channel.announcedViewers {
+            guard count != announced, abs(count - announced) * 20 >= announced else { return }
+        }
+        channel.announcedViewers = count
+        channel.nextAnnouncementAt = now + Int64(shared.configuration.viewersSeconds) * 1_000
+        counters.viewersAnnounced.add()
+        announce(
+            EventEncoder.viewers(
+                count, auctionID: channel.topic.id,
+                serverTime: Timestamp(milliseconds: Clock.wallMilliseconds())), on: channel)
+    }
+}

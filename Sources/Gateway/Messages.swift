@@ -1,0 +1,52 @@
+// What the feed and the loops tell each other. Everything that crosses threads here is immutable.
+
+import Fanout
+import LiveProtocol
+
+/// Why a topic's watchers are sent away.
+enum RefusalReason: Sendable {
+    /// The gateway watches as many auctions as it may.
+    case tooManyAuctions
+    /// Redis refuses the topic's channel or keys.
+    case unreadable
+    /// Too many events without a sequence number arrived at once, and one of them was lost.
+    case overrun
+
+    var message: String {
+        switch self {
+        case .tooManyAuctions: "this gateway watches as many auctions as it may"
+        case .unreadable: "this topic is unavailable: Redis denies access to it"
+        case .overrun: "too many messages came at once; reconnect"
+        }
+    }
+}
+
+enum LoopMessage: Sendable {
+    /// The answer to an attach; also sent when a loop's mailbox overflowed, to catch up from.
+    case attached(Attachment)
+    /// The topic cannot be watched, or not any longer.
+    case refused(Topic, RefusalReason)
+    case event(channel: UInt32, EncodedEvent)
+    /// A hole was given up: every watcher gets this with `complete:false` and goes on behind it.
+    case jump(channel: UInt32, Snapshot)
+    case drain
+    /// Settings that were read anew.
+    case reload(GatewayConfiguration)
+    /// Close the watchers of one auction, or of all.
+    case disconnect(auctionID: String?)
+}
+
+/// How many watch an auction on one loop.
+struct LocalViewers: Sendable {
+    let topic: Topic
+    let count: Int
+}
+
+enum FeedMessage: Sendable {
+    /// A loop has its first watcher of a topic, or a new one that it cannot serve by itself.
+    case attach(Topic, loop: Int, needs: AttachmentNeeds)
+    /// A loop's last watcher of a topic left.
+    case detach(Topic, loop: Int)
+    /// Where a loop's number of watchers changed.
+    case viewers([LocalViewers], loop: Int)
+}

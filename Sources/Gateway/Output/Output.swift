@@ -1,0 +1,281 @@
+// What goes out: straight to the socket while that takes everything, through the connection's backlog
+// otherwise. It owns the backlogs and the wire forms that depend on a connection. Events are given with the
+// watcher they are for; the bytes go over the watcher's connection. Output reports what became of a send and
+// never decides that a connection ends: its callers do.
+
+import Fanout
+import LiveProtocol
+import Reactor
+import Telemetry
+import TransportSecurity
+import Wire
+
+/// What became of a send.
+enum SendOutcome {
+    /// The socket took everything, or there was nothing to send.
+    case sent
+    /// The rest waits in the backlog, or was merged or left out there.
+    case queued
+    /// More waits than the bounds allow.
+    case tooSlow
+    /// The connection is broken, or its end has begun. The poller reports a broken one.
+    case broken
+}
+
+extension Connections {
+    /// The rule for everyone who sends an event or bytes: a client for whom too much waits is told that it
+    /// is too slow.
+    func settle(_ outcome: SendOutcome, of slot: UInt32) {
+        let connection = connection(of: slot)
+        guard outcome == .tooSlow, !self[connection].flags.contains(.isEnding) else { return }
+        context.counters.slowCloses.add()
+        end(connection, .dismissal(.tooSlow()))
+    }
+}
+
+/// What became of a backlog when its socket became writable.
+enum FlushOutcome {
+    /// There was no backlog.
+    case idle
+    /// Some of it still waits.
+    case waiting
+    /// Everything is out.
+    case drained
+    case broken
+}
+
+final class Output {
+    let context: LoopContext
+    let connections: Connections
+    let encoder: ConnectionEncoder
+    private var backlogs: [UInt32: Backlog] = [:]
+
+    init(context: LoopContext, connections: Connections) {
+        self.context = context
+        self.connections = connections
+        encoder = ConnectionEncoder(connections: connections)
+    }
+
+    /// Forgets a connection that is being freed.
+    func forget(_ connection: UInt32) {
+        encoder.forget(connection)
+        guard connections[connection].flags.contains(.hasBacklog) else { return }
+        backlogs.removeValue(forKey: connection)
+        noteBacklogGone()
+    }
+
+    /// False once a connection's end has begun: nothing may follow its last words.
+    private func takesEvents(_ connection: UInt32) -> Bool {
+        guard !connections[connection].flags.contains(.isEnding) else { return false }
+        switch connections[connection].phase {
+        case .joining, .watching, .multiplexing, .echoing: return true
+        case .free, .securing, .readingHead, .readingBody, .opening, .closing, .lingering: return false
+        }
+    }
+
+    // MARK: Events
+
+    /// Sends an event or message to a watcher, in order.
+    /// - Parameter first: the first event that it stands for, if it was merged.
+    func send(_ event: EncodedEvent, from first: UInt64? = nil, to slot: UInt32) -> SendOutcome {
+        let first = first ?? event.sequence
+        let connection = connections.connection(of: slot)
+        guard takesEvents(connection) else { return .broken }
+        guard !connections[connection].flags.contains(.hasBacklog) else {
+            return queue(event, from: first, to: slot)
+        }
+        return sendNow(connection, encoder.encode(event, from: first, watch: slot, over: connection))
+    }
+
+    /// Queues an event, which stands for those from `first` on, for a watcher whose socket is full.
+    func queue(_ event: EncodedEvent, from first: UInt64, to slot: UInt32) -> SendOutcome {
+        let connection = connections.connection(of: slot)
+        guard takesEvents(connection) else { return .broken }
+        guard event.treatment != .droppable else { return .queued }
+        if !connections[connection].flags.contains(.hasBacklog) { addBacklog(Backlog(), to: connection) }
+        guard let before = backlogs[connection]?.count else { return .broken }
+        let fits =
+            backlogs[connection]?.enqueue(event, first: first, watch: slot, bounds: bounds(connection))
+            ?? false
+        if event.isConflatable, backlogs[connection]?.count == before { context.counters.conflated.add() }
+        noteCongestion(connection)
+        return fits ? .queued : .tooSlow
+    }
+
+    /// Queues a long replay, in which bids merge. It is bounded by the log's length, not by the bounds of a
+    /// watcher: whoever does not take it is closed as slow later.
+    /// - Parameter head: bytes to go before it.
+    func queueReplay(_ events: [EncodedEvent], behind head: [UInt8], to slot: UInt32) {
+        let connection = connections.connection(of: slot)
+        var backlog = Backlog(frame: head, hasManyWatches: connections[connection].phase == .multiplexing)
+        for event in events {
+            _ = backlog.enqueue(event, first: event.sequence, watch: slot, bounds: Limits.replayBounds)
+        }
+        backlogs[connection] = backlog
+        noteBacklog(connection)
+        noteCongestion(connection)
+    }
+
+    // MARK: Bytes
+
+    /// Sends complete bytes, in order.
+    func send(_ bytes: [UInt8], over connection: UInt32) -> SendOutcome {
+        guard !bytes.isEmpty else { return .sent }
+        guard connections[connection].flags.contains(.hasBacklog) else { return sendNow(connection, bytes) }
+        let fits = backlogs[connection]?.enqueue(bytes: bytes, bounds: bounds(connection)) ?? false
+        noteCongestion(connection)
+        return fits ? .queued : .tooSlow
+    }
+
+    /// Sends a control frame, or a stream's comment, before anything that waits.
+    /// - Returns: ``SendOutcome/broken`` also for a peer that sends pings and reads nothing: it gets no
+    ///   further word.
+    func sendControl(_ frame: [UInt8], over connection: UInt32) -> SendOutcome {
+        guard connections[connection].flags.contains(.hasBacklog) else {
+            return sendNow(connection, frame)
+        }
+        let fits = backlogs[connection]?.enqueue(control: frame, bounds: bounds(connection)) ?? false
+        return fits ? .queued : .broken
+    }
+
+    private func sendNow(_ connection: UInt32, _ bytes: [UInt8]) -> SendOutcome {
+        switch bytes.withUnsafeBytes({ transmit(connection, $0) }) {
+        case .bytes(let count):
+            context.counters.deliveredBytes.add(count)
+            guard count < bytes.count else { return .sent }
+            keepRest(of: bytes, sent: count, for: connection)
+            return .queued
+        case .wouldBlock:
+            keepRest(of: bytes, sent: 0, for: connection)
+            return .queued
+        case .closed, .failed: return .broken
+        }
+    }
+
+    // SAFETY: the bytes are used for the length of the call only.
+    /// Gives as much as possible to the socket or the TLS session. What would block must be offered again
+    /// before anything else.
+    private func transmit(_ connection: UInt32, _ bytes: UnsafeRawBufferPointer) -> Sockets.Outcome {
+        guard connections[connection].flags.contains(.isSecure) else {
+            return Sockets.send(connections[connection].descriptor, bytes)
+        }
+        return connections.session(of: connection)?.send(bytes) ?? .closed
+    }
+
+    // MARK: HTTP
+
+    /// Answers a request. The answer is queued whole, whatever its size.
+    /// - Returns: whether the answer says that the connection is kept: the caller wants it, and the client
+    ///   has read its earlier answers.
+    func respond(
+        _ response: HTTPResponse, over connection: UInt32, keepsAlive: Bool, withBody: Bool = true
+    ) -> Bool {
+        let isKept = keepsAlive && !connections[connection].flags.contains(.hasBacklog)
+        _ = send(
+            response.encoded(keepAlive: isKept, withBody: withBody, date: context.httpDate()),
+            over: connection)
+        return isKept
+    }
+
+    // MARK: Backlogs
+
+    private func bounds(_ connection: UInt32) -> Backlog.Bounds {
+        switch connections[connection].phase {
+        case .echoing: Limits.echoBounds
+        case .multiplexing: Limits.multiplexedBounds
+        default: Limits.watcherBounds
+        }
+    }
+
+    /// Keeps the rest of a frame of which the socket took `sent` bytes.
+    func keepRest(of frame: [UInt8], sent: Int, for connection: UInt32) {
+        let hasManyWatches = connections[connection].phase == .multiplexing
+        addBacklog(Backlog(frame: frame, sent: sent, hasManyWatches: hasManyWatches), to: connection)
+    }
+
+    private func addBacklog(_ backlog: Backlog, to connection: UInt32) {
+        backlogs[connection] = backlog
+        noteBacklog(connection)
+    }
+
+    private func noteBacklog(_ connection: UInt32) {
+        connections[connection].flags.insert(.hasBacklog)
+        connections[connection].lastProgressTick = context.nowTick
+        context.counters.backlogs.set(backlogs.count)
+        connections.updateInterest(connection)
+        switch connections[connection].phase {
+        case .watching, .multiplexing:
+            connections.schedule(connection, seconds: context.configuration.slowDeadlineSeconds)
+        case .free, .securing, .readingHead, .readingBody, .opening, .joining, .echoing, .closing,
+            .lingering:
+            break
+        }
+    }
+
+    /// Writes what waits, as far as the socket takes it.
+    func flush(_ connection: UInt32) -> FlushOutcome {
+        guard connections[connection].flags.contains(.hasBacklog),
+            var backlog = backlogs.removeValue(forKey: connection)
+        else { return .idle }
+        var isBroken = false
+        let written = backlog.flush(
+            encode: { event, first, watch in
+                encoder.encode(event, from: first, watch: watch, over: connection)
+            },
+            send: { bytes in
+                switch transmit(connection, bytes) {
+                case .bytes(let count): return count
+                case .wouldBlock: return 0
+                case .closed, .failed:
+                    isBroken = true
+                    return 0
+                }
+            })
+        if written > 0 { connections[connection].lastProgressTick = context.nowTick }
+        context.counters.deliveredBytes.add(written)
+        guard backlog.isEmpty else {
+            backlogs[connection] = backlog
+            noteCongestion(connection)
+            guard !isBroken else { return .broken }
+            connections.resumeReading(connection)
+            return .waiting
+        }
+        connections[connection].flags.remove([.hasBacklog, .isCongested])
+        noteBacklogGone()
+        connections.resumeReading(connection)
+        connections.updateInterest(connection)
+        return .drained
+    }
+
+    /// Drops what is queued, but not the frame that is partly out, so that the next control frame is the
+    /// connection's last word.
+    func dropQueued(_ connection: UInt32) {
+        guard connections[connection].flags.contains(.hasBacklog) else { return }
+        backlogs[connection]?.dropQueued()
+        noteCongestion(connection)
+    }
+
+    /// Keeps later events from merging with those of a subscription that has ended: its slot may be given to
+    /// another.
+    func forget(subscription: UInt32, of connection: UInt32) {
+        guard connections[connection].flags.contains(.hasBacklog) else { return }
+        backlogs[connection]?.forget(watch: subscription)
+    }
+
+    /// Counts; a table that was large returns its memory when it is empty.
+    private func noteBacklogGone() {
+        context.counters.backlogs.set(backlogs.count)
+        if backlogs.isEmpty, backlogs.capacity > Limits.keptCapacity { backlogs = [:] }
+    }
+
+    /// Keeps the flag that tells whether a client with many auctions must read before it may ask for more.
+    private func noteCongestion(_ connection: UInt32) {
+        guard connections[connection].phase == .multiplexing else { return }
+        let waiting = backlogs[connection].map { $0.messageBytes + $0.losslessBytes } ?? 0
+        if waiting > Limits.multiplexedPauseBytes {
+            connections[connection].flags.insert(.isCongested)
+        } else {
+            connections[connection].flags.remove(.isCongested)
+        }
+    }
+}

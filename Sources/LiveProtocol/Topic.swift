@@ -1,0 +1,33 @@
+// What a watcher can watch.
+
+/// An auction, or the notifications of one user.
+package struct Topic: Hashable, Sendable {
+    package enum Kind: Sendable {
+        /// Has a state, a sequence and a log.
+        case auction
+        /// Has none of these: what is published is passed on.
+        case user
+    }
+
+    package let kind: Kind
+    /// The auction's or the user's id.
+    package let id: String
+
+    package static func auction(_ id: String) -> Topic { Topic(kind: .auction, id: id) }
+    package static func user(_ id: String) -> Topic { Topic(kind: .user, id: id) }
+
+    private init(kind: Kind, id: String) {
+        self.kind = kind
+        self.id = id
+    }
+
+    // By bytes, as Redis has it: to Swift, `é` in one character and in two are the same text.
+    package static func == (one: Topic, other: Topic) -> Bool {
+        one.kind == other.kind && one.id.utf8.elementsEqual(other.id.utf8)
+    }
+
+    package func hash(into hasher: inout Hasher) {
+        hasher.combine(kind)
+        for byte in id.utf8 { hasher.combine(byte) }
+    }
+}

@@ -1,0 +1,233 @@
+import CLinux
+import Fanout
+import Glibc
+import LiveProtocol
+import Logging
+import Reactor
+import Settings
+import Synchronization
+import Testing
+import Wire
+
+@testable import Gateway
+
+/// The rooms of one loop over socket pairs, with a clock that the test moves.
+final class Rooms {
+    final class TestClock {
+        var now: Int64 = 1_000_000
+    }
+
+    let shared: Shared
+    let clock = TestClock()
+    let context: LoopContext
+    let connections: Connections
+    let output: Output
+    let admission: Admission
+    let watching: Watching
+    let requests: Requests
+    let departures: Departures
+
+    init(_ settings: [String] = [], loops: Int = 1) throws {
+        let arguments = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--workers", "\(loops)"]
+        let reader = SettingsReader(schema: GatewaySettings.schema) { _ in "" }
+        guard case .run(let values) = try reader.read(arguments: arguments + settings, environment: [:])
+        else { throw SettingsError.usage("not to be run") }
+        let configuration = try GatewayConfiguration(values, openFileLimit: 1_024, cores: 2)
+        shared = try Shared(configuration: configuration)
+        let clock = clock
+        context = LoopContext(
+            shared: shared, handle: shared.loops[0],
+            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+        ) { clock.now }
+        connections = try Connections(context: context)
+        output = Output(context: context, connections: connections)
+        let listener = try Sockets.listen(on: configuration.listen, sharesPort: false)
+        admission = try Admission(
+            context: context, connections: connections,
+            listeners: PublicListeners(plain: listener, secure: nil))
+        watching = Watching(context: context, connections: connections, output: output)
+        requests = Requests(
+            context: context, connections: connections, output: output, watching: watching,
+            admission: admission)
+        departures = Departures(
+            context: context, connections: connections, output: output, watching: watching,
+            admission: admission)
+    }
+
+    deinit {
+        for slot in connections.all { departures.close(slot) }
+        admission.shutDown()
+    }
+
+    /// Moves the clock.
+    func pass(milliseconds: Int64) {
+        clock.now += milliseconds
+        context.readClock()
+    }
+
+    /// What an event loop does once a turn, without the poller.
+    func turn() {
+        connections.beginTurn()
+        requests.beginTurn()
+        watching.turn()
+        departures.workOffEndings()
+        connections.readKeptInput(with: requests)
+        departures.turn(with: requests)
+        departures.workOffEndings()
+    }
+
+    func turnUntilIdle() {
+        repeat { turn() } while watching.hasWork || !connections.keptInput.isEmpty
+    }
+
+    // MARK: Connections
+
+    /// A connection with what its client has sent.
+    func connect(_ text: String = "", sendBuffer: Int32? = nil) throws -> Peer {
+        var pair: [Int32] = [0, 0]
+        try #require(socketpair(AF_UNIX, Int32(gavelcast_stream | gavelcast_nonblocking), 0, &pair) == 0)
+        if var bytes = sendBuffer {
+            setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &bytes, socklen_t(MemoryLayout<Int32>.size))
+        }
+        // As admission counts it.
+        shared.connectionCount.add(1, ordering: .relaxed)
+        let slot = try #require(try connections.insert(pair[0], isSecure: false))
+        let peer = Peer(slot: slot, token: connections.token(slot), descriptor: pair[1])
+        if !text.isEmpty { send(text, from: peer) }
+        return peer
+    }
+
+    /// Lets a client send something, which is read at once.
+    func send(_ text: String, from peer: Peer) {
+        send(Array(text.utf8), from: peer)
+    }
+
+    func send(_ bytes: [UInt8], from peer: Peer) {
+        _ = bytes.withUnsafeBytes {
+            Glibc.send(peer.descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+        }
+        if isOpen(peer) { connections.read(peer.slot, with: requests) }
+        departures.workOffEndings()
+    }
+
+    func isOpen(_ peer: Peer) -> Bool { connections.slot(of: peer.token) != nil }
+
+    func webSocket(_ path: String, sendBuffer: Int32? = nil, headers: String = "") throws -> Peer {
+        let peer = try connect(sendBuffer: sendBuffer)
+        send(
+            "GET \(path) HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\(headers)\r\n",
+            from: peer)
+        return peer
+    }
+
+    func eventStream(_ path: String) throws -> Peer {
+        try connect("GET \(path) HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n\r\n")
+    }
+
+    func longPoll(_ path: String) throws -> Peer {
+        try connect("GET \(path) HTTP/1.1\r\nHost: h\r\n\r\n")
+    }
+
+    // MARK: The feed
+
+    /// What the loop has asked the feed since the last call.
+    func asked() -> [String] {
+        var messages: [FeedMessage] = []
+        shared.feedMailbox.take(into: &messages)
+        return messages.map { message in
+            switch message {
+            case .attach(let topic, _, let needs):
+                "attach \(topic.id)" + (needs.contains(.state) ? " state" : "")
+                    + (needs.contains(.log) ? " log" : "")
+            case .detach(let topic, _): "detach \(topic.id)"
+            case .viewers: "viewers"
+            }
+        }
+    }
+
+    static func event(
+        _ sequence: UInt64, type: String = "BID_UPDATE", padding: Int = 0
+    ) -> EncodedEvent {
+        let json =
+            #"{"type":"\#(type)","auction_id":"a","seq":\#(sequence)"#
+            + #","x":"\#(String(repeating: "x", count: padding))"}"#
+        let frame = WebSocketFrame.encode(.text, Array(json.utf8)[...])
+        return EncodedEvent(
+            sequence: sequence, cursor: sequence == 0 ? nil : sequence,
+            treatment: type == "BID_UPDATE" && sequence != 0 ? .conflatable : .lossless,
+            endsAuction: type == "AUCTION_ENDED", type: type, frame: frame,
+            jsonStart: frame.count - json.utf8.count)
+    }
+
+    func attach(
+        _ id: String = "a", state: UInt64, events: [UInt64] = [], last: UInt64, isThorough: Bool = false
+    ) {
+        watching.take(
+            Fanout.Attachment(
+                topic: .auction(id), number: 0,
+                snapshot: Snapshot(sequence: state, state: Array(#"{"title":"T"}"#.utf8), isEnded: false),
+                events: events.map { Self.event($0) }, last: last, isThorough: isThorough))
+        turnUntilIdle()
+    }
+
+    func deliver(_ event: EncodedEvent) {
+        watching.take(event, number: 0)
+        turnUntilIdle()
+    }
+
+    /// A WebSocket that watches auction `a` and has had its first message.
+    func watcher(at sequence: UInt64 = 5, sendBuffer: Int32? = nil) throws -> Peer {
+        let peer = try webSocket("/v1/auctions/a/live", sendBuffer: sendBuffer)
+        if connections[peer.slot].phase == .joining { attach(state: sequence, last: sequence) }
+        _ = peer.received()
+        return peer
+    }
+}
+
+/// The client's end of a connection.
+final class Peer {
+    let slot: UInt32
+    let token: UInt64
+    let descriptor: Int32
+    private var isClosed = false
+
+    init(slot: UInt32, token: UInt64, descriptor: Int32) {
+        self.slot = slot
+        self.token = token
+        self.descriptor = descriptor
+    }
+
+    deinit {
+        if !isClosed { close(descriptor) }
+    }
+
+    func hangUp() {
+        isClosed = true
+        close(descriptor)
+    }
+
+    /// What has arrived since the last call, at most `limit` bytes.
+    func bytes(limit: Int = .max) -> [UInt8] {
+        var all: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 65_536)
+        while all.count < limit {
+            let count = recv(descriptor, &buffer, min(buffer.count, limit - all.count), 0)
+            guard count > 0 else { break }
+            all += buffer[..<count]
+        }
+        return all
+    }
+
+    func received() -> String {
+        String(decoding: bytes(), as: UTF8.self)
+    }
+
+    /// The sequence numbers of the events that have arrived, each as `from-to` where it was merged.
+    func sequences(in text: String) -> [String] {
+        text.matches(of: /\{(?:"from_seq":(\d+),)?"type":"[A-Z_]+","auction_id":"a","seq":(\d+)/).map {
+            match in
+            match.1.map { "\($0)-\(match.2)" } ?? String(match.2)
+        }
+    }
+}

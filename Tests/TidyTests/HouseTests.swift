@@ -1,0 +1,58 @@
+// The rooms of the gateway, and the arrows between them.
+
+import Foundation
+import Testing
+
+@Suite struct HouseTests {
+    /// Which rooms each folder of `Sources/Gateway` may use. Files beside the folders belong to all rooms.
+    private static let arrows: [String: Set<String>] = [
+        "Connections": [],
+        "Output": ["Connections"],
+        "Watching": ["Output", "Connections"],
+        "Admission": ["Connections"],
+        "Departures": ["Watching", "Admission", "Output", "Connections"],
+        "Requests": ["Watching", "Admission", "Admin", "Output", "Connections"],
+        "Feed": [], "Admin": [], "Viewer": [],
+        "EventLoop": [
+            "Requests", "Departures", "Watching", "Admission", "Output", "Connections", "Feed",
+        ],
+    ]
+
+    @Test("a room uses only the rooms below it")
+    func arrows() throws {
+        let sources = SourceFile.all.filter { $0.path.hasPrefix("Sources/Gateway/") }
+        let rooms = Dictionary(grouping: sources.filter { $0.folder != nil }) { $0.folder ?? "" }
+        #expect(Set(rooms.keys) == Set(Self.arrows.keys))
+        var owner: [String: String] = [:]
+        for (room, files) in rooms {
+            for name in files.flatMap(\.declaredTypes) { owner[name] = room }
+        }
+        #expect(owner.count > 30, "the types were not found")
+        for (room, files) in rooms {
+            let below = Self.arrows[room, default: []]
+            for file in files {
+                for word in file.codeWords {
+                    guard let other = owner[word], other != room else { continue }
+                    #expect(below.contains(other), "\(file.path) uses \(word) of \(other)")
+                }
+            }
+        }
+    }
+
+    @Test("the slab, and so the phase of a connection, belongs to one room")
+    func phases() {
+        for file in SourceFile.all where file.path.hasPrefix("Sources/Gateway/") {
+            let touchesSlab = file.codeWords.contains("ConnectionSlab") && file.text.contains("slab.")
+            #expect(!touchesSlab || file.folder == "Connections", "\(file.path)")
+        }
+    }
+
+    @Test("no function of the product is longer than 60 lines")
+    func functions() {
+        for file in SourceFile.all where file.path.hasPrefix("Sources/") {
+            for (name, count) in file.functionLengths where count > 60 {
+                Issue.record("\(file.path): \(name) has \(count) lines")
+            }
+        }
+    }
+}
