@@ -175,6 +175,7 @@ let package = Package(
                 "TestSupport",
                 "Wire", "CLinux", logging,
             ]),
+        tests("BidAPITests", ["AuctionEvents", "BidAPI", "TestSupport"]),
         tests("TidyTests", []),
         tests(
             "EndToEndTests",

@@ -116,21 +116,17 @@ package enum BidTransaction {
         _ answer: (Outcome) -> KeptAnswer
     ) throws(DatabaseError) -> Conclusion {
         let keys = Keys(batches)
-        let rows = try connection.pipeline(reading(batches, keys))
-        guard !rows[1].isEmpty else {
+        let read = try Read(batches, keys, over: connection)
+        guard !read.auctions.isEmpty else {
             connection.rollBack()
             let unknown = batches.count == 1 ? [batches[0].bids.map { _ in Outcome.unknownAuction }] : nil
             return .certain(Decision(outcomes: unknown ?? batches.map { _ in nil }, hasEvents: false))
         }
-        let now = try rows[2].time(0, 0)
-        let transaction = rows[2].text(0, 1)
-        var auctions = try auctions(connection, rows[1], AuctionRecords.groupedTopBids(connection, rows[3]))
-        var users: [String: UserRecord] = [:]
-        for row in 0..<rows[4].count {
-            let user = UserRecords.record(rows[4], row)
-            users[user.userID] = user
-        }
-        var answers = rows.count > 6 ? try Answers(keys, claimed: rows[5], read: rows[6]) : Answers()
+        let (now, transaction) = try read.clock()
+        var auctions = try auctions(
+            connection, read.auctions, AuctionRecords.groupedTopBids(connection, read.topBids))
+        let users = read.users()
+        var answers = try read.answers(keys)
         var placed: [Placed] = []
         var changes: [AuctionChange] = []
         let outcomes = batches.map { batch -> [Outcome]? in
@@ -190,26 +186,6 @@ package enum BidTransaction {
         return Statement(
             "SELECT 1 FROM auctions WHERE auction_id = $1 AND leader_id = $2 AND leader_max = $3::bigint",
             [auction.id.text, auction.leader?.userID, AuctionRecords.minorUnits(auction.leaderMaximum)])
-    }
-
-    private static func reading(_ batches: [Batch], _ keys: Keys) -> [Statement] {
-        let ids = batches.map(\.auctionID)
-        // Who waits for one row must not hold others meanwhile.
-        let locking =
-            ids.count == 1
-            ? AuctionRecords.locking("a.auction_id = $1 FOR NO KEY UPDATE", [ids[0].text])
-            : AuctionRecords.locking(
-                "a.auction_id = ANY ($1::text[]) FOR NO KEY UPDATE SKIP LOCKED",
-                [PostgresText.array(ids.map(\.text))])
-        let bidders = Set(batches.flatMap { $0.bids.map(\.bidderID) })
-        return [
-            Statement("BEGIN"), locking,
-            // A statement of its own, after the lock: the moment of a bid is when it has the row.
-            Statement("SELECT \(PostgresText.milliseconds("clock_timestamp()")), pg_current_xact_id()::text"),
-            AuctionRecords.topBids(ids), UserRecords.byIDs(Array(bidders)),
-        ]
-            + (keys.all.isEmpty
-                ? [] : [IdempotencyKeys.claiming(keys.toClaim), IdempotencyKeys.reading(keys.all)])
     }
 
     /// The locked auctions. In a batch, an unreadable one is left out and retried in a transaction of its

@@ -17,19 +17,13 @@ final class BidQueue: Sendable {
         let resume: @Sendable (Outcome) -> Void
     }
 
-    private struct State {
-        /// Waiting bids of every auction that is ready or under way.
-        var waiting: [AuctionID: [Entry]] = [:]
-        /// Auctions with waiting bids and no transaction, the longest waiting first.
-        var ready: [AuctionID] = []
-        /// Auctions whose row was locked. The next transaction blocks on that lock, so it takes no other
-        /// auction.
-        var alone: Set<AuctionID> = []
-        var count = 0
-        var transactions = 0
-    }
+    private typealias Batch = BidBatches<Entry>.Batch
 
-    private let state = Mutex(State())
+    private let batches = Mutex(
+        BidBatches<Entry>(
+            most: .init(
+                waiting: Limits.waitingBids, transactions: Limits.bidTransactions,
+                bids: Limits.bidsPerTransaction, auctions: Limits.auctionsPerTransaction)))
     private let pool: DatabasePool
     private let antiSniping: AntiSniping
     private let answer: @Sendable (BidTransaction.Outcome) -> KeptAnswer
@@ -63,44 +57,33 @@ final class BidQueue: Sendable {
     }
 
     private func enqueue(_ entry: Entry, _ auction: AuctionID) {
-        let (isFull, isStarting) = state.withLock { state in
-            guard state.count < Limits.waitingBids else { return (true, false) }
-            state.count += 1
-            if state.waiting[auction] == nil { state.ready.append(auction) }
-            state.waiting[auction, default: []].append(entry)
-            return (false, Self.startsTransaction(&state))
+        switch batches.withLock({ $0.arrive(entry, on: auction) }) {
+        case .refused: entry.resume(.failure(.unavailable("too many bids wait")))
+        case .waits: break
+        case .starts: submit()
         }
-        if isFull { return entry.resume(.failure(.unavailable("too many bids wait"))) }
-        if isStarting { submit() }
-    }
-
-    /// Counts one more transaction if there is something for it to do.
-    private static func startsTransaction(_ state: inout State) -> Bool {
-        guard !state.ready.isEmpty, state.transactions < Limits.bidTransactions else { return false }
-        state.transactions += 1
-        return true
     }
 
     private func submit() {
         let accepted = pool.submit { [self] access in
-            let batches = take()
-            if !batches.isEmpty { decide(batches, access) }
-            if finish(batches) { submit() }
+            let taken = batches.withLock { $0.take() }
+            if !taken.isEmpty { decide(taken, access) }
+            if batches.withLock({ $0.finish(taken) }) { submit() }
         }
         guard !accepted else { return }
         var hasMore = true
         while hasMore {
-            let batches = take()
-            for entry in batches.flatMap(\.entries) {
+            let taken = batches.withLock { $0.take() }
+            for entry in taken.flatMap(\.entries) {
                 entry.resume(.failure(.unavailable("too many transactions wait")))
             }
-            hasMore = finish(batches)
+            hasMore = batches.withLock { $0.finish(taken) }
         }
     }
 
     /// - Parameter isRepeat: whether the batches were decided before in a transaction that was undone.
     private func decide(
-        _ batches: [Taken], _ access: borrowing DatabasePool.Access, isRepeat: Bool = false
+        _ batches: [Batch], _ access: borrowing DatabasePool.Access, isRepeat: Bool = false
     ) {
         batchBids.add(Double(batches.reduce(0) { $0 + $1.entries.count }))
         do throws(DatabaseError) {
@@ -117,7 +100,7 @@ final class BidQueue: Sendable {
             if decision.hasEvents { committed() }
             for (batch, outcomes) in zip(batches, decision.outcomes) {
                 guard let outcomes else {
-                    putBack(batch)
+                    self.batches.withLock { $0.putBack(batch) }
                     continue
                 }
                 for (entry, outcome) in zip(batch.entries, outcomes) { entry.resume(.success(outcome)) }
@@ -128,14 +111,16 @@ final class BidQueue: Sendable {
     }
 
     /// What the database refuses is one bid's fault: the others are decided without it.
-    private func fail(_ batches: [Taken], _ error: DatabaseError, _ access: borrowing DatabasePool.Access) {
+    private func fail(_ batches: [Batch], _ error: DatabaseError, _ access: borrowing DatabasePool.Access) {
         if case .unavailable = error {
             for entry in batches.flatMap(\.entries) { entry.resume(.failure(error)) }
         } else if batches.count > 1 {
-            for batch in batches { putBack(batch) }
+            self.batches.withLock { waiting in
+                for batch in batches { waiting.putBack(batch) }
+            }
         } else if batches[0].entries.count > 1 {
             for entry in batches[0].entries {
-                decide([Taken(auctionID: batches[0].auctionID, entries: [entry])], access)
+                decide([Batch(auctionID: batches[0].auctionID, entries: [entry])], access)
             }
         } else {
             batches[0].entries[0].resume(.failure(error))
@@ -163,64 +148,6 @@ final class BidQueue: Sendable {
                 }
             }
             throw .unavailable("whether the transaction was committed is not known")
-        }
-    }
-
-    // MARK: The state
-
-    private struct Taken {
-        let auctionID: AuctionID
-        let entries: [Entry]
-    }
-
-    /// Takes the bids of the next transaction; nothing when the one before took all.
-    private func take() -> [Taken] {
-        state.withLock { state in
-            guard let first = state.ready.first else { return [] }
-            let alone = state.alone
-            var ids = [first]
-            if !alone.contains(first) {
-                let others = state.ready.dropFirst().lazy.filter { !alone.contains($0) }
-                ids += others.prefix(Limits.auctionsPerTransaction - 1)
-            }
-            var batches: [Taken] = []
-            var left = Limits.bidsPerTransaction
-            for id in ids where left > 0 {
-                let waiting = state.waiting[id] ?? []
-                let entries = Array(waiting.prefix(left))
-                state.waiting[id] = Array(waiting.dropFirst(entries.count))
-                state.alone.remove(id)
-                batches.append(Taken(auctionID: id, entries: entries))
-                left -= entries.count
-            }
-            let taken = Set(batches.map(\.auctionID))
-            state.ready.removeAll { taken.contains($0) }
-            state.count -= Limits.bidsPerTransaction - left
-            return batches
-        }
-    }
-
-    /// Bids that were not decided go back to where they were.
-    private func putBack(_ batch: Taken) {
-        state.withLock { state in
-            state.waiting[batch.auctionID, default: []].insert(contentsOf: batch.entries, at: 0)
-            state.alone.insert(batch.auctionID)
-            state.count += batch.entries.count
-        }
-    }
-
-    /// Ends a transaction; true when its place is taken by the next one.
-    private func finish(_ batches: [Taken]) -> Bool {
-        state.withLock { state in
-            for batch in batches {
-                if state.waiting[batch.auctionID]?.isEmpty == false {
-                    state.ready.append(batch.auctionID)
-                } else {
-                    state.waiting[batch.auctionID] = nil
-                }
-            }
-            state.transactions -= 1
-            return Self.startsTransaction(&state)
         }
     }
 }

@@ -29,18 +29,8 @@ package protocol RedisLinkOwner: AnyObject {
 package final class RedisLink {
     /// Channels in one SUBSCRIBE command.
     private static let subscribeBatch = 500
-    /// From the first packet to the greeting's answer.
-    private static let connectTimeoutMilliseconds: Int64 = 2_000
-    private static let probeIntervalMilliseconds: Int64 = 1_000
-    /// A probe that is not back within this means that the link does not deliver.
-    private static let probeTimeoutMilliseconds: Int64 = 2_000
     /// How long Redis keeps the key that probes write.
     private static let probeKeyMilliseconds = 60_000
-    /// How long the relay's heartbeat may stay away: at first, and at most after attempts that did not help.
-    private static let relayPatienceMilliseconds: Int64 = 10_000
-    private static let longestRelayPatienceMilliseconds: Int64 = 60_000
-    /// How long a look-up may take before the link is made anew with the addresses at hand.
-    private static let lookupPatienceMilliseconds: Int64 = 2_000
 
     /// The place of the link in its owner's list, the poller tokens of its two connections, and the name that
     /// tells the link's probes from those of all other links.
@@ -58,25 +48,6 @@ package final class RedisLink {
         }
     }
 
-    private enum State {
-        /// Can transition to: connecting.
-        case waiting(until: Int64)
-        /// Sockets, TLS and the greeting are under way. Can transition to: proving, waiting.
-        case connecting(Connections, deadline: Int64)
-        /// Both connections are greeted; the first probe is not back. Can transition to: up, waiting.
-        case proving(Connections, deadline: Int64)
-        /// Can transition to: waiting.
-        case up(Connections)
-
-        var connections: Connections? {
-            switch self {
-            case .waiting: nil
-            case .connecting(let connections, _), .proving(let connections, _), .up(let connections):
-                connections
-            }
-        }
-    }
-
     private struct Connections {
         let subscriber: RedisConnection
         let command: RedisConnection
@@ -88,30 +59,14 @@ package final class RedisLink {
     private let lookup: HostLookup
     private let identity: Identity
     private unowned let owner: any RedisLinkOwner
-    private var state = State.waiting(until: 0)
-    private var backoff = Backoff()
+    private var machine: LinkMachine
+    /// While the machine is not waiting.
+    private var connections: Connections?
     private var generator: any RandomNumberGenerator
     private var completions: Deque<Completion> = []
     private var ledger = SubscriptionLedger()
-    /// Commands of the greeting, on both connections, that are not answered yet.
-    private var greetingsLeft = 0
-    /// Why the link must be given up, found while replies are being read.
-    private var fault: String?
-    private var now: Int64 = 0
-
-    // The probe
     private let probeName: String
-    private var nextProbeAt: Int64 = 0
-    private var probeNumber: UInt64 = 0
-    private var oldestProbeSentAt: Int64?
-
-    // The relay's heartbeat
-    /// When it arrived last, or the link came up after it; `nil` when it has never arrived.
-    private var relayHeardAt: Int64?
-    private var relayPatience = RedisLink.relayPatienceMilliseconds
-    private var lookingSince: Int64?
-    /// True from the moment at which the heartbeat has stayed away too long until it arrives again.
-    package private(set) var isRelayMissing = false
+    private var now: Int64 = 0
 
     package init(
         url: RedisURL, identity: Identity, owner: any RedisLinkOwner,
@@ -119,6 +74,7 @@ package final class RedisLink {
     ) {
         self.url = url
         lookup = HostLookup(url.address)
+        machine = LinkMachine(address: url.address.description)
         self.identity = identity
         probeName = RedisKeys.probe(identity.probeName)
         self.owner = owner
@@ -126,16 +82,17 @@ package final class RedisLink {
     }
 
     /// True while the link delivers: probes come back.
-    package var isUp: Bool {
-        if case .up = state { true } else { false }
-    }
+    package var isUp: Bool { machine.isUp }
+
+    /// True from the moment at which the heartbeat has stayed away too long until it arrives again.
+    package var isRelayMissing: Bool { machine.isRelayMissing }
 
     // MARK: Requests
 
     /// Subscribes to `channels`; the owner is told of each confirmation and each refusal. Ignored while the
     /// link is down, because the owner subscribes anew when it comes up.
     package func subscribe(_ channels: [String]) {
-        guard case .up(let connections) = state else { return }
+        guard isUp, let connections else { return }
         for start in stride(from: 0, to: channels.count, by: Self.subscribeBatch) {
             let end = min(start + Self.subscribeBatch, channels.count)
             subscribe(Array(channels[start..<end]), over: connections)
@@ -143,14 +100,14 @@ package final class RedisLink {
     }
 
     package func unsubscribe(_ channel: String) {
-        guard case .up(let connections) = state else { return }
+        guard isUp, let connections else { return }
         connections.subscriber.send(["UNSUBSCRIBE", channel])
         ledger.sentUnsubscribe()
     }
 
     /// Sends a command. While the link is down it completes at once with ``RedisAnswer/lost``.
     package func command(_ arguments: [String], _ completion: @escaping Completion) {
-        guard case .up(let connections) = state else { return completion(.lost) }
+        guard isUp, let connections else { return completion(.lost) }
         send(arguments, over: connections, completion)
     }
 
@@ -173,7 +130,7 @@ package final class RedisLink {
         _ event: Poller.Event, now: Int64, buffer: UnsafeMutableRawBufferPointer, poller: borrowing Poller
     ) {
         self.now = now
-        guard let connections = state.connections else { return }
+        guard let connections else { return }
         let isSubscriber = event.token == identity.subscriberToken
         let connection = isSubscriber ? connections.subscriber : connections.command
         do throws(RedisConnection.Failure) {
@@ -184,14 +141,14 @@ package final class RedisLink {
             }
             if event.isReadable || event.isBroken {
                 try connection.receive(into: buffer) { reply in
-                    guard fault == nil else { return }
+                    guard machine.failure == nil else { return }
                     if isSubscriber {
                         receiveFromSubscription(reply)
                     } else {
                         receiveReply(RedisReply(reply))
                     }
                 }
-                if let fault { throw .broken(fault) }
+                if let failure = machine.failure { throw .broken(failure) }
             }
             try connections.subscriber.flush(poller: poller)
             try connections.command.flush(poller: poller)
@@ -203,29 +160,20 @@ package final class RedisLink {
     /// Does what is due at `now`: connecting, time-outs, probes. Call at least every 250 ms.
     package func tick(now: Int64, poller: borrowing Poller) {
         self.now = now
-        switch state {
-        case .waiting(let until):
-            guard now >= until else { return }
-            connect(poller: poller)
-        case .connecting(_, let deadline):
-            if now >= deadline { lose("connecting to \(url.address) timed out", poller: poller) }
-        case .proving(_, let deadline):
-            if now >= deadline { lose(Self.probeLost, poller: poller) }
-        case .up(let connections):
-            if let sentAt = oldestProbeSentAt, now - sentAt > Self.probeTimeoutMilliseconds {
-                return lose(Self.probeLost, poller: poller)
+        for action in machine.tick(now: now, isLookingUp: lookup.isUnderWay) {
+            switch action {
+            case .connect: connect(poller: poller)
+            case .lookUp: lookup.refresh()
+            case .lose(let reason): lose(reason, poller: poller)
+            case .prove, .probe, .comeUp, .hearRelay: perform(action)
             }
-            if now >= nextProbeAt { probe(over: connections) }
-            checkRelay(poller: poller)
         }
     }
-
-    private static let probeLost = "a published probe did not come back"
 
     /// Writes what was requested in this turn.
     package func flush(now: Int64, poller: borrowing Poller) {
         self.now = now
-        guard let connections = state.connections else { return }
+        guard let connections else { return }
         do throws(RedisConnection.Failure) {
             try connections.subscriber.flush(poller: poller)
             try connections.command.flush(poller: poller)
@@ -251,9 +199,8 @@ package final class RedisLink {
             do throws(RedisConnection.Failure) {
                 let command = try RedisConnection(
                     url: url, address: address, token: identity.commandToken, poller: poller)
-                state = .connecting(
-                    Connections(subscriber: subscriber, command: command),
-                    deadline: now + Self.connectTimeoutMilliseconds)
+                connections = Connections(subscriber: subscriber, command: command)
+                machine.connecting(now: now)
             } catch {
                 subscriber.close(poller: poller)
                 throw error
@@ -270,24 +217,28 @@ package final class RedisLink {
             ledger.sentGreeting()
             send(command, over: connections) { [unowned self] answer in
                 switch answer {
-                case .reply: greetingAccepted()
-                case .refused(let refusal): fault = refusal.description
+                case .reply: perform(machine.greetingAccepted(now: now))
+                case .refused(let refusal): machine.fail(refusal.description)
                 case .lost: break
                 }
             }
-            greetingsLeft += 2
         }
-        if greetingsLeft == 0 { prove(connections) }
+        perform(machine.greeted(commands: 2 * url.greeting.count, now: now))
     }
 
-    private func greetingAccepted() {
-        greetingsLeft -= 1
-        guard greetingsLeft == 0, case .connecting(let connections, _) = state else { return }
-        prove(connections)
+    /// Carries out what needs no poller.
+    private func perform(_ action: LinkMachine.Action?) {
+        guard let action, let connections else { return }
+        switch action {
+        case .prove: prove(connections)
+        case .probe(let number): probe(number, over: connections)
+        case .comeUp: owner.linkIsUp(identity.index)
+        case .hearRelay: owner.linkHearsRelay(identity.index)
+        case .connect, .lookUp, .lose: preconditionFailure("\(action) belongs to a tick")
+        }
     }
 
     private func prove(_ connections: Connections) {
-        state = .proving(connections, deadline: now + Self.probeTimeoutMilliseconds)
         // Two commands: an access rule against one must not refuse the other.
         subscribe([probeName], over: connections)
         subscribe([RedisKeys.relay], over: connections)
@@ -296,26 +247,23 @@ package final class RedisLink {
             ["XRANGE", probeName + ":log", "-", "+", "COUNT", "1"],
             ["XREVRANGE", probeName + ":log", "+", "-", "COUNT", "1"],
         ] {
-            send(command, over: connections) { [unowned self] answer in
-                if case .refused(let refusal) = answer { fault = refusal.description }
-            }
+            send(command, over: connections) { [unowned self] in failIfRefused($0) }
         }
-        nextProbeAt = .max
-        // The first probe goes out when its subscription is confirmed.
+    }
+
+    private func failIfRefused(_ answer: RedisAnswer) {
+        if case .refused(let refusal) = answer { machine.fail(refusal.description) }
     }
 
     private func lose(_ reason: String, poller: borrowing Poller) {
-        if let connections = state.connections {
+        if let connections {
             connections.subscriber.close(poller: poller)
             connections.command.close(poller: poller)
         }
-        state = .waiting(until: now + backoff.next(using: &generator))
+        connections = nil
+        machine.lost(now: now, using: &generator)
         lookup.refresh()
         ledger = SubscriptionLedger()
-        greetingsLeft = 0
-        fault = nil
-        oldestProbeSentAt = nil
-        lookingSince = nil
         let lost = completions
         completions = []
         for completion in lost { completion(.lost) }
@@ -326,77 +274,30 @@ package final class RedisLink {
 
     /// Writes, reads back, and publishes when both have succeeded. Two keys of different cluster slots, so
     /// that a cluster's node is recognised.
-    private func probe(over connections: Connections) {
-        nextProbeAt = now + Self.probeIntervalMilliseconds
-        probeNumber += 1
-        let text = "\(probeNumber)"
-        if oldestProbeSentAt == nil { oldestProbeSentAt = now }
+    private func probe(_ number: UInt64, over connections: Connections) {
+        let text = "\(number)"
         send(["SET", probeName, text, "PX", "\(Self.probeKeyMilliseconds)"], over: connections) {
-            [unowned self] answer in
-            if case .refused(let refusal) = answer { fault = refusal.description }
+            [unowned self] in failIfRefused($0)
         }
         send(["MGET", probeName, RedisKeys.filled], over: connections) { [unowned self] answer in
             switch answer {
             case .lost: return
-            case .refused(let refusal): fault = refusal.description
+            case .refused(let refusal): machine.fail(refusal.description)
             case .reply(let reply):
                 guard reply.array?.first == .bytes(Array(text.utf8)) else {
-                    fault = "Redis did not keep what a probe had written"
-                    return
+                    return machine.fail("Redis did not keep what a probe had written")
                 }
-                guard let connections = state.connections else { return }
-                send(["PUBLISH", probeName, text], over: connections) { [unowned self] answer in
-                    if case .refused(let refusal) = answer { fault = refusal.description }
-                }
+                guard let connections = self.connections else { return }
+                send(["PUBLISH", probeName, text], over: connections) { [unowned self] in failIfRefused($0) }
             }
         }
-    }
-
-    private func probeReturned() {
-        oldestProbeSentAt = nil
-        guard case .proving(let connections, _) = state else { return }
-        state = .up(connections)
-        backoff.reset()
-        // Where the heartbeat was heard before, it must be heard again within its time.
-        if relayHeardAt != nil { relayHeardAt = now }
-        owner.linkIsUp(identity.index)
-    }
-
-    // MARK: The relay's heartbeat
-
-    private func relayBeat() {
-        let isNews = relayHeardAt == nil || isRelayMissing
-        relayHeardAt = now
-        relayPatience = Self.relayPatienceMilliseconds
-        lookingSince = nil
-        isRelayMissing = false
-        if isNews { owner.linkHearsRelay(identity.index) }
-    }
-
-    /// Where the heartbeat has been heard and stays away, this may be the wrong server: looks the name up,
-    /// and then makes the link anew. Each further attempt waits twice as long.
-    private func checkRelay(poller: borrowing Poller) {
-        guard let heardAt = relayHeardAt, now - heardAt > relayPatience else { return }
-        guard let since = lookingSince else {
-            lookingSince = now
-            lookup.refresh()
-            return
-        }
-        guard !lookup.isUnderWay || now - since > Self.lookupPatienceMilliseconds else { return }
-        isRelayMissing = true
-        let seconds = relayPatience / 1_000
-        relayPatience = min(2 * relayPatience, Self.longestRelayPatienceMilliseconds)
-        lose(
-            "the bid API's heartbeat has stayed away for \(seconds) s: bids may arrive at another Redis",
-            poller: poller)
     }
 
     // MARK: Replies
 
     private func receiveReply(_ reply: RedisReply) {
         guard let completion = completions.popFirst() else {
-            fault = "a reply to no request"
-            return
+            return machine.fail("a reply to no request")
         }
         completion(RedisAnswer(reply))
     }
@@ -408,7 +309,7 @@ package final class RedisLink {
         switch value.type {
         case REDIS_REPLY_STATUS:
             ledger.confirmed()
-            greetingAccepted()
+            perform(machine.greetingAccepted(now: now))
         case REDIS_REPLY_ERROR: receiveSubscriptionRefusal(RedisReply(reply))
         case REDIS_REPLY_ARRAY:
             guard value.elements == 3, let kind = value.element[0]?.pointee,
@@ -432,8 +333,8 @@ package final class RedisLink {
     {
         // Neither name has a prefix that an auction's or a user's channel has.
         if channel.first == RedisKeys.ownPrefixByte {
-            if channel.elementsEqual(probeName.utf8) { return probeReturned() }
-            if channel.elementsEqual(RedisKeys.relay.utf8) { return relayBeat() }
+            if channel.elementsEqual(probeName.utf8) { return perform(machine.probeReturned(now: now)) }
+            if channel.elementsEqual(RedisKeys.relay.utf8) { return perform(machine.relayBeat(now: now)) }
         }
         owner.linkReceived(identity.index, channel: channel.span, message: payload.span)
     }
@@ -443,19 +344,16 @@ package final class RedisLink {
         guard channel.elementsEqual(probeName.utf8) else {
             return owner.linkSubscribed(identity.index, channel: String(decoding: channel, as: UTF8.self))
         }
-        if let connections = state.connections { probe(over: connections) }
+        perform(machine.probeSubscribed(now: now))
     }
 
     private func receiveSubscriptionRefusal(_ reply: RedisReply) {
         guard let refusal = reply.refusal else { return }
-        guard refusal.concernsNamesOnly, let connections = state.connections else {
-            fault = refusal.description
-            return
-        }
+        guard refusal.concernsNamesOnly, let connections else { return machine.fail(refusal.description) }
         switch ledger.refused() {
-        case .greeting, .unexpected: fault = refusal.description
+        case .greeting, .unexpected: machine.fail(refusal.description)
         case .retry(let lists): for list in lists { subscribe(list, over: connections) }
-        case .channel(probeName): fault = refusal.description
+        case .channel(probeName): machine.fail(refusal.description)
         case .channel(RedisKeys.relay): owner.linkCannotHearRelay(identity.index, refusal)
         case .channel(let channel): owner.linkRefused(identity.index, channel: channel, refusal)
         }

@@ -1,0 +1,132 @@
+import RedisLink
+import TestSupport
+import Testing
+
+/// A link's life, without a server.
+@Suite struct LinkMachineTests {
+    private var generator = SeededGenerator(seed: 1)
+
+    /// A machine that is up at 0, with its first probe back.
+    private static func up(commands: Int = 4) -> LinkMachine {
+        var machine = LinkMachine(address: "redis:6379")
+        machine.connecting(now: 0)
+        var action = machine.greeted(commands: commands, now: 0)
+        for _ in 0..<commands { action = machine.greetingAccepted(now: 0) }
+        #expect(action == .prove)
+        #expect(machine.probeSubscribed(now: 0) == .probe(1))
+        #expect(machine.probeReturned(now: 0) == .comeUp)
+        return machine
+    }
+
+    @Test("a link is up only when the greeting is accepted and the first probe is back")
+    func comingUp() {
+        var machine = LinkMachine(address: "redis:6379")
+        #expect(machine.tick(now: 0, isLookingUp: false) == [.connect])
+        machine.connecting(now: 0)
+        #expect(machine.greeted(commands: 2, now: 1) == nil)
+        #expect(machine.greetingAccepted(now: 1) == nil)
+        #expect(machine.greetingAccepted(now: 1) == .prove)
+        #expect(!machine.isUp && machine.tick(now: 5, isLookingUp: false).isEmpty)
+        #expect(machine.probeSubscribed(now: 5) == .probe(1))
+        #expect(!machine.isUp)
+        #expect(machine.probeReturned(now: 6) == .comeUp)
+        #expect(machine.isUp)
+    }
+
+    @Test("a server that wants no greeting is proved at once")
+    func noGreeting() {
+        var machine = LinkMachine(address: "redis:6379")
+        machine.connecting(now: 0)
+        #expect(machine.greeted(commands: 0, now: 0) == .prove)
+    }
+
+    @Test("a refused password is why the link is lost, and the next attempt backs off")
+    mutating func refusedAuthentication() {
+        var machine = LinkMachine(address: "redis:6379")
+        machine.connecting(now: 0)
+        _ = machine.greeted(commands: 2, now: 0)
+        machine.fail("WRONGPASS invalid username-password pair")
+        machine.fail("something later")
+        #expect(machine.failure == "WRONGPASS invalid username-password pair")
+        machine.lost(now: 0, using: &generator)
+        #expect(machine.failure == nil && machine.tick(now: 5, isLookingUp: false).isEmpty)
+        #expect(machine.tick(now: 20, isLookingUp: false) == [.connect])
+    }
+
+    @Test("attempts wait longer and longer, at most half a second, and shortly again after a success")
+    mutating func backoff() {
+        var machine = LinkMachine(address: "redis:6379")
+        var longest: Int64 = 0
+        for _ in 0..<10 {
+            machine.lost(now: 0, using: &generator)
+            guard case .waiting(let until) = machine.phase else { return }
+            longest = max(longest, until)
+        }
+        #expect((250...500).contains(longest))
+        machine = Self.up()
+        machine.lost(now: 0, using: &generator)
+        #expect(machine.tick(now: 20, isLookingUp: false) == [.connect])
+    }
+
+    @Test("connecting has two seconds, and so has the first probe")
+    func deadlines() {
+        var machine = LinkMachine(address: "redis:6379")
+        machine.connecting(now: 0)
+        #expect(machine.tick(now: 1_999, isLookingUp: false).isEmpty)
+        #expect(machine.tick(now: 2_000, isLookingUp: false) == [.lose("connecting to redis:6379 timed out")])
+        _ = machine.greeted(commands: 0, now: 1_000)
+        #expect(machine.tick(now: 2_999, isLookingUp: false).isEmpty)
+        #expect(
+            machine.tick(now: 3_000, isLookingUp: false) == [.lose("a published probe did not come back")])
+    }
+
+    @Test("a probe goes out each second, and one that is not back in two seconds means a lost link")
+    func probes() {
+        var machine = Self.up()
+        #expect(machine.tick(now: 999, isLookingUp: false).isEmpty)
+        #expect(machine.tick(now: 1_000, isLookingUp: false) == [.probe(2)])
+        #expect(machine.probeReturned(now: 1_001) == nil)
+        #expect(machine.tick(now: 2_000, isLookingUp: false) == [.probe(3)])
+        #expect(machine.tick(now: 3_000, isLookingUp: false) == [.probe(4)])
+        #expect(
+            machine.tick(now: 4_001, isLookingUp: false) == [.lose("a published probe did not come back")])
+    }
+
+    @Test("a heartbeat that was heard and stays away leads to a look-up and then to a new link, ever later")
+    mutating func relay() {
+        var machine = Self.up()
+        #expect(machine.relayBeat(now: 100) == .hearRelay)
+        #expect(machine.relayBeat(now: 1_100) == nil)
+        func quiet(_ machine: inout LinkMachine, at now: Int64, isLookingUp: Bool = false) -> [LinkMachine
+            .Action]
+        {
+            _ = machine.probeReturned(now: now)
+            return machine.tick(now: now, isLookingUp: isLookingUp).filter {
+                if case .probe = $0 { false } else { true }
+            }
+        }
+        #expect(quiet(&machine, at: 11_100).isEmpty)
+        #expect(quiet(&machine, at: 11_101) == [.lookUp])
+        #expect(quiet(&machine, at: 11_200, isLookingUp: true).isEmpty)
+        #expect(!machine.isRelayMissing)
+        let lost = quiet(&machine, at: 13_102, isLookingUp: true)
+        #expect(lost.count == 1 && machine.isRelayMissing)
+        machine.lost(now: 13_102, using: &generator)
+        // The link comes up again, and the heartbeat is still missing: now it has twenty seconds.
+        machine.connecting(now: 14_000)
+        _ = machine.greeted(commands: 0, now: 14_000)
+        #expect(machine.probeReturned(now: 14_000) == .comeUp)
+        #expect(quiet(&machine, at: 34_000).isEmpty)
+        #expect(quiet(&machine, at: 34_001) == [.lookUp])
+        #expect(machine.relayBeat(now: 34_500) == .hearRelay && !machine.isRelayMissing)
+    }
+
+    @Test("where no heartbeat has ever arrived, the probe alone counts")
+    func noRelay() {
+        var machine = Self.up()
+        for second in 1...100 {
+            _ = machine.probeReturned(now: Int64(second) * 1_000)
+            #expect(machine.tick(now: Int64(second) * 1_000, isLookingUp: false).count == 1)
+        }
+    }
+}
