@@ -1,5 +1,6 @@
 # make run    builds and starts everything with a demo; prints the address to open
 # make test   builds and runs all tests; starts its own servers
+# make test-unit   runs the tests that need no server, in seconds after the build
 # make soak   breaks everything again and again for some minutes; ROUNDS=n for longer
 # make figures   measures memory, ages and recovery with release builds, and prints them
 # make bench   runs the load scenarios (about seven minutes) and prints figures, floor and goals
@@ -9,7 +10,7 @@
 # make lint   format and warnings as errors
 # make stop   ends a run; make clean also removes what was built and the demo's data
 
-.PHONY: help run test soak figures bench bench-million fuzz sanitize lint format stop clean setup setup-tests
+.PHONY: help run test test-unit soak figures bench bench-million fuzz sanitize lint format stop clean setup setup-tests
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +24,10 @@ setup-tests:
 
 run:
 	@config/dev/run.sh
+
+test-unit: setup
+	GAVELCAST_STRICT=1 swift build --build-tests
+	GAVELCAST_STRICT=1 swift test --skip-build --skip EndToEndTests
 
 test: setup-tests
 	GAVELCAST_STRICT=1 swift build --build-tests

@@ -16,7 +16,7 @@ import Testing
         // Each way was taken often, or the run proves nothing.
         for way in Simulation.Way.allCases {
             let count = simulation.taken[way] ?? 0
-            #expect(count > 100, "\(way) was taken \(count) times")
+            #expect(count > 50, "\(way) was taken \(count) times")
         }
     }
 }
@@ -132,7 +132,7 @@ final class Simulation {
         guard !reads.isEmpty else { return }
         let read = reads.remove(at: Int.random(in: 0..<reads.count, using: &generator))
         let log = max(1, published + 1 - min(published, Self.logLength))..<published + 1
-        let fails = mayFail && chance(6)
+        let fails = mayFail && chance(4)
         switch read {
         case .state where fails, .history where fails: reads.append(read)
         case .state:
@@ -178,7 +178,7 @@ final class Simulation {
 
     private func tick() {
         now += Int64.random(in: 1...80, using: &generator)
-        let mayReadLog = !chance(4)
+        let mayReadLog = !chance(3)
         if machine.isRepairing { give { $0.tick(now: now, mayReadLog: mayReadLog, &$1) } }
         if let until = machine.widenedUntil, until <= now { machine.narrow() }
         guard !machine.overflowed.isEmpty else { return }

@@ -35,6 +35,8 @@ final class SimulatedLoop {
     private var wheel = TimerWheel(now: 0)
     private var ticks: UInt32 = 0
     private var clients: [UInt32: Client] = [:]
+    /// The clients' slots, in an order that depends on the seed alone.
+    private var slots: [UInt32] = []
     private var isGreeting = false
 
     init(index: Int, simulation: Simulation) {
@@ -64,6 +66,7 @@ final class SimulatedLoop {
         slab[slot].listPosition = channel.waiting.append(slot)
         slab[slot].cursor = since ?? 0
         slab[slot].flags = since == nil ? [] : .hasCursor
+        slots.append(slot)
         clients[slot] = Client(applied: since, joinedAt: simulation.published)
         clients[slot]?.room = Int.random(in: 0...400, using: &simulation.generator)
         heard(slot)
@@ -83,8 +86,7 @@ final class SimulatedLoop {
     }
 
     private func anyClient() -> UInt32? {
-        // Sorted, so that a seed stands for one run.
-        clients.keys.sorted().randomElement(using: &simulation.generator)
+        slots.randomElement(using: &simulation.generator)
     }
 
     private func remove(_ slot: UInt32) {
@@ -100,6 +102,8 @@ final class SimulatedLoop {
         wheel.cancel(slot)
         slab.remove(slot)
         clients[slot] = nil
+        if let index = slots.firstIndex(of: slot) { slots.swapAt(index, slots.count - 1) }
+        slots.removeLast()
         if slab.isCurrent(slot, generation: generation) { fault("\(slot) is there after it left") }
         guard channel.isEmpty else { return }
         channel.dropPending()
@@ -332,7 +336,7 @@ final class SimulatedLoop {
         while let channel, !channel.pending.isEmpty, !channel.awaitsWindow(now: simulation.now) {
             walk(.max, window: 0)
         }
-        for slot in clients.keys.sorted() {
+        for slot in slots {
             guard var client = clients[slot] else { continue }
             client.room = .max
             flush(&client)

@@ -47,6 +47,32 @@ import Testing
         }
     }
 
+    @Test("docs/reference.md names every metric, and no other")
+    func metrics() throws {
+        let reference = try String(
+            contentsOf: SourceFile.root.appendingPathComponent("docs/reference.md"), encoding: .utf8)
+        let described = Set(reference.matches(of: /`(gavelcast_\w+)`/).map { String($0.1) })
+        let exposed = SourceFile.all.filter {
+            $0.path.hasPrefix("Sources/Gateway/Admin") || $0.path == "Sources/BidAPI/AdminRoutes.swift"
+        }.flatMap { file in file.text.matches(of: /"(gavelcast_\w+)"/).map { String($0.1) } }
+        #expect(exposed.count > 50, "the metrics were not found")
+        #expect(described == Set(exposed))
+    }
+
+    @Test("lines of prose in the docs have at most 120 columns")
+    func prose() throws {
+        let docs = SourceFile.root.appendingPathComponent("docs")
+        let files = try FileManager.default.contentsOfDirectory(at: docs, includingPropertiesForKeys: nil)
+        let others = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(
+            SourceFile.root.appendingPathComponent)
+        for file in files + others where file.pathExtension == "md" {
+            let lines = try String(contentsOf: file, encoding: .utf8).split(separator: "\n")
+            for line in lines where line.count > 120 && !["|", "!", "    "].contains(where: line.hasPrefix) {
+                Issue.record("\(file.lastPathComponent): \(line.prefix(60))…")
+            }
+        }
+    }
+
     @Test("no function of the product is longer than 60 lines")
     func functions() {
         for file in SourceFile.all where file.path.hasPrefix("Sources/") {

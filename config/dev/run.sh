@@ -103,8 +103,8 @@ wait_for 30 "the gateway" http_ok "$gateway_admin_port" /readyz
 say "Starting the demo's bidders"
 start demo $bin/gavelcast-loadtest demo --bid-api-port "$bidapi_port"
 
-printf '\n    Open \033[1mhttp://127.0.0.1:%s\033[0m to watch the auctions.\n    Metrics: http://127.0.0.1:%s/metrics · logs: %s/log · stop with Ctrl-C.\n\n' \
-    "$gateway_port" "$gateway_admin_port" ".run"
+printf '\n    Open \033[1mhttp://127.0.0.1:%s\033[0m to watch the auctions.\n    Bid API: http://127.0.0.1:%s\n    Metrics: http://127.0.0.1:%s/metrics · logs: %s/log · stop with Ctrl-C.\n\n' \
+    "$gateway_port" "$bidapi_port" "$gateway_admin_port" ".run"
 
 # Stays until a signal comes, or one of the parts ends by itself.
 while true; do
