@@ -175,6 +175,10 @@ let package = Package(
                 "TestSupport",
                 "Wire", "CLinux", logging,
             ]),
+        tests("AuctionStoreTests", ["AuctionStore"]),
+        tests("TelemetryTests", ["Telemetry"]),
+        tests(
+            "TransportSecurityTests", ["CLinux", "LocalServers", "Reactor", "TransportSecurity"]),
         tests("BidAPITests", ["AuctionEvents", "BidAPI", "TestSupport"]),
         tests("TidyTests", []),
         tests(

@@ -42,7 +42,7 @@ extension EndToEndTests {
             #expect(late.sequence == 6 && late.json["state"] is NSNull, "nothing stored: the last one seen")
         }
 
-        @Test("a hole is filled from Redis' log")
+        @Test("a gap is filled from Redis' log")
         func holeFilled() throws {
             let redis = try RedisServer()
             let gateway = try GatewayProcess(redis: [redis.url])
@@ -55,7 +55,7 @@ extension EndToEndTests {
             #expect(try gateway.metric("gavelcast_gaps_filled_total") == 1)
         }
 
-        @Test("a hole that nothing fills becomes one declared jump, with what was held behind it")
+        @Test("a gap that nothing fills becomes one declared jump, with what was held behind it")
         func holeGivenUp() throws {
             let redis = try RedisServer()
             let gateway = try GatewayProcess(redis: [redis.url])

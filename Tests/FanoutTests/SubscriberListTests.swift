@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 @Suite struct SubscriberListTests {
-    /// A list with positions kept as the worker keeps them.
+    /// A list with positions kept as a loop keeps them.
     private struct Model {
         var list = SubscriberList()
         var positions: [UInt32: UInt32] = [:]

@@ -22,6 +22,9 @@ struct SourceFile {
         }
     }
 
+    /// The file's name without its ending.
+    var name: String { path.split(separator: "/").last.map { String($0.dropLast(6)) } ?? "" }
+
     /// The folder within the module; `nil` for a file that lies directly in it.
     var folder: String? {
         let parts = path.split(separator: "/")

@@ -52,6 +52,12 @@ extension Connections {
         readAgain(slot)
     }
 
+    /// True while input waits to be looked at again.
+    var hasKeptInput: Bool { !keptInput.isEmpty }
+
+    /// False when this turn may interpret nothing more.
+    var hasStepsLeft: Bool { stepBudget > 0 }
+
     /// Interprets what came while an earlier request waited for its answer, or earlier answers for the client
     /// to read, or was more than a turn allows. Half of a turn's steps are left for what comes new.
     func readKeptInput(with handler: any InputHandler) {

@@ -142,7 +142,7 @@ final class Departures {
             return
         }
         // With no budget left for this turn nothing was read.
-        guard connections.stepBudget > 0 else {
+        guard connections.hasStepsLeft else {
             return sendAway([connections.token(slot)], for: .drain, milliseconds: 0)
         }
         connections.end(slot, .abrupt)

@@ -79,7 +79,7 @@ final class EventLoop {
     private var patience: Int32 {
         let hasWork =
             watching.hasWork || departures.hasWork || connections.hasDueTimers
-            || !connections.keptInput.isEmpty
+            || connections.hasKeptInput
         guard !hasWork else { return 0 }
         var wait = feed?.isBusy == true ? Limits.busyWaitMilliseconds : Limits.tickMilliseconds
         let now = Clock.monotonicMilliseconds()

@@ -3,7 +3,7 @@ import LiveProtocol
 import TestSupport
 import Testing
 
-@Suite struct OrderingTests {
+@Suite struct SequenceGuardTests {
     private func bid(_ sequence: UInt64, frame: [UInt8]) -> EncodedEvent {
         EncodedEvent(
             sequence: sequence, cursor: sequence, treatment: .conflatable, type: "BID_UPDATE", frame: frame,
@@ -37,7 +37,7 @@ import Testing
         }
     }
 
-    @Test("a hole is seen, bounded, and left behind when it is given up")
+    @Test("a gap is seen, bounded, and left behind when it is given up")
     func guardGivesUp() {
         var order = SequenceGuard<Int>(limit: 2)
         order.establish(10)

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 import Wire
 
-@Suite struct WebSocketTests {
+@Suite struct WebSocketDecoderTests {
     /// What a decoder makes of `bytes`, fed in pieces of the given sizes (the last one takes the rest).
     private func steps(
         _ bytes: [UInt8], pieces: [Int] = [], limit: Int = 4_096, allowsCompression: Bool = false

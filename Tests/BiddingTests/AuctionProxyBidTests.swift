@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Maxima, their ties and raises, the reserve and buying at once. Amounts are in cents; increments are 100.
-@Suite struct ProxyBidTests {
+@Suite struct AuctionProxyBidTests {
     private static let start: Int64 = 1_768_000_000_000
     private let never = AntiSniping(windowMilliseconds: 0, extensionMilliseconds: 1)
 
@@ -162,7 +162,7 @@ import Testing
     }
 
     @Test(
-        "whatever is offered, amounts rise strictly, sequence numbers have no hole, and maxima give the price"
+        "whatever is offered, amounts rise strictly, sequence numbers have no gap, and maxima give the price"
     )
     func randomly() {
         var generator = SeededGenerator.announced("proxy bids")

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// What sellers and administrators change, and who is told of what happened.
-@Suite struct InterventionTests {
+@Suite struct AuctionInterventionTests {
     private static let start: Int64 = 1_768_000_000_000
     private let never = AntiSniping(windowMilliseconds: 0, extensionMilliseconds: 1)
     private let terms = AuctionTerms(

@@ -3,7 +3,7 @@ import Gateway
 import Settings
 import Testing
 
-@Suite struct SettingsTests {
+@Suite struct SettingsReaderTests {
     private let schema = SettingsSchema(
         program: "p", summary: "s",
         settings: [

@@ -2,7 +2,7 @@ import Foundation
 import Testing
 import Tokens
 
-@Suite struct TokensTests {
+@Suite struct AccessTokenTests {
     /// RFC 8032, section 7.1, TEST 1; also the key of RFC 8037, appendix A.
     private let seed: [UInt8] = [
         0x9d, 0x61, 0xb1, 0x9d, 0xef, 0xfd, 0x5a, 0x60, 0xba, 0x84, 0x4a, 0xf4, 0x92, 0xec, 0x2c, 0xc4, 0x44,

@@ -4,7 +4,7 @@ import Gateway
 import Settings
 import Testing
 
-@Suite struct ReferenceTests {
+@Suite struct SettingsSchemaTests {
     @Test("docs/reference.md lists every setting with its default", arguments: ["gateway", "bid API"])
     func reference(program: String) throws {
         let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()

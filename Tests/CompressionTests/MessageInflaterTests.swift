@@ -2,7 +2,7 @@ import Compression
 import TestSupport
 import Testing
 
-@Suite struct CompressionTests {
+@Suite struct MessageInflaterTests {
     @Test("the compressed forms of RFC 7692, section 7.2.3, are read")
     func vectors() {
         let inflater = MessageInflater()

@@ -77,7 +77,7 @@ final class Rooms {
     }
 
     func turnUntilIdle() {
-        repeat { turn() } while watching.hasWork || !connections.keptInput.isEmpty
+        repeat { turn() } while watching.hasWork || connections.hasKeptInput
     }
 
     // MARK: Connections

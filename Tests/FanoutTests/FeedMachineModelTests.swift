@@ -6,7 +6,7 @@ import Testing
 /// The pure core as the gateway puts it together, driven at random against what is simply true: the list of
 /// everything published. The feed's machine, the loops' channels, slabs, timers and backlogs are the real
 /// ones; Redis, mailboxes and sockets are simulated. Nothing is timed or does I/O.
-@Suite struct CoreModelTests {
+@Suite struct FeedMachineModelTests {
     @Test("a million random operations: each watcher has everything once, in order, or is told of the jump")
     func millionOperations() {
         let simulation = Simulation(generator: .announced("core"))

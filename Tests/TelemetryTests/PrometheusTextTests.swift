@@ -1,0 +1,41 @@
+import Telemetry
+import Testing
+
+@Suite struct PrometheusTextTests {
+    @Test("numbers and labelled samples have their help and kind once")
+    func metrics() {
+        var text = PrometheusText()
+        text.metric("a_total", .counter, "As.", 3)
+        text.metric("b", .gauge, "Bs.", [(labels: [("x", "1"), ("y", "2")], value: 4), (labels: [], value: 5)])
+        #expect(
+            text.text == """
+                # HELP a_total As.
+                # TYPE a_total counter
+                a_total 3
+                # HELP b Bs.
+                # TYPE b gauge
+                b{x="1",y="2"} 4
+                b 5
+
+                """)
+    }
+
+    @Test("a histogram's buckets add up, and a bound belongs to its bucket")
+    func histogram() {
+        let histogram = Histogram(bounds: [0.5, 1])
+        for value in [0.5, 0.75, 1, 2] { histogram.add(value) }
+        var text = PrometheusText()
+        text.metric("h", "Hs.", histogram)
+        #expect(
+            text.text == """
+                # HELP h Hs.
+                # TYPE h histogram
+                h_bucket{le="0.5"} 1
+                h_bucket{le="1.0"} 3
+                h_bucket{le="+Inf"} 4
+                h_sum 4.25
+                h_count 4
+
+                """)
+    }
+}
