@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs load scenarios with release builds and prints their figures; the reports go to loadtest/reports.
-# Without arguments: the quick ones, about seven minutes. A missed goal is told and is no failure; a failed audit is.
+# Without arguments, it runs the quick scenarios in about seven minutes. A missed goal is reported but is not a failure.
+# A failed audit is.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . config/dev/common.sh

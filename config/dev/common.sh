@@ -1,4 +1,4 @@
-# What the development scripts share: where things are, starting private servers, waiting, stopping.
+# Functions that the development scripts share: finding programs, starting private servers, waiting, stopping.
 # Sourced by setup.sh, run.sh and stop.sh from the project's root.
 
 RUN="$PWD/.run"
@@ -25,7 +25,7 @@ unprivileged() {
 
 port_is_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# wait_for SECONDS WHAT COMMAND...: until the command succeeds.
+# wait_for SECONDS WHAT COMMAND...: repeats the command until it succeeds; exits with an error after SECONDS.
 wait_for() {
     local deadline=$((SECONDS + $1)) what=$2
     shift 2
@@ -35,7 +35,7 @@ wait_for() {
     done
 }
 
-# http_ok PORT PATH: whether the answer's status is 200.
+# http_ok PORT PATH: succeeds if the answer's status is 200.
 http_ok() {
     local line
     exec 3<>"/dev/tcp/127.0.0.1/$1" || return 1
@@ -45,7 +45,7 @@ http_ok() {
     [[ $line == "HTTP/1.1 200"* ]]
 }
 
-# stop_pid FILE NAME: ends the process in the file if it still is the one called NAME, and waits for it.
+# stop_pid FILE NAME [SIGNAL]: ends the process in the file if its name is still NAME, and waits for it.
 stop_pid() {
     local file=$1 name=$2 signal=${3:-TERM} pid
     [ -f "$file" ] || return 0

@@ -40,11 +40,11 @@ stop_all() {
     rm -f "$RUN/run.pid"
 }
 trap stop_all EXIT
-# Being stopped is how a run ends; it is no failure.
+# A run normally ends by a signal, so this is not a failure.
 trap 'exit 0' INT TERM
 
-# start NAME COMMAND...: in a process group of its own, so that Ctrl-C reaches this script alone and the order of
-# stopping is ours.
+# start NAME COMMAND...: starts the command in its own process group, so that Ctrl-C reaches only this script and the
+# script decides the order of stopping.
 start() {
     local name=$1
     shift
@@ -80,7 +80,7 @@ say "Starting Redis on port $redis_port"
 start redis redis-server --port "$redis_port" --bind 127.0.0.1 --save "" --appendonly no --dir "$RUN"
 wait_for 10 Redis redis-cli -p "$redis_port" ping
 
-# One key for both: the bid API signs with it, the gateway knows its users by it.
+# One key for both services: the bid API signs tokens with it, and the gateway verifies them.
 keys="$RUN/token-keys.json"
 if [ ! -f "$keys" ]; then
     secret=$(head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=\n')
@@ -106,7 +106,7 @@ start demo $bin/gavelcast-loadtest demo --bid-api-port "$bidapi_port"
 printf '\n    Open \033[1mhttp://127.0.0.1:%s\033[0m to watch the auctions.\n    Bid API: http://127.0.0.1:%s\n    Metrics: http://127.0.0.1:%s/metrics · logs: %s/log · stop with Ctrl-C.\n\n' \
     "$gateway_port" "$bidapi_port" "$gateway_admin_port" ".run"
 
-# Stays until a signal comes, or one of the parts ends by itself.
+# Waits until a signal arrives or one of the parts ends by itself.
 while true; do
     for part in postgres redis bidapi gateway demo; do
         kill -0 "$(cat "$RUN/$part.pid" 2>/dev/null)" 2>/dev/null ||

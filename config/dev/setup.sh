@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the system packages that building and running need, on Debian and Ubuntu; with the argument "tests" also
-# those of the tests. Does nothing when all are there.
+# Installs the system packages that building and running need, on Debian and Ubuntu. With the argument "tests", it also
+# installs those of the tests. Does nothing if all are installed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . config/dev/common.sh
@@ -46,7 +46,7 @@ else
     command -v sudo >/dev/null || die "not root and no sudo; run as root: apt-get install ${missing[*]}"
     sudo="sudo"
 fi
-# The servers that the packages bring are not used and need not start: ours are private, under .run.
+# The servers from these packages need not start as services: the scripts run private ones under .run.
 log=$(mktemp)
 if ! { $sudo apt-get update && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
     tail -n 20 "$log" >&2

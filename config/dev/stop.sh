@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `make stop`: ends what `make run` started in this folder, also after a run that was killed.
+# `make stop`: ends what `make run` started in this folder, even if that run was killed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . config/dev/common.sh
