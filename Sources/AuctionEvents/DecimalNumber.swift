@@ -8,8 +8,8 @@ package struct DecimalNumber: Sendable, Equatable {
     /// The number is the digits times ten to this power. 0 for zero.
     package let exponent: Int
 
-    /// Reads a number of JSON's grammar (RFC 8259, 6), which the caller has checked. `nil` when it has more
-    /// than 18 digits that matter, or an exponent that no number in use has.
+    /// Reads a number that the caller has checked against JSON's grammar (RFC 8259, 6). `nil` when it has
+    /// more than 18 significant digits, or an exponent that no number in use has.
     package init?(_ text: some StringProtocol) {
         var digits: Int64 = 0
         var count = 0

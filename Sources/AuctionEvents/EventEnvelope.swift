@@ -1,6 +1,6 @@
-// What the gateway must know of an event before it passes the bytes on untouched: its type, its sequence
-// number, and that it is what it claims to be. Called once per published event, on the loop that owns the
-// Redis link.
+// The gateway's check of an event before it passes the bytes on untouched. It reads the type and the sequence
+// number, and checks that the event is what it claims to be. Called once per published event, on the loop
+// that owns the Redis link.
 
 /// An event's position in its auction: 1 … 2⁵³−1, gapless, assigned by the database; 0 stands for "none".
 package typealias SequenceNumber = UInt64
@@ -51,8 +51,8 @@ package struct EventEnvelope: Equatable, Sendable {
     }
 
     /// Checks one message.
-    /// - Parameter auctionID: the auction whose channel it came on; another one's id in the message is
-    ///   refused. `nil` for a channel that is no auction's.
+    /// - Parameter auctionID: the auction whose channel carried the message. A message that names another
+    ///   auction is refused. `nil` for a channel that belongs to no auction.
     package static func scan(
         _ bytes: Span<UInt8>, auctionID: String?
     ) -> Result<EventEnvelope, Rejection> {

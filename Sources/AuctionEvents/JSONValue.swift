@@ -68,7 +68,8 @@ package indirect enum JSONValue: Sendable, Equatable {
                 }
                 let key = try reader.text(range, isEscaped: reader.isKeyEscaped, bytes)
                 let value = try reader.value(bytes, depth: depth)
-                // Two spellings of one character are the same text to Swift, and not the same key.
+                // Swift treats two spellings of one character as the same text, but they are not the same
+                // key.
                 guard members.updateValue(value, forKey: key) == nil else { throw .duplicateMember }
             }
             return members

@@ -1,5 +1,5 @@
-// What a single user is told: stored with the commit that caused it, read from the bid API, and pushed on the
-// channel `user:<id>`.
+// A notification to a single user. The commit that causes it also stores it. Clients read it from the bid API
+// or receive it on the channel `user:<id>`.
 
 /// What the rules want a user to be told.
 package struct Notice: Sendable, Equatable {

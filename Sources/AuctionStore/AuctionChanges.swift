@@ -1,9 +1,9 @@
-// What sellers and administrators change, each in one transaction under the row's lock, like a bid.
+// Changes by sellers and administrators. Like a bid, each change is one transaction under the row's lock.
 
 package import AuctionEvents
 package import Bidding
 
-/// What a seller wants changed; what is `nil` stays.
+/// A seller's changes. A member that is `nil` stays as it is.
 package struct AuctionPatch: Sendable {
     package enum Price: Sendable {
         case unchanged
@@ -21,7 +21,7 @@ package struct AuctionPatch: Sendable {
     package var increments: IncrementTable?
     package var startsAt: Timestamp?
     package var end: AuctionDraft.End?
-    /// What cannot be changed, and may only be named as it is.
+    /// Currency and visibility cannot be changed. A request may only repeat their present values.
     package var currency: String?
     package var isPrivate: Bool?
 
@@ -125,7 +125,8 @@ package enum AuctionChanges {
         }
     }
 
-    /// - Parameter decide: changes the auction and returns what else is to be written, before the auction is.
+    /// - Parameter decide: changes the auction and returns further statements, which run before the
+    ///   auction's.
     private static func change(
         _ connection: PostgresConnection, _ id: AuctionID, by userID: String, role: UserRecords.Role = .user,
         _ decide: (inout Auction, _ startsAt: Timestamp, _ now: Timestamp) -> Result<[Statement], Refusal>

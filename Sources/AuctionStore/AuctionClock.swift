@@ -1,5 +1,5 @@
-// Auctions begin and end by the database's clock. A row that another bid API is just ending, or that a bid
-// holds, is skipped, so any number may run: a bid that finds the time over ends the auction itself.
+// Starts and ends auctions by the database's clock. It skips a row that another bid API or a bid has locked,
+// so any number of bid APIs may run it. A bid that arrives after the end ends the auction itself.
 
 import AuctionEvents
 import Bidding
@@ -8,13 +8,13 @@ package enum AuctionClock {
     /// Auctions decided in one transaction.
     private static let batch = 500
 
-    // `now()` stands still within a statement, as `clock_timestamp()` does not, so that an index answers:
-    // most of the time nothing is due, among a million.
+    // Unlike `clock_timestamp()`, `now()` is constant within a statement, so PostgreSQL can use an index.
+    // Most of the time, none of a million auctions is due.
     private static let isToStart = "a.status = 'scheduled' AND a.starts_at <= now()"
     private static let isToEnd = "a.status = 'active' AND a.ends_at <= now()"
 
-    /// Starts and ends what is due; returns by how many milliseconds each auction that changed was late. Call
-    /// again at once when there were any: more may be due.
+    /// Starts and ends due auctions. Returns by how many milliseconds each of them was late. If there were
+    /// any, call again at once: more may be due.
     package static func tick(_ connection: PostgresConnection) throws(DatabaseError) -> [Int64] {
         let due = try connection.query(
             """

@@ -1,11 +1,10 @@
-// Auctions by pages. A page begins behind the last row of the one before, so that it costs the same however
-// deep it is and nothing that comes or goes in between shifts it.
+// Lists auctions in pages. A page begins after the last row of the previous page. Every page costs the same,
+// however deep it is. Rows that appear or vanish in between do not shift it.
 
 package import AuctionEvents
 import Bidding
 
-/// Where a page ended: the number that it was sorted by, and the row's id, which decides between equal
-/// numbers.
+/// The end of a page: the last row's sort number, and its id, which decides between equal numbers.
 package struct PageCursor: Sendable, Equatable {
     /// Microseconds up to the year 2286: 16 digits.
     private static let keys: ClosedRange<Int64> = 0...9_999_999_999_999_999
@@ -50,13 +49,13 @@ package struct AuctionListing: Sendable {
         case newest
     }
 
-    /// `nil`: those that run or are to come, and for ``Order/newest`` all.
+    /// `nil` lists active and scheduled auctions, or all auctions for ``Order/newest``.
     package var status: AuctionStatus?
     package var category: String?
     /// Words, or beginnings of words, that stand in title, category or description; of letters and digits,
     /// lower case.
     package var words: [String] = []
-    /// Whether words are looked for; a search for none finds nothing.
+    /// True for a search. A search without words finds nothing.
     package var isSearch = false
     package var order = Order.endingSoon
     /// 1…100
@@ -70,7 +69,7 @@ package enum AuctionLists {
     /// What orders a list: a number, and whether it falls from row to row.
     private struct SortKey {
         let number: String
-        /// The same as the index has it, and `$n` in its type.
+        /// The column as the index has it. `parameter` casts `$n` to its type.
         let column: String
         let parameter: (String) -> String
         let falls: Bool
@@ -93,8 +92,8 @@ package enum AuctionLists {
         }
     }
 
-    /// Conditions and their parameters. Only what is asked for stands in the statement, so that each form of
-    /// it is planned for its own index.
+    /// Conditions and their parameters. The statement contains only the conditions that are needed, so that
+    /// PostgreSQL plans each form of it for its own index.
     private struct Filter {
         private(set) var conditions: [String] = []
         private(set) var parameters: [String?] = []
@@ -136,7 +135,7 @@ package enum AuctionLists {
                 return
                     "(to_tsquery('simple', \(beginning)) || plainto_tsquery('english', \(filter.parameter(word))))"
             }.joined(separator: " && ")
-            // Found first, by their index: the planner has no idea how rare a word is.
+            // Find the words first, with their index. The planner cannot tell how rare a word is.
             filter.require(
                 """
                 a.auction_id IN (WITH found AS MATERIALIZED (SELECT auction_id FROM auctions

@@ -101,14 +101,14 @@ package enum AuctionRecords {
         rows.decode(connection, limit: limit) { row throws(DatabaseError) in try record(rows, row) }
     }
 
-    /// Where a page ends that ends with this row.
+    /// The cursor of a page that ends with this row.
     static func cursor(_ rows: Rows, _ row: Int) throws(DatabaseError) -> PageCursor {
         PageCursor(
             key: try rows.integer(row, Column.key.rawValue), id: rows.text(row, Column.auctionID.rawValue))
     }
 
-    /// The highest bids as `bidder:minor units:milliseconds,…`, of the same moment as the row; names hold no
-    /// such marks.
+    /// The highest bids as `bidder:minor units:milliseconds,…`, read at the same moment as the row. User
+    /// names contain no `:` and no `,`.
     private static let topBidsColumn = """
         (SELECT string_agg(concat(t.bidder, ':', t.amount, ':', \(PostgresText.milliseconds("t.bid_at"))), ','
             ORDER BY t.seq DESC)
@@ -195,9 +195,9 @@ package enum AuctionRecords {
         text.flatMap { Int64($0) }.map { Money(minorUnits: $0, decimals: decimals) }
     }
 
-    /// The highest bids of each auction: amounts rise strictly, so the last by sequence are the highest. For
-    /// locked rows, in a statement behind the lock's: one that waited for the lock itself sees other tables
-    /// as they were before it waited.
+    /// The highest bids of each auction. Amounts rise strictly, so the last bids by sequence are the highest.
+    /// For locked rows, run this after the statement that locks them. A statement that waits for a lock sees
+    /// other tables as they were before the wait.
     static func topBids(_ ids: [AuctionID]) -> Statement {
         Statement(
             """
@@ -315,8 +315,7 @@ package enum AuctionRecords {
         ] + Notifications.writing(changes)
     }
 
-    /// The logarithm of e^activity + bids × e^(the hour), without ever computing such large numbers, or too
-    /// small ones.
+    /// The logarithm of e^activity + bids × e^(the hour), computed without overflow or underflow.
     private static func activity(_ table: String, _ bids: String) -> String {
         let hour = "(extract(epoch FROM clock_timestamp()) / 3600)::double precision"
         let most = "greatest(\(table).activity, \(hour))"
@@ -331,12 +330,12 @@ package enum AuctionRecords {
     }
 }
 
-/// A decided auction, the events that say so, and whom it concerns.
+/// A decided auction, its new events, and the notices for the users concerned.
 struct AuctionChange {
     let auction: Auction
     let events: [(sequence: SequenceNumber, json: String)]
     let notices: [Notice]
-    /// Whether everybody who has bid is to be told that the auction is over.
+    /// True when every bidder is to be told that the auction is over.
     let endsForBidders: Bool
 
     init(_ auction: Auction, at time: Timestamp) {

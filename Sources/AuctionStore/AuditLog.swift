@@ -1,4 +1,4 @@
-// What administrators did, written in the transaction that did it.
+// The log of administrators' actions. The transaction of an action also writes its entry.
 
 package import AuctionEvents
 
@@ -40,8 +40,8 @@ package enum AuditLog {
             """, [entry.adminID, entry.action, entry.auctionID, entry.userID, entry.reason, entry.details])
     }
 
-    /// At most `limit` entries below `number`, the newest first, and below which number the next page begins,
-    /// if there is one.
+    /// At most `limit` entries below `number`, the newest first. The next page begins below `next`, if there
+    /// is one.
     package static func page(
         _ connection: PostgresConnection, below number: Int64, limit: Int
     ) throws(DatabaseError) -> (entries: [AuditRecord], next: Int64?) {

@@ -1,11 +1,11 @@
-// Which requests of a transaction's bids were answered before, and what is to be kept of those that are
-// answered now.
+// Finds which bids of a transaction repeat an answered request, and collects the answers to keep for the
+// others.
 
 import AuctionEvents
 
 extension BidTransaction {
-    /// The keys of some batches. Several bids may have one key: the first that is decided is answered, the
-    /// others are its repeats, or another request under the same key.
+    /// The keys of some batches. Several bids may share a key. The first one that is decided is answered. The
+    /// others are repeats of it, or a different request under the same key.
     struct Keys {
         fileprivate struct Place: Hashable {
             let userID: String
@@ -57,7 +57,7 @@ extension BidTransaction {
             self.before = before
         }
 
-        /// What a request with this key was answered with; `nil` when it is new.
+        /// The answer to an earlier request with this key; `nil` when the key is new.
         func earlier(_ key: IdempotencyKey?) -> Outcome? {
             guard let key else { return nil }
             switch before[key] {
@@ -75,7 +75,7 @@ extension BidTransaction {
             unanswered.remove(Keys.Place(key))
         }
 
-        /// Keeps the answers, and gives back the keys of bids that were not decided.
+        /// The statements that store the answers and release the keys of bids that were not decided.
         var writing: [Statement] {
             (kept.isEmpty ? [] : [IdempotencyKeys.keeping(kept)])
                 + (unanswered.isEmpty

@@ -12,8 +12,8 @@ package struct BidRow: Sendable {
 }
 
 package enum BidHistory {
-    /// At most `limit` bids with a sequence number below `before`, how many there are in all, and below which
-    /// number the next page begins, if there is one; `nil` when there is no such auction.
+    /// At most `limit` bids with a sequence number below `before`, and the total number of bids. The next
+    /// page begins below `next`, if there is one. `nil` when there is no such auction.
     package static func page(
         _ connection: PostgresConnection, _ id: AuctionID, before: SequenceNumber, limit: Int
     ) throws(DatabaseError) -> (bids: [BidRow], total: Int, next: SequenceNumber?)? {

@@ -1,5 +1,5 @@
-// What the bids' transaction reads in its first round trip, by name: each statement is noted where it is
-// added, so that another order cannot change what a result is taken for.
+// The results of the bid transaction's first round trip, by name. The code notes each statement's index when
+// it adds the statement, so that a different order cannot mix up the results.
 
 import AuctionEvents
 
@@ -23,7 +23,7 @@ extension BidTransaction {
             }
             _ = add(Statement("BEGIN"))
             let auctions = add(Self.locking(batches.map(\.auctionID)))
-            // A statement of its own, after the lock: the moment of a bid is when it has the row.
+            // A separate statement after the lock: a bid's time is the moment when it holds the row.
             let clock = add(Self.clock)
             let topBids = add(AuctionRecords.topBids(batches.map(\.auctionID)))
             let bidders = add(
@@ -42,7 +42,7 @@ extension BidTransaction {
         }
 
         private static func locking(_ ids: [AuctionID]) -> Statement {
-            // Who waits for one row must not hold others meanwhile.
+            // A transaction that waits for one row must not hold other rows meanwhile.
             guard ids.count == 1 else {
                 return AuctionRecords.locking(
                     "a.auction_id = ANY ($1::text[]) FOR NO KEY UPDATE SKIP LOCKED",

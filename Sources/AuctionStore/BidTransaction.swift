@@ -1,6 +1,6 @@
-// The bids' transaction: lock the rows, read the clock, decide all waiting bids in arrival order, write bids,
-// auctions, outbox and answers to keep, commit. Two round trips, however many bids and auctions. The row lock
-// makes it right with any number of bid APIs.
+// The bid transaction. It locks the rows, reads the clock and decides all waiting bids in order of arrival.
+// Then it writes bids, auctions, outbox and the answers to keep, and commits. It takes two round trips,
+// however many bids and auctions there are. The row lock keeps it correct with any number of bid APIs.
 
 package import AuctionEvents
 package import Bidding
@@ -18,7 +18,7 @@ package enum BidTransaction {
         /// Another request was answered under the same key.
         case otherRequest
 
-        /// Whether it is the answer to repeats too: a request that was wrong in itself may be right later.
+        /// True when repeats get this answer too. A request that was wrong in itself may be right later.
         fileprivate var isKept: Bool {
             switch self {
             case .refused(.notForSale), .refused(.excessDecimals): false
@@ -27,7 +27,7 @@ package enum BidTransaction {
         }
     }
 
-    /// A bid that waits: its bidder's name is read in the transaction.
+    /// A waiting bid. The transaction reads the bidder's name.
     package struct Waiting: Sendable {
         package let bidID: String
         /// For the leader's automatic answer.
@@ -61,30 +61,31 @@ package enum BidTransaction {
 
     /// What some batches came to.
     package struct Decision: Sendable {
-        /// For each batch the outcomes in the order of its bids; `nil` where nothing was decided, because
-        /// others hold the auction's row or there is none. A batch that is alone waits for the row and is
-        /// always decided.
+        /// For each batch, the outcomes in the order of its bids. `nil` where nothing was decided, because
+        /// another transaction holds the auction's row or there is no such row. A single batch waits for the
+        /// row and is always decided.
         package let outcomes: [[Outcome]?]
         package let hasEvents: Bool
     }
 
     package enum Conclusion: Sendable {
         case certain(Decision)
-        /// The answer to COMMIT was lost: ``resolve(_:_:)`` tells whether it happened.
+        /// The answer to COMMIT was lost. ``resolve(_:_:)`` tells whether the transaction committed.
         case uncertain(Decision, Trace)
     }
 
     /// How a transaction can be found again.
     package struct Trace: Sendable {
-        /// Its number. After a crash another one may get the same, when this one left nothing on disk.
+        /// The transaction's number. After a crash, another transaction may get the same number if this one
+        /// left nothing on disk.
         fileprivate let number: String
-        /// Finds a row if the transaction has written what it was to write.
+        /// Finds a row if the transaction's writes were committed.
         fileprivate let evidence: Statement
     }
 
     /// Decides `batches`, each of another auction, in one transaction, and ends auctions whose time is over.
     /// When it throws, nothing was committed.
-    /// - Parameter answer: what an outcome is answered with, to be kept for repeats.
+    /// - Parameter answer: returns the answer to an outcome, which is kept for repeats of the request.
     package static func run(
         _ connection: PostgresConnection, _ batches: [Batch], antiSniping: AntiSniping,
         answer: (Outcome) -> KeptAnswer
@@ -97,7 +98,7 @@ package enum BidTransaction {
         }
     }
 
-    /// Whether a transaction whose COMMIT was not answered is committed; `nil` while it is under way.
+    /// True when a transaction whose COMMIT got no answer has committed; `nil` while it is under way.
     package static func resolve(
         _ connection: PostgresConnection, _ trace: Trace
     ) throws(DatabaseError) -> Bool? {
@@ -131,7 +132,7 @@ package enum BidTransaction {
         var changes: [AuctionChange] = []
         let outcomes = batches.map { batch -> [Outcome]? in
             guard var auction = auctions.removeValue(forKey: batch.auctionID.text) else { return nil }
-            // A storm of late bids holds the row when the closer comes for it; so the first of them ends the
+            // In a storm of late bids the closer may find the row locked, so the first late bid ends the
             // auction.
             auction.end(at: now)
             let beaten = auction.leader?.amount
@@ -142,7 +143,7 @@ package enum BidTransaction {
                 if let key = bid.key, outcome.isKept { answers.keep(answer(outcome), for: key) }
                 return outcome
             }
-            // A leader who goes further changes the row and brings no event.
+            // A leader who only raises the maximum changes the row without an event.
             if auction.isChanged {
                 placed += Placed.chain(auction.takeBids(), batch.auctionID, beaten: beaten)
                 changes.append(AuctionChange(auction, at: now))
@@ -159,7 +160,7 @@ package enum BidTransaction {
                 [insert(placed)] + answers.writing + (changes.isEmpty ? [] : AuctionRecords.writing(changes))
                     + [Statement("COMMIT")])
         } catch {
-            // What was sent last may have arrived.
+            // The server may have received the COMMIT.
             guard connection.isBroken else { throw error }
             return .uncertain(
                 decision, Trace(number: transaction, evidence: evidence(changes, answers.kept)))
@@ -167,7 +168,8 @@ package enum BidTransaction {
         return .certain(decision)
     }
 
-    /// What proves that these were written: the first event, the first answer, or the leader's maximum.
+    /// A statement that proves the writes. It finds the first event, the first answer, or the leader's
+    /// maximum.
     private static func evidence(
         _ changes: [AuctionChange], _ kept: [(key: IdempotencyKey, answer: KeptAnswer)]
     ) -> Statement {

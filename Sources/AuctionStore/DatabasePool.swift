@@ -1,5 +1,5 @@
-// Blocking connections on threads of their own, and a bounded queue of jobs before them. The async side of
-// the bid API waits for a job's result; it never blocks.
+// Blocking connections, each on its own thread, behind a bounded queue of jobs. The async side of the bid API
+// awaits a job's result and never blocks.
 
 import Dispatch
 import Foundation
@@ -8,11 +8,11 @@ import Synchronization
 package final class DatabasePool: Sendable {
     package typealias Job = @Sendable (borrowing Access) -> Void
 
-    /// What a job gets: a connection, or why there is none.
+    /// Gives a job a connection, or the reason why there is none.
     package struct Access: ~Copyable {
         fileprivate let slot: Slot
 
-        /// Runs `body` on the thread's connection, which is made first if need be.
+        /// Runs `body` on the thread's connection. Connects first if necessary.
         package func use<Result>(
             _ body: (PostgresConnection) throws(DatabaseError) -> Result
         ) throws(DatabaseError) -> Result {
@@ -42,8 +42,8 @@ package final class DatabasePool: Sendable {
         }
 
         func connect() throws(DatabaseError) -> PostgresConnection {
-            // One that the server closed while it lay idle, or that is read-only now, would cost the next
-            // caller an error.
+            // Replace a connection that the server closed while it was idle, or that is read-only now. The
+            // next caller would get an error from it.
             if let connection, connection.isStillOpen { return connection }
             let new = try PostgresConnection(url: url)
             try prepare(new)

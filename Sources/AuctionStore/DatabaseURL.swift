@@ -19,8 +19,8 @@ package enum DatabaseURL {
     ]
     private static let files = ["sslrootcert", "sslcert", "sslkey", "sslcrl"]
 
-    /// Why the setting cannot be used; `nil` when nothing speaks against it. Repeats no part of it but the
-    /// name of a parameter that libpq knows.
+    /// Why the setting cannot be used; `nil` when it can. Repeats no part of the setting except the name of a
+    /// parameter that libpq knows.
     package static func fault(_ text: String) -> String? {
         guard let values = parse(text) else {
             return """

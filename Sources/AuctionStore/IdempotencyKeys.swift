@@ -1,11 +1,12 @@
-// Requests that may be sent again: each key of a user stands for one request and its answer, for a day. A key
-// is claimed in the transaction that does what the request asks for, so that either both happen or neither.
+// Idempotency keys for requests that may be repeated. For a day, each key of a user stands for one request
+// and its answer. The transaction that executes the request also claims the key, so either both happen or
+// neither.
 
 /// A request that carries a key.
 package struct IdempotencyKey: Sendable, Hashable {
     package let userID: String
     package let key: String
-    /// What is asked for: another request under the same key is a mistake of the client's.
+    /// The request itself. A different request under the same key is the client's mistake.
     package let request: String
 
     package init(userID: String, key: String, request: String) {
@@ -15,7 +16,7 @@ package struct IdempotencyKey: Sendable, Hashable {
     }
 }
 
-/// What a request was answered with, kept for its repeats.
+/// The answer to a request, kept for its repeats.
 package struct KeptAnswer: Sendable, Equatable {
     /// The HTTP status.
     package let status: Int
@@ -32,13 +33,13 @@ package enum IdempotencyKeys {
     private static let purgeBatch = 2_000
     private static let hash = "encode(sha256(convert_to(c.request, 'UTF8')), 'hex')"
 
-    /// What stands under a key that could not be claimed.
+    /// What is stored under a key that could not be claimed.
     package enum Earlier: Sendable, Equatable {
         case answered(KeptAnswer)
         case otherRequest
     }
 
-    /// Whether the same request stands under `key`; without claiming it.
+    /// True when the same request is stored under `key`. Does not claim the key.
     package static func isKnown(
         _ connection: PostgresConnection, _ key: IdempotencyKey
     ) throws(DatabaseError) -> Bool {
@@ -63,8 +64,8 @@ package enum IdempotencyKeys {
         ).count == purgeBatch
     }
 
-    /// Claims keys, of which none may be given twice, for users that exist. Waits for a transaction that is
-    /// claiming one of them; a clash takes nothing from the others. Followed by ``reading(_:)``.
+    /// Claims distinct keys for users that exist. Waits for a transaction that is claiming one of them. A key
+    /// that is already taken does not affect the others. Run ``reading(_:)`` next.
     static func claiming(_ keys: [IdempotencyKey]) -> Statement {
         Statement(
             """
@@ -90,7 +91,7 @@ package enum IdempotencyKeys {
             """, columns(keys))
     }
 
-    /// A row of what ``reading(_:)`` brought, of a key that was claimed before.
+    /// Decodes a row of ``reading(_:)`` whose key was claimed before.
     static func earlier(_ read: Rows, _ row: Int) throws(DatabaseError) -> Earlier {
         guard try read.integer(row, 2) == 1 else { return .otherRequest }
         guard let status = read[row, 3].flatMap({ Int($0) }), (100...599).contains(status) else {
@@ -99,12 +100,12 @@ package enum IdempotencyKeys {
         return .answered(KeptAnswer(status: status, body: read.text(row, 4)))
     }
 
-    /// Which of the keys that ``reading(_:)`` was asked for a row is about.
+    /// The index of a row's key among the keys that were passed to ``reading(_:)``.
     static func index(_ read: Rows, _ row: Int) throws(DatabaseError) -> Int {
         Int(try read.integer(row, 5))
     }
 
-    /// Gives back keys that this transaction has claimed.
+    /// Releases keys that this transaction has claimed.
     static func releasing(_ keys: [(userID: String, key: String)]) -> Statement {
         Statement(
             """

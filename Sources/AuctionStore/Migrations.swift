@@ -6,13 +6,13 @@ package enum Migrations {
 
     /// Brings the database up to date. Concurrent callers wait for each other.
     package static func apply(_ connection: PostgresConnection) throws(DatabaseError) {
-        // A step may have millions of rows to change, and another bid API may be at it.
+        // A step may change millions of rows, and another bid API may already be running it.
         try connection.script("SET statement_timeout = 0; SET lock_timeout = 0")
         try connection.script("SELECT pg_advisory_lock(\(lockKey))")
         do throws(DatabaseError) {
             try applyMissing(connection)
         } catch {
-            // First out of the step that failed; a lost connection gives the lock back by itself.
+            // Roll back the failed step first. A lost connection releases the lock by itself.
             connection.rollBack()
             if !connection.isBroken { try connection.script("SELECT pg_advisory_unlock(\(lockKey))") }
             throw error

@@ -1,5 +1,5 @@
-// What users are told: stored in the transaction that gives the reason, pushed afterwards by the relay while
-// it is news.
+// Notifications to users. The transaction that causes a notification stores it. The relay pushes it
+// afterwards, while it is still news.
 
 package import AuctionEvents
 import Bidding
@@ -7,7 +7,7 @@ import Bidding
 package enum Notifications {
     /// Notifications pushed in one go.
     private static let pushBatch = 500
-    /// What could not be pushed for so long is only in the list.
+    /// How long the relay tries to push a notification. After that, it is only in the user's list.
     private static let newsLifetime = "interval '1 minute'"
     private static let keptFor = "interval '90 days'"
     /// The oldest that are looked at in one go.
@@ -70,7 +70,7 @@ package enum Notifications {
             SELECT \(columns) FROM notifications n JOIN auctions a USING (auction_id)
             WHERE n.user_id = $1 AND n.number < $2::bigint ORDER BY n.number DESC LIMIT $3::bigint
             """, [userID, "\(number)", "\(limit + 1)"])
-        // The row behind the page only tells that there is one.
+        // The extra row only shows that there is a next page.
         let read = rows.decode(connection, limit: limit) { row throws(DatabaseError) in
             try notification(rows, row)
         }
@@ -109,8 +109,8 @@ package enum Notifications {
         }
     }
 
-    /// Takes of these what nobody else has taken. Who takes must push, or give back: a crash in between
-    /// leaves a notification in its list only.
+    /// Takes those of these notifications that no other caller has taken. The caller must push them or give
+    /// them back. After a crash in between, a notification is only in the user's list.
     package static func take(
         _ connection: PostgresConnection, _ numbers: [Int64]
     ) throws(DatabaseError) -> [(number: Int64, notification: UserNotification)] {
@@ -127,7 +127,7 @@ package enum Notifications {
         }
     }
 
-    /// Gives back what was taken and could not be pushed.
+    /// Returns notifications that were taken but could not be pushed.
     package static func giveBack(
         _ connection: PostgresConnection, _ numbers: [Int64]
     ) throws(DatabaseError) {
@@ -136,7 +136,8 @@ package enum Notifications {
             [PostgresText.array(numbers)])
     }
 
-    /// Gives up on what is no news any more, and deletes some of what is old; true when there may be more.
+    /// Gives up on notifications that are no longer news, and deletes some old ones. True when there may be
+    /// more.
     package static func prune(_ connection: PostgresConnection) throws(DatabaseError) -> Bool {
         try connection.query(
             """

@@ -11,7 +11,7 @@ package struct Publication: Sendable {
     package let events: [String]
     /// The state at the last event; `nil` when more events follow that are not part of this publication.
     package let state: String?
-    /// After how many seconds Redis is to forget the auction; `nil` while it is not over.
+    /// How many seconds Redis keeps the auction; `nil` while it is not over.
     package let secondsToKeep: Int?
 
     package var last: SequenceNumber { first + SequenceNumber(events.count) - 1 }
@@ -48,12 +48,12 @@ package enum Outbox {
             greatest(1, 86400 - floor(extract(epoch FROM clock_timestamp() - a.ended_at)))::bigint END
         """
 
-    /// The auctions after `cursor` of which something waits to be published, in order of their ids.
+    /// The auctions after `cursor` that have something to publish, in order of their ids.
     package static func waiting(
         _ connection: PostgresConnection, after cursor: String
     ) throws(DatabaseError) -> [String] {
-        // From auction to auction along the index: a plain DISTINCT reads all that waits, however much of one
-        // auction.
+        // Skip from auction to auction along the index. A plain DISTINCT would read every waiting row, even
+        // when one auction has very many.
         let rows = try connection.query(
             """
             WITH RECURSIVE waiting (auction_id, number) AS (
@@ -68,7 +68,7 @@ package enum Outbox {
         return (0..<rows.count).map { rows.text($0, 0) }
     }
 
-    /// What waits to be published of these auctions, in (auction, seq) order.
+    /// The unpublished events of these auctions, in (auction, seq) order.
     package static func pending(
         _ connection: PostgresConnection, _ auctionIDs: [String]
     ) throws(DatabaseError) -> [Publication] {
@@ -84,7 +84,7 @@ package enum Outbox {
         return publications(connection, rows)
     }
 
-    /// Notes that events up to `sequence` are in Redis, and forgets those that are too old for it.
+    /// Marks events as published, and deletes those that are too old for Redis.
     package static func markPublished(
         _ connection: PostgresConnection, _ published: [Progress]
     ) throws(DatabaseError) {
@@ -94,7 +94,8 @@ package enum Outbox {
                 PostgresText.array(progress.map { Int64($0.last) }),
             ]
         }
-        // Not one by one: each look for old rows passes those that are deleted and not yet vacuumed.
+        // Delete in steps, not one by one. Each search for old rows scans rows that are deleted but not
+        // vacuumed.
         let stepped = published.filter { $0.last / pruneStep > ($0.first - 1) / pruneStep && $0.last > kept }
         let statements = [
             Statement(
@@ -113,8 +114,8 @@ package enum Outbox {
         _ = try connection.pipeline(stepped.isEmpty ? [statements[0]] : statements)
     }
 
-    /// The auctions that are running, to come or just over, after `cursor` in order of their ids, with their
-    /// states only.
+    /// The auctions after `cursor` that are scheduled, running or just over, in order of their ids. Brings
+    /// their states, but no events.
     package static func live(
         _ connection: PostgresConnection, after cursor: String, limit: Int
     ) throws(DatabaseError) -> [Publication] {
@@ -131,7 +132,7 @@ package enum Outbox {
         }
     }
 
-    /// Where some auctions are now.
+    /// The current sequence numbers of some auctions.
     package static func sequences(
         _ connection: PostgresConnection, _ auctionIDs: [String]
     ) throws(DatabaseError) -> [String: SequenceNumber] {
@@ -161,8 +162,8 @@ package enum Outbox {
         return (publication, unpublished)
     }
 
-    /// Forgets the events of some auctions that were over a day ago, as Redis does; true when there may be
-    /// more. Events of running auctions go when newer ones are published.
+    /// Deletes the events of some auctions that ended over a day ago, as Redis does. True when there may be
+    /// more. Events of running auctions are deleted when newer ones are published.
     package static func prune(_ connection: PostgresConnection) throws(DatabaseError) -> Bool {
         try connection.query(
             """

@@ -8,7 +8,7 @@ import Glibc
 
 /// Why the database did not do what was asked.
 package enum DatabaseError: Error, Sendable, CustomStringConvertible {
-    /// It cannot be reached, was lost, or is too busy: nothing is known of the outcome; may be tried again.
+    /// The database cannot be reached, was lost, or is too busy. The outcome is unknown. A retry is allowed.
     case unavailable(String)
     /// A unique constraint, by name.
     case conflict(constraint: String)
@@ -93,11 +93,11 @@ package final class PostgresConnection {
     /// How long the server works on a statement, and waits for a lock, before it gives up.
     package static let statementMilliseconds = 10_000
     package static let lockMilliseconds = 3_000
-    /// A server that says nothing for longer than a statement may take is lost: it stands still, or the
-    /// network does.
+    /// How long the server may stay silent before it counts as lost. This is longer than a statement may
+    /// take, so the server or the network has stalled.
     private static let silenceMilliseconds = statementMilliseconds + 2_000
 
-    /// How often it is looked how long the server has been silent.
+    /// How often a waiting call checks how long the server has been silent.
     private static let pollMilliseconds: Int32 = 1_000
 
     private static let options = """
@@ -109,8 +109,8 @@ package final class PostgresConnection {
         "connect_timeout": "2", "options": options, "fallback_application_name": "gavelcast-bidapi",
         // libpq picks the host that accepts writes, and refuses a single host that does not.
         "target_session_attrs": "read-write",
-        // Milliseconds; a host that is gone is noticed while we wait for it, and the seconds while nobody
-        // does.
+        // The first is in milliseconds and detects a vanished host while we wait for it. The keepalives are
+        // in seconds and detect it while nobody waits.
         "tcp_user_timeout": "10000", "keepalives_idle": "10", "keepalives_interval": "5",
         "keepalives_count": "3",
     ]
@@ -123,7 +123,7 @@ package final class PostgresConnection {
     /// Called on the waiting thread about once a second while a statement's answer is awaited, and possibly
     /// more often; not while connecting or running a script. Must not use this connection.
     package var whileWaiting: (() -> Void)?
-    /// After a lost connection nothing more may be asked of it.
+    /// True after the connection was lost. It must not be used any more.
     package private(set) var isBroken = false
 
     /// True after the server refused a write because it is read-only. That transaction changed nothing.
@@ -153,7 +153,7 @@ package final class PostgresConnection {
         PQfinish(connection)
     }
 
-    /// Whether the server has not closed the connection meanwhile, and takes writes as far as it has said.
+    /// True while the server has not closed the connection and, as far as it has said, takes writes.
     /// Reads the socket without a query. The first read may return only the server's last message; the second
     /// then sees the end of the stream.
     package var isStillOpen: Bool {
@@ -161,8 +161,8 @@ package final class PostgresConnection {
             && PQstatus(connection) == CONNECTION_OK && !isReadOnly
     }
 
-    /// Whether the server said with its last answer that it takes no writes (PostgreSQL 14 and newer say so).
-    /// Such a connection is of no use any longer, also for reading: another server may be the right one.
+    /// True when the server's last answer said that it takes no writes (PostgreSQL 14 and newer say so). Such
+    /// a connection is useless even for reading: another server may be the right one.
     private var isReadOnly: Bool {
         ["default_transaction_read_only", "in_hot_standby"].contains { (name: String) in
             PQparameterStatus(connection, name).map { String(cString: $0) } == "on"
@@ -183,7 +183,7 @@ package final class PostgresConnection {
         _ = try rows(PQexec(connection, sql))
     }
 
-    /// Has the server end transactions, and this connection with them, in which nothing is asked for so long.
+    /// Makes the server end a transaction that idles for this long, and this connection with it.
     package func endIdleTransactions(afterMilliseconds milliseconds: Int) throws(DatabaseError) {
         try query("SET idle_in_transaction_session_timeout = \(milliseconds)")
     }
@@ -317,9 +317,9 @@ package final class PostgresConnection {
         let message = field("M") ?? Self.trimmed(PQresultErrorMessage(result))
         if sqlState == "23505" { return .conflict(constraint: field("n") ?? "") }
         guard Self.isTransient(sqlState) else { return .refused(sqlState: sqlState, message: message) }
-        // An administrator's shutdown, or an idle transaction's end, closes the connection right after the
-        // message.
-        // One that takes no writes is left, so that the next connection finds the one that does.
+        // After an administrator's shutdown or an idle transaction's end, the server closes the connection
+        // right after the message. Leave a read-only server too, so that the next connection finds a writable
+        // one.
         if sqlState == Self.readOnly { hasRefusedWrites = true }
         if sqlState.hasPrefix("57P") || sqlState == Self.idleTimeout || sqlState == Self.readOnly {
             isBroken = true

@@ -11,7 +11,7 @@ package struct UserBid: Sendable {
     package let currency: String
     package let currentPrice: Money
     package let endsAt: Timestamp
-    /// Whether this bid leads, or has won.
+    /// True while this bid leads, and after it has won.
     package let isHighest: Bool
 }
 
@@ -52,7 +52,8 @@ package enum UserLists {
         case listIsFull
     }
 
-    /// Adds an auction; one that is there stays where it is. `nil` when it is on the list afterwards.
+    /// Adds an auction. One that is already on the list keeps its place. `nil` when it is on the list
+    /// afterwards.
     package static func watch(
         _ connection: PostgresConnection, _ id: AuctionID, by userID: String
     ) throws(DatabaseError) -> WatchRefusal? {

@@ -1,4 +1,4 @@
-// People: registering, signing in, and what a bid must know of its bidder.
+// Users: registering, signing in, and the facts that a bid needs about its bidder.
 
 package struct UserRecord: Sendable {
     package let userID: String
@@ -45,7 +45,7 @@ package enum UserRecords {
         case notAdmin
     }
 
-    /// Why the one user that ``byIDs(_:)`` was asked for may not act; `nil` when nothing is in the way.
+    /// Why the one user that was passed to ``byIDs(_:)`` may not act; `nil` when the user may.
     static func refusal(_ rows: Rows, _ role: Role) -> Refusal? {
         guard !rows.isEmpty else { return .unknown }
         let user = record(rows, 0)

@@ -1,5 +1,5 @@
-// The errors a caller sees: the contract's codes and statuses, and how everything else that is thrown becomes
-// one.
+// The errors that a caller sees. Defines the contract's codes and statuses, and maps every other thrown error
+// to one of them.
 
 import AuctionEvents
 import AuctionStore
@@ -12,7 +12,7 @@ struct APIError: Error {
     let status: HTTPResponse.Status
     let code: String
     let message: String
-    /// More members of the error object, by a writer that stands inside it.
+    /// Writes further members into the error object, which is open in the writer.
     var details: (@Sendable (inout JSONWriter) -> Void)?
     var retryAfterSeconds: Int?
 
@@ -38,7 +38,7 @@ struct APIError: Error {
     }
     static let banned = APIError(status: .forbidden, code: "BANNED", message: "this user is banned")
     /// PostgreSQL does not answer, or the answer was lost.
-    /// - Parameter request: what the message may promise depends on it.
+    /// - Parameter request: decides what the message may promise.
     static func busy(_ request: Request) -> APIError {
         let message =
             switch request.method {
@@ -50,7 +50,7 @@ struct APIError: Error {
         return APIError(
             status: .serviceUnavailable, code: "BUSY", message: message, retryAfterSeconds: 1)
     }
-    /// More passwords wait to be hashed than may.
+    /// The queue of passwords to hash is full.
     static let tooManyPasswords = APIError(
         status: .serviceUnavailable, code: "BUSY", message: "too many sign-ins at once; try again",
         retryAfterSeconds: 1)
@@ -157,7 +157,7 @@ struct ErrorMiddleware: RouterMiddleware {
     private func response(to error: any HTTPResponseError, _ request: Request) -> Response {
         switch error.status {
         case .notFound:
-            // The library knows no other answer to a method that an address does not take.
+            // The library also reports "not found" when the address exists but does not take the method.
             guard let allowed = routes.allowed(at: request.uri.path) else {
                 return APIError.notFound("address").response
             }

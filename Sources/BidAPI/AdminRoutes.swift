@@ -85,7 +85,7 @@ struct AdminRoutes: Sendable {
         return response
     }
 
-    /// What `body` read, unless PostgreSQL fails or takes too long.
+    /// Runs `body` and returns its result; `nil` when PostgreSQL fails or takes too long.
     private func readInTime<Result: Sendable>(
         _ body: @escaping @Sendable (PostgresConnection) throws(DatabaseError) -> Result
     ) async -> Result? {

@@ -1,5 +1,5 @@
-// What sellers send of an auction, and the checks that need no database. Every error begins with the field's
-// name.
+// The bodies with which sellers create and change auctions, and the checks that need no database. Every error
+// begins with the field's name.
 
 import AuctionEvents
 import AuctionStore
@@ -100,13 +100,13 @@ private enum AuctionFields {
         return title
     }
 
-    /// Whether a character shows by itself: no blank, no mark that only joins others, nothing of no width.
+    /// True when a character is visible on its own: not blank, not a combining mark, not of zero width.
     private static func isVisible(_ scalar: Unicode.Scalar) -> Bool {
         switch scalar.properties.generalCategory {
         case .spaceSeparator, .lineSeparator, .paragraphSeparator, .control, .format, .nonspacingMark,
             .enclosingMark, .surrogate, .privateUse, .unassigned:
             false
-        // Hangul fillers and the like are letters that show nothing; so is the blank pattern of Braille.
+        // Hangul fillers and similar letters are invisible. So is the blank Braille pattern.
         default: !scalar.properties.isDefaultIgnorableCodePoint && scalar != "\u{2800}"
         }
     }

@@ -1,4 +1,5 @@
-// Starts and ends auctions: asks the database every quarter of a second what is due by its clock.
+// Starts and ends auctions. Every quarter of a second it asks the database which auctions are due by the
+// database's clock.
 
 import AuctionStore
 import Logging

@@ -8,7 +8,7 @@ import Hummingbird
 import Tokens
 
 struct AuctionRoutes: Sendable {
-    /// A share token outlives the auction's end, or now, by so much.
+    /// How long a share token stays valid after the auction's end, or after now if that is later.
     private static let shareSeconds: Int64 = 86_400
 
     let services: Services
@@ -35,7 +35,7 @@ struct AuctionRoutes: Sendable {
             throw error
         case .success(let record):
             services.counters.createdAuctions.add()
-            // Whoever is told of it may watch it at once.
+            // Publish before answering: a client that learns the id may watch the auction at once.
             await services.relay.publish(record.auction.id)
             return .json(.created) { Self.write(record, to: &$0) }
         }
@@ -192,7 +192,7 @@ extension Response {
         .page("auctions", page.rows, next: page.next?.text) { AuctionRoutes.write($0, to: &$1) }
     }
 
-    /// A page of objects, with more members behind them if there are any.
+    /// A page of objects. `more` may write further members after them.
     static func page<Row>(
         _ name: String, _ rows: [Row], next: String?, more: (inout JSONWriter) -> Void = { _ in },
         _ write: (Row, inout JSONWriter) -> Void

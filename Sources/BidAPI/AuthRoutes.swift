@@ -41,7 +41,7 @@ struct AuthRoutes: Sendable {
     func login(_ request: Request, _ context: AppContext) async throws -> Response {
         let body = try await RequestBodies.decode(LoginBody.self, from: request)
         let login = body.login
-        // Such names nobody has.
+        // No user can have such a name.
         guard (1...254).contains(login.utf8.count), !login.utf8.contains(0) else {
             throw APIError.wrongCredentials
         }
@@ -50,7 +50,7 @@ struct AuthRoutes: Sendable {
             try UserRecords.find(connection, login: login)
         }
         let isRight = try await services.passwords.run {
-            // An unknown name takes as long as a wrong password.
+            // Hash anyway, so that an unknown name takes as long as a wrong password.
             guard let user else { return PasswordHash.make(body.password).isEmpty }
             return PasswordHash.verify(body.password, against: user.passwordHash)
         }

@@ -1,4 +1,4 @@
-// What the bid API counts and times; written from any task or thread.
+// The bid API's counters and histograms. Any task or thread may write to them.
 
 import AuctionStore
 import Bidding
@@ -52,7 +52,7 @@ final class BidAPICounters: Sendable {
     let bidSeconds = Histogram(bounds: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5])
     /// Bids decided in one transaction.
     let batchBids = Histogram(bounds: [1, 2, 5, 10, 20, 50, 100, 200])
-    /// From the moment that an auction was to end or start to the transaction that did it.
+    /// From the time an auction was due to start or end to the transaction that started or ended it.
     let closerLagSeconds = Histogram(bounds: [0.1, 0.25, 0.5, 1, 2, 5, 10, 60])
 
     func add(_ result: BidResult) { bids[Self.index(result)].add() }

@@ -16,7 +16,7 @@ package enum BidAPIService {
     /// - Throws: when a port cannot be opened.
     package static func run(_ configuration: BidAPIConfiguration, logger: Logger) async throws {
         Limits.check()
-        // Before anything starts, so that a port in use is the only thing that is said.
+        // Check the ports before anything starts, so that a port in use is the only error reported.
         for address in [configuration.listen, configuration.adminListen] {
             Sockets.close(try Sockets.listen(on: address, sharesPort: false))
         }
@@ -37,7 +37,7 @@ package enum BidAPIService {
             settings: LiveSettings(configuration, keys: tokenKeys(configuration, logger)), counters: counters,
             unreadable: unreadable)
         relay.start(prepare: pools.prepareRelay)
-        // What was committed before the end is published before the end.
+        // Before it stops, the relay publishes everything that was committed.
         defer {
             pools.close()
             relay.stop()
@@ -53,7 +53,7 @@ package enum BidAPIService {
         try outcome.get()
     }
 
-    /// The configured keys; without any, one that lives as long as this process.
+    /// The configured keys, or a fresh key that lives as long as this process if none are configured.
     private static func tokenKeys(
         _ configuration: BidAPIConfiguration, _ logger: Logger
     ) -> (all: TokenKeys, signing: TokenKey) {
@@ -63,7 +63,7 @@ package enum BidAPIService {
         return (TokenKeys([key]), key)
     }
 
-    /// The host that a listener is bound to: for `*` what this system has, IPv6 and IPv4 or IPv4 alone.
+    /// The host to bind a listener to. For `*`: IPv6 and IPv4, or IPv4 alone if the system has no IPv6.
     private static func bindHost(_ address: Reactor.SocketAddress) throws -> String {
         guard address.host == "*" else { return address.host }
         let probe = try Sockets.listen(on: Reactor.SocketAddress(host: "*", port: 0), sharesPort: false)
@@ -99,7 +99,7 @@ package enum BidAPIService {
                 AuctionCloser(services: services, pool: closerPool, logger: logger), admin, application,
             ],
             gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
-        // A client that is in the middle of a request may not hold it up for ever.
+        // A client in the middle of a request must not hold up the shutdown for ever.
         group.maximumGracefulShutdownDuration = Limits.drain
         do {
             try await ServiceGroup(configuration: group).run()

@@ -14,7 +14,7 @@ package struct BidAPIConfiguration: Sendable {
     package var redisURLs: [RedisURL]
     /// Origins whose pages may call; `*` allows all.
     package var origins: [String]
-    /// With at least one that can sign; `nil` to make one at start.
+    /// At least one of the keys can sign. `nil`: the bid API makes a key at start.
     package var tokenKeys: TokenKeys?
     package var antiSniping: AntiSniping
     /// 0 = no limit.
@@ -23,10 +23,10 @@ package struct BidAPIConfiguration: Sendable {
     package var auctionsPerHour: Int
     /// 0 = no limit.
     package var searchesPerMinute: Int
-    /// Whose `X-Forwarded-For` counts.
+    /// The proxies whose `X-Forwarded-For` the bid API trusts.
     package var trustedProxies: [AddressBlock]
 
-    /// Checks what the table cannot.
+    /// Checks what the settings table cannot check.
     package init(_ values: SettingsValues) throws(SettingsError) {
         listen = try Self.address("listen", values)
         adminListen = try Self.address("admin-listen", values)

@@ -1,6 +1,6 @@
-// Bids wait here by auction. As soon as there is a transaction to spare, all waiting bids of some auctions
-// are taken into one: alone, a bid goes at once; in a rush, many share a commit. An auction has one
-// transaction under way at a time.
+// Queues bids by auction. As soon as a transaction is free, it takes the waiting bids of several auctions. A
+// single bid goes at once; in a rush, many bids share a commit. An auction has one transaction under way at a
+// time.
 
 import AuctionEvents
 import AuctionStore
@@ -31,9 +31,9 @@ final class BidQueue: Sendable {
     private let batchBids: Histogram
 
     /// - Parameters:
-    ///   - answer: what an outcome is answered with, to be kept for repeats.
-    ///   - committed: called after each transaction that brought events.
-    ///   - batchBids: told how many bids each transaction decided.
+    ///   - answer: returns the answer to an outcome, which is kept for repeats of the request.
+    ///   - committed: called after each transaction that wrote events.
+    ///   - batchBids: counts how many bids each transaction decided.
     init(
         pool: DatabasePool, antiSniping: AntiSniping,
         answer: @escaping @Sendable (BidTransaction.Outcome) -> KeptAnswer, batchBids: Histogram,
@@ -81,7 +81,7 @@ final class BidQueue: Sendable {
         }
     }
 
-    /// - Parameter isRepeat: whether the batches were decided before in a transaction that was undone.
+    /// - Parameter isRepeat: true when an earlier transaction decided these batches and was undone.
     private func decide(
         _ batches: [Batch], _ access: borrowing DatabasePool.Access, isRepeat: Bool = false
     ) {
@@ -93,7 +93,7 @@ final class BidQueue: Sendable {
                     antiSniping: antiSniping, answer: answer)
             }
             guard let decision = try Self.resolve(conclusion, access) else {
-                // We stood still for too long, or the server did: nothing has happened yet.
+                // This process or the server stalled for too long, and nothing was committed.
                 guard !isRepeat else { throw .unavailable("the transaction was undone twice") }
                 return decide(batches, access, isRepeat: true)
             }
@@ -110,7 +110,8 @@ final class BidQueue: Sendable {
         }
     }
 
-    /// What the database refuses is one bid's fault: the others are decided without it.
+    /// Handles a failed transaction. If the database refused it, one bid is at fault. The other bids are
+    /// decided without that bid.
     private func fail(_ batches: [Batch], _ error: DatabaseError, _ access: borrowing DatabasePool.Access) {
         if case .unavailable = error {
             for entry in batches.flatMap(\.entries) { entry.resume(.failure(error)) }
@@ -127,8 +128,8 @@ final class BidQueue: Sendable {
         }
     }
 
-    /// What was decided, if it is certain: a COMMIT whose answer was lost is looked up and never guessed.
-    /// `nil` when it certainly did not happen.
+    /// Returns the decision if it was certainly committed, and `nil` if it certainly was not. If the answer
+    /// to COMMIT was lost, asks PostgreSQL for the outcome and never guesses.
     private static func resolve(
         _ conclusion: BidTransaction.Conclusion, _ access: borrowing DatabasePool.Access
     ) throws(DatabaseError) -> BidTransaction.Decision? {

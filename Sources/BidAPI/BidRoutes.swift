@@ -62,8 +62,8 @@ struct BidRoutes: Sendable {
         return Self.response(outcome)
     }
 
-    /// Takes one of the user's bids a minute; false when there is none left, but the request was answered
-    /// before.
+    /// Takes one bid from the user's limit per minute. False when none is left, but the request repeats one
+    /// that was already answered.
     private func takesFromLimit(_ userID: String, _ key: IdempotencyKey?) async throws -> Bool {
         let limit = services.settings.current.bidsPerMinute
         guard let seconds = await services.bidLimiter.take(userID, limit: limit) else { return true }
@@ -91,7 +91,7 @@ struct BidRoutes: Sendable {
 
     // MARK: Answers
 
-    /// What is kept of an outcome for the request's repeats.
+    /// The answer that is kept for repeats of the request.
     static func keptAnswer(_ outcome: BidTransaction.Outcome) -> KeptAnswer {
         let (status, body) = answer(outcome)
         return KeptAnswer(status: status.code, body: body)
@@ -108,7 +108,7 @@ struct BidRoutes: Sendable {
         let refusal: APIError
         switch outcome {
         case .accepted(let receipt): return (.created, body(receipt))
-        // A repeat of what was created creates nothing.
+        // The repeat of a request that created a bid creates nothing.
         case .repeated(let answer):
             return (answer.status == 201 ? .ok : HTTPResponse.Status(code: answer.status), answer.body)
         case .refused(let reason): refusal = .refusal(reason)

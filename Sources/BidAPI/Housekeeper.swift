@@ -1,5 +1,5 @@
-// Deletes now and then what is over: keys of requests, events that Redis has forgotten too, old
-// notifications. In small steps, on a connection of the general pool, so that nothing waits for it.
+// Periodically deletes expired rows: idempotency keys, events that Redis has forgotten too, and old
+// notifications. Works in small steps on a connection of the general pool, so that no request waits for it.
 
 import AuctionStore
 import Logging
@@ -16,7 +16,7 @@ struct Housekeeper: Service {
                 while try await services.pool.run(Outbox.prune) {}
                 while try await services.pool.run(Notifications.prune) {}
             } catch {
-                // What holds it up is told by those who need the database now.
+                // Callers that need the database now report the cause.
                 logger.debug("tidying up was put off", metadata: ["error": "\(error)"])
             }
             try? await cancelWhenGracefulShutdown { try await Task.sleep(for: Limits.housekeepingInterval) }

@@ -1,12 +1,12 @@
-// The members of a JSON object in a request, read strictly: what is missing, of the wrong type or out of
-// range is an error that begins with the member's name. Members that nobody asks for are ignored.
+// Reads the members of a JSON object in a request strictly. A missing member, a wrong type or a value out of
+// range is an error that begins with the member's name. Members that the caller does not read are ignored.
 
 import AuctionEvents
 import AuctionStore
 
 struct JSONBody: Sendable {
     private let members: [String: JSONValue]
-    /// What stands before a member's name in errors, such as `increment_table[0].`.
+    /// The prefix of a member's name in errors, such as `increment_table[0].`.
     private let place: String
 
     /// Reads the whole body of a request.
@@ -36,7 +36,7 @@ struct JSONBody: Sendable {
         return value
     }
 
-    /// Whether the member is there, and `null`.
+    /// True when the member is present and `null`.
     func isNull(_ name: String) -> Bool { members[name] == .null }
 
     private func required<Value>(_ name: String, _ value: Value?) throws(APIError) -> Value {

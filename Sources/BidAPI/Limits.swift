@@ -1,5 +1,5 @@
-// Every bound of the bid API that is no setting, in one place, with how they relate. Those of a statement or
-// a table stand with it in `AuctionStore`.
+// Every bound of the bid API that is not a setting, and the checks of how the bounds relate. The bound of a
+// statement or a table is next to it in `AuctionStore`.
 
 import AuctionStore
 import NIOCore
@@ -16,20 +16,20 @@ enum Limits {
     static let bodyTime = TimeAmount.seconds(30)
     /// How long a refused client may take to read why.
     static let refusalTime = TimeAmount.seconds(2)
-    /// Requests of one connection that are answered at the same time; further ones wait, unread.
+    /// At most this many requests of one connection are answered at the same time. Further ones wait, unread.
     static let pipelinedRequests = 16
     /// The longest head of a request.
     static let headBytes = 8_192
     /// How long requests that are under way may take after SIGTERM.
     static let drain = Duration.seconds(10)
-    /// Rows of a page, unless the request says otherwise, and what it may say.
+    /// Rows of a page by default, and the range that a request may ask for.
     static let pageRows = 20
     static let pageRowsRange = 1...100
-    /// Words of a search; further ones are ignored.
+    /// At most this many words of a search are used. Further words are ignored.
     static let searchWords = 10
     /// How many distinct messages about unreadable rows are remembered. Each of them is logged once.
     static let loggedUnreadableRows = 1_000
-    /// Passwords that wait to be hashed, some 50 ms each.
+    /// At most this many passwords wait to be hashed. Each takes about 50 ms.
     static let waitingPasswords = 200
 
     // Bids
@@ -37,48 +37,50 @@ enum Limits {
     static let waitingBids = 20_000
     static let bidsPerTransaction = 200
     static let auctionsPerTransaction = 50
-    /// Transactions of bids under way: while they wait for the disk, others have the processor.
+    /// At most this many bid transactions are under way. While they wait for the disk, others use the
+    /// processor.
     static let bidTransactions = 4
-    /// How long and how often it is asked what became of a COMMIT that was not answered: a server that was
-    /// killed is back after a second or two.
+    /// How long the queue asks for the outcome of a COMMIT whose answer was lost, and the pause between two
+    /// attempts. A killed server is back after a second or two.
     static let resolving = Duration.seconds(4)
     static let resolvePauseSeconds = 0.2
-    /// A bid API that stands still in the middle of its transaction must not keep an auction past its end:
-    /// PostgreSQL then ends the transaction.
+    /// How long a bid transaction may idle before PostgreSQL ends it. A bid API that stalls in the middle of
+    /// a transaction must not keep an auction past its end.
     static let idleTransactionMilliseconds = 800
 
     // PostgreSQL
     /// Connections for all but bids.
     static let databaseConnections = 6
     static let searchConnections = 2
-    /// Jobs that wait for one of them.
+    /// At most this many jobs wait for a connection of one pool.
     static let waitingJobs = 4_096
     /// How long `/readyz` waits for an answer.
     static let readiness = Duration.seconds(2)
-    /// How often it is looked which auctions begin or end.
+    /// How often the closer looks for auctions that are due to start or end.
     static let clockInterval = Duration.milliseconds(250)
     static let housekeepingInterval = Duration.seconds(60)
 
     // Redis
-    /// How long an event committed by another bid API may wait for us, should that one have died.
+    /// How often the relay polls. If another bid API dies after a commit, its events wait at most this long.
     static let relayPollMilliseconds = 250
     /// How long a new auction's answer waits for its state to be in Redis.
     static let longestRound = Duration.milliseconds(500)
     /// Auctions compared with Redis in one batch.
     static let comparedAuctions = 200
-    /// Between two attempts to reach a server, and two looks whether it has kept its data.
+    /// How long the relay waits between attempts to reach a server, and between checks of the server's data.
     static let serverRetryInterval = Duration.milliseconds(250)
     static let serverCheckInterval = Duration.seconds(1)
-    /// Between two heartbeats to the gateways, and two looks whether PostgreSQL takes writes.
+    /// How long the relay waits between heartbeats to the gateways, and between checks that PostgreSQL takes
+    /// writes.
     static let heartbeatInterval = Duration.seconds(1)
     static let writableCheckInterval = Duration.seconds(1)
-    /// Auctions that a server refuses while it takes others; with more, the server counts as lost.
+    /// At most this many auctions may be refused while the server takes others. With more, it counts as lost.
     static let refusedAuctions = 1_000
     static let refusedAuctionsInterval = Duration.seconds(5)
-    /// Questions (who watches, who may go on) that wait for one server.
+    /// At most this many queries (viewer counts, rate limits) wait for one server.
     static let waitingQuestions = 4_096
     static let questionMilliseconds: Int32 = 250
-    /// After a failure a server is asked nothing for so long.
+    /// How long a server receives no query after a failure.
     static let questionPause = Duration.seconds(1)
 
     /// Traps when the numbers contradict each other.

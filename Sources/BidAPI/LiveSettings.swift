@@ -1,4 +1,5 @@
-// The settings that change while the bid API runs: SIGHUP reads them again. Wrong ones change nothing.
+// The settings that can change while the bid API runs. SIGHUP reads them again. Invalid settings change
+// nothing.
 
 import Logging
 import Reactor
@@ -11,7 +12,7 @@ import UnixSignals
 final class LiveSettings: Sendable {
     struct Values: Sendable {
         var tokens: TokenVerifier
-        /// One whose tokens are good.
+        /// The key that signs new tokens. `tokens` accepts them.
         var signingKey: TokenKey
         var origins: [String]
         var trustedProxies: [AddressBlock]
@@ -22,7 +23,7 @@ final class LiveSettings: Sendable {
 
     private let values: Mutex<Values>
 
-    /// - Parameter keys: those that hold when none are configured.
+    /// - Parameter keys: the configured keys, or the key made at start when none are configured.
     init(_ configuration: BidAPIConfiguration, keys: (all: TokenKeys, signing: TokenKey)) {
         values = Mutex(
             Values(

@@ -1,4 +1,4 @@
-// What administrators do: ban users, and read what was done. Cancelling and extending auctions is with the
+// Routes for administrators: banning users and reading the audit log. ``AuctionRoutes`` cancels and extends
 // auctions.
 
 import AuctionEvents

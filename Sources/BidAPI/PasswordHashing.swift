@@ -1,5 +1,5 @@
-// Passwords are hashed on threads of their own, half as many as there are processors: a crowd that signs in
-// must leave the others to those who bid.
+// Hashes passwords on separate threads, half as many as there are processors. When many users sign in at
+// once, the other processors stay free for bids.
 
 import NIOCore
 import NIOPosix
@@ -14,7 +14,7 @@ final class PasswordHashing: Sendable {
         threads.start()
     }
 
-    /// Runs `body` when it is its turn.
+    /// Runs `body` as soon as a thread is free.
     /// - Throws: ``APIError/tooManyPasswords`` when too many wait.
     func run<Result: Sendable>(_ body: @escaping @Sendable () -> Result) async throws -> Result {
         let count = waiting.add(1, ordering: .relaxed).newValue

@@ -1,5 +1,5 @@
-// The bid API's connections to PostgreSQL: a pool for each kind of work, so that none waits behind another.
-// Each connection is prepared when it opens: the first one brings the database up to date.
+// The bid API's connections to PostgreSQL. Each kind of work has its own pool, so that none waits for
+// another. Each connection is prepared when it opens. The first one applies the migrations.
 
 import AuctionStore
 import Synchronization
@@ -21,7 +21,7 @@ struct Pools {
             try Migrations.apply(connection)
             flag.set()
         }
-        // Statements of bids touch single rows by key: planning them each time would cost more than they do.
+        // Bid statements touch single rows by key. Planning them each time would cost more than running them.
         let planOnce = { @Sendable (connection: PostgresConnection) throws(DatabaseError) in
             try migrate(connection)
             try connection.query("SET plan_cache_mode = force_generic_plan")
@@ -45,7 +45,7 @@ struct Pools {
     }
 }
 
-/// Whether this process has brought the database up to date.
+/// True once this process has applied the migrations.
 private final class MigrationFlag: Sendable {
     private let value = Atomic<Bool>(false)
 

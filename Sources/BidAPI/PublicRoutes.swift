@@ -1,4 +1,4 @@
-// The public listener's table of addresses, which is also what its OpenAPI description must say.
+// The public listener's route table. Its OpenAPI description must list exactly these routes.
 
 import HTTPTypes
 import Hummingbird

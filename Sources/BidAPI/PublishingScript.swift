@@ -1,5 +1,5 @@
-// The script by which the relay writes to Redis: log, state and PUBLISH of one auction's consecutive events,
-// in one atomic step, taking only the next sequence number.
+// The script with which the relay writes one auction's consecutive events to Redis. In one atomic step it
+// appends to the log, sets the state and publishes. It accepts only the next sequence number.
 
 import AuctionEvents
 import AuctionStore
@@ -8,8 +8,8 @@ import RedisLink
 enum PublishingScript {
     /// KEYS: log, state. ARGV: channel, state or "", first sequence number, mode, first to PUBLISH, seconds
     /// to live or 0, then the events. Returns the sequence number Redis holds afterwards, and how many events
-    /// were new to it. In mode "refill" a log that lacks what comes before `first` is begun anew; in mode
-    /// "next" nothing is done then.
+    /// were new to it. If the log lacks events before `first`, mode "refill" starts it anew, and mode "next"
+    /// does nothing.
     private static let source = """
         local log, state = KEYS[1], KEYS[2]
         local channel, newState, first, mode = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]

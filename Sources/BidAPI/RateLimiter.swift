@@ -1,5 +1,6 @@
-// How often one user may do something, counted in Redis for all bid APIs together: a burst up to the limit,
-// then as many as the period gives back. Without Redis nobody is held up, which is counted.
+// Limits how often one user may do something. Redis keeps the count for all bid APIs: a burst up to the
+// limit, then as many as the period restores. If Redis does not answer, the action is let through and
+// counted.
 
 import RedisLink
 
@@ -22,14 +23,14 @@ struct RateLimiter: Sendable {
         return 0
         """
 
-    /// What is limited, as it stands in the key.
+    /// The name of the limited action, as it appears in the Redis key.
     let name: String
     let periodSeconds: Int
     let redis: RedisQueries
     /// Counts actions that were let through because Redis did not answer.
     let uncounted: BidAPICounters.Count
 
-    /// Takes one action of `user`; when there is none left, returns after how many seconds to come back.
+    /// Takes one action from `user`'s limit. When none is left, returns how many seconds to wait.
     /// - Parameter limit: actions in one period; 0 means no limit.
     func take(_ user: String, limit: Int) async -> Int? {
         guard limit > 0 else { return nil }
@@ -40,7 +41,7 @@ struct RateLimiter: Sendable {
         return wait > 0 ? wait : nil
     }
 
-    /// Gives an action back that did not take place.
+    /// Returns an action that did not take place to the user's limit.
     func giveBack(_ user: String, limit: Int) async {
         guard limit > 0 else { return }
         _ = await change(user, limit, by: -1)

@@ -1,5 +1,5 @@
-// Small questions to Redis: how many watch, who may go on. Each server has a thread that asks for all who
-// wait at once; when it is away or slow there is no answer, because nobody's request may hang on it.
+// Small queries to Redis: viewer counts and rate limits. Each server has a thread that sends all waiting
+// queries at once. If a server is down or slow, a query gets no answer, because no request may hang on it.
 
 import Dispatch
 import Foundation
@@ -84,7 +84,7 @@ private final class ServerQueries: Sendable {
             if !waiting.isEmpty, ContinuousClock.now >= pauseEnd {
                 do throws(RedisClient.Failure) {
                     let all = try ask(waiting.flatMap(\.commands), &client, attempts)
-                    // A demoted server, for instance, is left. Any other error belongs to its question.
+                    // Leave a demoted server, for instance. Any other error belongs to its own query.
                     if let refusal = all.lazy.compactMap(\.refusal).first(where: \.concernsServer) {
                         throw RedisClient.Failure(description: refusal.description)
                     }

@@ -1,6 +1,6 @@
-// Brings committed events from the outbox to one Redis server, in order, at least once, with the script
-// making it exactly once. Owns the thread, which waits for a commit's signal or a quarter of a second,
-// whichever comes first, and then has its ``RelaySession`` do a round.
+// Sends committed events from the outbox to one Redis server, in order and at least once. The publishing
+// script drops repeats, so each event arrives exactly once. Owns the thread, which waits for a commit's
+// signal or a quarter of a second, whichever comes first. Then its ``RelaySession`` does a round.
 
 import AuctionStore
 import Dispatch
@@ -21,11 +21,11 @@ final class Relay: Sendable {
     private let isSignalled = Atomic<Bool>(false)
     private let isStopping = Atomic<Bool>(false)
     private let finished = DispatchGroup()
-    /// Who waits for the round that begins next, or is under way.
+    /// The callers that wait for the round under way, or for the next one.
     private let waiting = Mutex(Waiting())
     let databaseURL: String
     private let redisURLs: [RedisURL]
-    /// Of ``redisURLs``, this relay's.
+    /// The index of this relay's server in ``redisURLs``.
     private let index: Int
     let logger: Logger
 
@@ -63,12 +63,13 @@ final class Relay: Sendable {
 
     func waitForEnd() { finished.wait() }
 
-    /// Whether an auction or a user is this relay's.
+    /// True when the auction or user `id` belongs to this relay's server.
     func owns(_ id: String) -> Bool { RedisKeys.server(of: id, count: redisURLs.count) == index }
 
     var server: RedisURL { redisURLs[index] }
 
-    /// Waits for a round that begins after the call; not for one that a sick server holds up.
+    /// Waits for a round that begins after the call, but at most ``Limits/longestRound``: the server may
+    /// hang.
     func finishRound() async {
         await withCheckedContinuation { continuation in
             let number = waiting.withLock { waiting in

@@ -1,7 +1,6 @@
-// The work of one relay's thread: its connections to PostgreSQL and to one Redis server, and what it does
-// with them in each round: publish what waits, push what users are to be told, and fill a Redis that came
-// back without its data. Confined to that thread. A fault of either server is logged once, and ends with a
-// later round.
+// The work of one relay's thread, with its connections to PostgreSQL and to one Redis server. Each round
+// publishes waiting events, pushes notifications to users, and refills a Redis that came back without its
+// data. Confined to that thread. The relay logs a failure of either server once, and later rounds retry.
 
 import AuctionEvents
 import AuctionStore
@@ -30,7 +29,7 @@ final class RelaySession {
     private var attempts = 0
     /// When to check next whether PostgreSQL takes writes.
     private var nextWritableCheck = ContinuousClock.now
-    /// Auctions whose keys the server refuses, while it takes others.
+    /// Auctions that the server refuses although it takes others.
     private var refused: Set<String> = []
     private var nextRetry = ContinuousClock.now
 
@@ -39,7 +38,7 @@ final class RelaySession {
         self.prepare = prepare
     }
 
-    /// - Parameter isLast: tries all that it can, without waiting for a better time.
+    /// - Parameter isLast: true in the final round, which tries a lost Redis at once instead of waiting.
     func round(isLast: Bool) {
         do throws(DatabaseError) {
             let database = try connect()
@@ -68,7 +67,7 @@ final class RelaySession {
             return database
         }
         let new = try PostgresConnection(url: relay.databaseURL)
-        // Keep beating while PostgreSQL hangs, or gateways would take this for the wrong Redis.
+        // Keep sending heartbeats while PostgreSQL hangs. Without them, gateways would assume a wrong Redis.
         new.whileWaiting = { [unowned self] in beat() }
         try prepare(new)
         // Losing a "published" mark costs a repeat that Redis refuses; the bids themselves are synchronous.
@@ -79,14 +78,14 @@ final class RelaySession {
         return new
     }
 
-    /// A server that was demoted, or told to take no writes, goes on answering reads of what is old.
+    /// A demoted or read-only server keeps answering reads with stale data, so the relay must notice it.
     private func checkWritable(_ database: PostgresConnection) throws(DatabaseError) {
         guard ContinuousClock.now >= nextWritableCheck else { return }
         nextWritableCheck = ContinuousClock.now + Limits.writableCheckInterval
         try database.requireWritable()
     }
 
-    /// Publishes a page after the other; true when more was left of an auction than one read brings.
+    /// Publishes page after page. True when an auction has more waiting events than one read returns.
     private func publishAll(_ database: PostgresConnection) throws(DatabaseError) -> Bool {
         var cursor = ""
         var hasMore = false
@@ -100,7 +99,7 @@ final class RelaySession {
             let page = try Outbox.pending(database, own)
             let done = try publish(page, database)
             if !done.isEmpty { try Outbox.markPublished(database, done) }
-            // Only what went on counts: a publication that is refused must not keep the relay turning.
+            // Count only auctions that made progress. A refused publication must not keep the relay looping.
             let moved = Set(done.map(\.auctionID))
             hasMore = hasMore || page.contains { $0.state == nil && moved.contains($0.auctionID) }
         }
@@ -130,7 +129,7 @@ final class RelaySession {
         return done
     }
 
-    /// Pushes what users are to be told to their own channels.
+    /// Pushes waiting notifications to the users' own channels.
     private func pushNotifications(_ database: PostgresConnection) throws(DatabaseError) {
         var cursor: Int64 = 0
         while case let waiting = try Notifications.waiting(database, after: cursor), let last = waiting.last {
@@ -163,8 +162,8 @@ final class RelaySession {
         }
     }
 
-    /// Looks now and then, also when nothing is to be published, whether the server is there and has kept its
-    /// data.
+    /// Checks periodically that the server answers and still has its data, even when there is nothing to
+    /// publish.
     private func checkServer() {
         guard server != nil, !needsComparison, ContinuousClock.now >= nextCheck else { return }
         nextCheck = ContinuousClock.now + Limits.serverCheckInterval
@@ -190,7 +189,8 @@ final class RelaySession {
             metadata: serverLabel.merging(["error": "\(refusal)"]) { _, new in new })
     }
 
-    /// Marks the server as filled; false, and lost, when it takes no writes at all.
+    /// Marks the server as filled. When it takes no writes at all, returns false and counts the server as
+    /// lost.
     private func mark() -> Bool {
         guard let reply = send([["SET", RedisKeys.filled, "1"].map { Array($0.utf8) }])?[0] else {
             return false
@@ -203,10 +203,10 @@ final class RelaySession {
         return false
     }
 
-    /// Compares the auctions that are not long over with what the server holds, and refills it where it fell
-    /// behind; false when the server was lost on the way.
+    /// Compares the auctions that are live or ended recently with the server's data, and refills where the
+    /// server fell behind. False when the server was lost meanwhile.
     private func compare(_ database: PostgresConnection) throws(DatabaseError) -> Bool {
-        // Before, so that data lost meanwhile take the mark along.
+        // Set the mark first. If the server loses its data during the comparison, it loses the mark too.
         guard mark() else { return false }
         var cursor = ""
         while true {
@@ -236,8 +236,7 @@ final class RelaySession {
         return true
     }
 
-    /// Says which auctions are ahead in Redis, unless they have moved on in PostgreSQL since the page was
-    /// read.
+    /// Logs which auctions are ahead in Redis, unless PostgreSQL has caught up since the page was read.
     private func report(
         _ ahead: [String: SequenceNumber], _ database: PostgresConnection
     ) throws(DatabaseError) {
@@ -291,14 +290,14 @@ final class RelaySession {
         }
     }
 
-    /// What the server holds of an auction after the script; `nil` when it refused.
+    /// The last sequence number that the server holds after the script; `nil` when the server refused.
     private func held(_ reply: RedisReply, _ auctionID: String) -> SequenceNumber? {
         if let outcome = PublishingScript.Outcome(reply) {
             relay.published.add(outcome.added)
             return outcome.held
         }
         relay.redisFailures.add()
-        // One that takes no other writes either (read-only, out of memory) is as good as lost.
+        // A server that refuses all other writes too (read-only, out of memory) counts as lost.
         guard mark() else { return nil }
         guard refused.count < Limits.refusedAuctions else {
             lose(RedisClient.Failure(description: "refuses \(refused.count) auctions: \(reply)"))

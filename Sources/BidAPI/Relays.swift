@@ -15,12 +15,12 @@ struct Relays: Sendable {
         }
     }
 
-    /// Says that something was committed. Any thread; cheap.
+    /// Tells the relays that a transaction was committed. Cheap; any thread may call this.
     func notify() {
         for relay in all { relay.notify() }
     }
 
-    /// Waits, but not for long, until what was committed of an auction is in Redis.
+    /// Waits a short time for an auction's committed events to reach Redis.
     func publish(_ auctionID: AuctionID) async {
         await all[RedisKeys.server(of: auctionID.text, count: all.count)].finishRound()
     }

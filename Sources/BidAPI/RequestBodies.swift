@@ -114,13 +114,13 @@ enum RequestBodies {
         return try await decode(type, from: request)
     }
 
-    /// Whether a request is one that ``BidRoutes`` keeps an answer for.
+    /// True for a request whose answer ``BidRoutes`` keeps.
     static func takesIdempotencyKey(_ request: Request) -> Bool {
         let last = request.uri.path.split(separator: "/").last
         return last == "bids" || last == "proxy" || last == "buy-now"
     }
 
-    /// Why an administrator acts, which is kept.
+    /// Checks an administrator's reason for an action. The audit log keeps it.
     static func reason(_ text: String?) throws(APIError) -> String {
         let text = text ?? ""
         guard text.unicodeScalars.count <= 1_000, !text.utf8.contains(0) else {

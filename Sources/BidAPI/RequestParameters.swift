@@ -1,4 +1,4 @@
-// What stands in a request's address.
+// The parameters in a request's path and query.
 
 import AuctionEvents
 import AuctionStore
@@ -22,8 +22,8 @@ extension AppContext {
 
 extension Request {
     /// A parameter of the query; `nil` when it is missing.
-    /// - Parameter mayBeEmpty: whether an empty one is as good as none. Otherwise it is refused, because it
-    ///   would be none of the values that are allowed.
+    /// - Parameter mayBeEmpty: true when an empty value counts as missing. Otherwise an empty value is
+    ///   refused, because it is not an allowed value.
     func parameter(_ name: String, mayBeEmpty: Bool = false) throws(APIError) -> String? {
         guard let text = uri.queryParameters[Substring(name)] else { return nil }
         guard !text.isEmpty else {

@@ -27,7 +27,7 @@ struct Services: Sendable {
     static let tokenSeconds = 86_400
 
     let pool: DatabasePool
-    /// What may take long must not keep the rest waiting.
+    /// Searches may take long, so they have their own pool and do not delay other requests.
     let searchPool: DatabasePool
     let passwords: PasswordHashing
     let relay: Relays
@@ -82,7 +82,7 @@ struct Services: Sendable {
         return token.subject
     }
 
-    /// The user id of the request's token, of a user who is there and not banned.
+    /// The user id of the request's token. Throws when the user does not exist or is banned.
     func requireUser(_ request: Request) async throws -> String {
         let userID = try authenticate(request)
         let refusal = try await pool.run { connection throws(DatabaseError) in
@@ -92,12 +92,12 @@ struct Services: Sendable {
         return userID
     }
 
-    /// Reading a private auction needs a user, besides its id.
+    /// Requires a valid user for a private auction. A public auction needs none.
     func requireUser(_ request: Request, toRead auctionID: AuctionID) async throws {
         if auctionID.isPrivate { _ = try await requireUser(request) }
     }
 
-    /// Whom a limit of anonymous requests counts.
+    /// The client address that a rate limit counts for anonymous requests.
     func client(_ request: Request, _ context: AppContext) -> String {
         guard let peer = context.remoteAddress?.ipAddress.flatMap({ ClientAddress(text: $0) }) else {
             return "unknown"

@@ -1,5 +1,5 @@
-// HTTP/1.1 as strict as the gateway's, by the same parser: `Wire` checks each request's bytes before the
-// library's own, more lenient decoder sees them. Here is also what that decoder leaves undone: `Expect:
+// HTTP/1.1 as strict as the gateway's, with the same parser. `Wire` checks each request's bytes before the
+// library's own, more lenient decoder sees them. This file also adds what that decoder lacks: `Expect:
 // 100-continue`, deadlines for heads and bodies, and an error response to a refused request.
 
 import Hummingbird
@@ -60,26 +60,26 @@ private final class StrictRequestHandler: ChannelDuplexHandler, RemovableChannel
         case head
         /// Can transition to: head, last, refusing.
         case body(Wire.RequestBody)
-        /// The client's last request has arrived; the connection ends behind its answer. What else comes is
+        /// The client's last request has arrived. The connection ends after its answer. Further input is
         /// dropped.
         case last
-        /// Something was refused, and the answer waits for those to earlier requests. Can transition to:
+        /// A request was refused. The refusal waits for the answers to earlier requests. Can transition to:
         /// refused.
         case refusing(Wire.HTTPResponse, behind: Int)
-        /// The refusal is sent; nothing else is, and what comes is dropped.
+        /// The refusal was sent. Nothing else is sent, and further input is dropped.
         case refused
     }
 
     private var state = State.head
-    /// The beginning of a head, at most ``Limits/headBytes``; behind too many unanswered requests also the
-    /// rest of what was read at once.
+    /// The beginning of a head, at most ``Limits/headBytes``. While too many requests are unanswered, also
+    /// the rest of the last read.
     private var held: [UInt8] = []
-    /// Whether requests wait in ``held`` for answers to earlier ones. Nothing is read meanwhile.
+    /// True while requests in ``held`` wait for answers to earlier ones. Nothing is read meanwhile.
     private var isHolding = false
     private var isReadWanted = false
-    /// Whether the request that is arriving is the connection's last one.
+    /// True when the request that is arriving is the connection's last one.
     private var endsAfterRequest = false
-    /// Whether the client waits for "100 Continue", and earlier answers are still to come.
+    /// True while the client waits for "100 Continue" and earlier answers are still outstanding.
     private var owesContinue = false
     /// Requests whose answer has not ended.
     private var unanswered = 0
@@ -109,7 +109,7 @@ private final class StrictRequestHandler: ChannelDuplexHandler, RemovableChannel
                 consumed = 0
             case .head: consumed = readHead(rest, context)
             case .body(let body):
-                // Out of the state while it changes, so that its bytes are not copied.
+                // Take the body out of the state while it changes, so that its bytes are not copied.
                 state = .head
                 consumed = readBody(rest, body, context)
             case .last, .refusing, .refused: return
@@ -144,7 +144,7 @@ private final class StrictRequestHandler: ChannelDuplexHandler, RemovableChannel
     private func readHead(_ bytes: Span<UInt8>, _ context: ChannelHandlerContext) -> Int {
         switch RequestHead.parse(bytes, maximumBytes: Limits.headBytes) {
         case .incomplete:
-            // Line ends behind a body begin no request.
+            // Line ends after a body do not begin a request.
             if deadline == nil, !RequestHead.isOnlyLineEnds(bytes) { setDeadline(Limits.headTime, context) }
             return 0
         case .refused(let fault):
@@ -263,8 +263,8 @@ private final class StrictRequestHandler: ChannelDuplexHandler, RemovableChannel
     }
 
     /// Answers with `response` as soon as earlier requests are answered, and ends the connection.
-    /// - Parameter behind: 1 when it is the answer to a request that was passed on, whose own answer then
-    ///   falls away.
+    /// - Parameter behind: 1 when `response` replaces the answer to a request that was already passed on,
+    ///   otherwise 0.
     private func refuse(_ response: Wire.HTTPResponse, behind: Int, _ context: ChannelHandlerContext) {
         clearDeadline()
         held = []
@@ -280,8 +280,8 @@ private final class StrictRequestHandler: ChannelDuplexHandler, RemovableChannel
         end(context)
     }
 
-    /// Ends the connection behind what was sent. The input stays open for a while: bytes on their way here
-    /// would reset the connection, and the answer with it.
+    /// Ends the connection after the bytes that were sent. The input stays open for a while. Otherwise, bytes
+    /// still on their way would reset the connection, and the client would lose the answer.
     private func end(_ context: ChannelHandlerContext) {
         context.flush()
         context.close(mode: .output, promise: nil)

@@ -1,4 +1,4 @@
-// What belongs to the user who asks: bids, auctions, watchlist, notifications.
+// Routes for the caller's own data: bids, auctions, watchlist, notifications.
 
 import AuctionEvents
 import AuctionStore

@@ -3,15 +3,15 @@
 import RedisLink
 
 enum ViewerCounts {
-    /// Numbers that a gateway wrote longer ago are of one that died.
+    /// How long a gateway's count stays valid. An older count comes from a gateway that died.
     private static let freshMilliseconds: Int64 = 15_000
-    /// Whatever somebody wrote there, no more than this is taken from it.
+    /// At most this many viewers are reported, whatever Redis holds.
     private static let mostViewers = 1_000_000_000
 
     /// The number of viewers; `nil` when it is not known.
     static func count(of auctionID: String, _ redis: RedisQueries) async -> Int? {
         let replies = await redis.ask(auctionID, [["TIME"], ["HVALS", RedisKeys.viewers(auctionID)]])
-        // An error is no empty list: the number is then not known.
+        // An error is not an empty list. The number of viewers is then unknown.
         guard let replies, let time = replies[0].array, let counts = replies[1].array else { return nil }
         let clock = time.compactMap { $0.bytes.flatMap(number) }
         guard clock.count == 2 else { return nil }

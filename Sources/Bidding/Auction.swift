@@ -1,6 +1,6 @@
-// The auction's rules as a value: given the locked row's content and the database's clock, it decides each
-// bid, the extension and the end, and makes the rows and events. It knows no database, so that every rule can
-// be tested alone.
+// The auction's rules as a value. From the locked row's content and the database's clock, it decides each
+// bid, the extension and the end, and makes the rows and events. It does not access the database, so every
+// rule can be tested alone.
 
 package import AuctionEvents
 
@@ -16,19 +16,19 @@ package struct Auction: Sendable {
     package private(set) var status: AuctionStatus
     package internal(set) var endsAt: Timestamp
     package private(set) var leader: Leader?
-    /// How far the leader goes: the amount, or more. Secret while nobody has beaten it.
+    /// The leader's maximum: the amount, or more. Secret while nobody has beaten it.
     package private(set) var leaderMaximum: Money?
     package private(set) var bidCount: Int
     package private(set) var sequence: SequenceNumber
     package private(set) var topBids: [TopBid]
 
-    /// What the calls since the last ``takeEvents()`` and ``takeBids()`` brought about, in order.
+    /// The events and bids since the last ``takeEvents()`` and ``takeBids()``, in order.
     private var events: [(sequence: SequenceNumber, event: AuctionEvent)] = []
     private var bids: [PlacedBid] = []
-    /// Who led at some time since the last ``takeNotices()``.
+    /// The users who lost the lead at some time since the last ``takeNotices()``.
     private var formerLeaders: [String] = []
     private var hasEnded = false
-    /// Whether anything is to be written, be it without an event.
+    /// True when the row must be written, even if there is no event.
     package private(set) var isChanged = false
 
     package init(
@@ -51,7 +51,7 @@ package struct Auction: Sendable {
 
     package var currentPrice: Money { leader?.amount ?? terms.startingPrice }
 
-    /// The least a bid must be now.
+    /// The lowest amount that a bid may have now.
     package var minimumBid: Money {
         guard let leader else { return terms.startingPrice }
         return oneIncrement(above: leader.amount)
@@ -108,7 +108,7 @@ package struct Auction: Sendable {
         guard request.bidderID != leader?.userID else {
             return raise(request, amount: amount, to: maximum, at: time, antiSniping)
         }
-        // At the highest amount that there is, an increment adds nothing.
+        // At the largest possible amount, an increment adds nothing, so also require a higher amount.
         let isHigher = leader.map { (amount ?? maximum) > $0.amount } ?? true
         guard isHigher, (amount ?? maximum) >= minimumBid else { return .failure(tooLow) }
         let least = amount ?? minimumBid
@@ -121,7 +121,7 @@ package struct Auction: Sendable {
             return lead(request, at: withReserve(needed, maximum), maximum, named: amount, time, antiSniping)
         }
         guard maximum < known else {
-            // The earlier of two equal maxima stands; it is bid in full, and so no secret any more.
+            // The earlier of two equal maxima wins. It is bid in full, so it is no longer secret.
             write(request.automaticBidID, leader.bids(known), isProxy: true, time, antiSniping)
             return .failure(tooLow)
         }
@@ -131,8 +131,8 @@ package struct Auction: Sendable {
         return .success(receipt(request, amount: maximum, rank: 2, time))
     }
 
-    /// The leader goes further than before. That moves neither price nor end, unless it brings the reserve
-    /// within reach: then the reserve is bid.
+    /// The leader raises the maximum. That moves neither price nor end, unless the maximum now reaches the
+    /// reserve. In that case, the reserve is bid.
     private mutating func raise(
         _ request: BidRequest, amount: Money?, to maximum: Money, at time: Timestamp,
         _ antiSniping: AntiSniping
@@ -261,15 +261,14 @@ package struct Auction: Sendable {
         return bids
     }
 
-    /// What single users are to be told since the last call, and whether all who have bid are to learn of the
-    /// end.
+    /// The notices for single users since the last call, and whether all bidders are to be told of the end.
     package mutating func takeNotices() -> (notices: [Notice], endsForBidders: Bool) {
         defer {
             formerLeaders = []
             hasEnded = false
         }
         guard hasEnded else {
-            // Who leads again, or led several times meanwhile, is told once what holds now.
+            // A user who leads again gets no notice. A user who lost the lead several times gets one.
             let outbid = Set(formerLeaders).subtracting([leader?.userID ?? ""])
             return (outbid.sorted().map { Notice(userID: $0, kind: .outbid, amount: currentPrice) }, false)
         }

@@ -1,11 +1,11 @@
-// What a seller decides about an auction, and what must hold between those decisions.
+// A seller's decisions about an auction, and the rules that they must satisfy together.
 
 package import AuctionEvents
 
 package struct AuctionTerms: Sendable, Equatable {
     package var title: String
     package var startingPrice: Money
-    /// Never shown; only whether it is met.
+    /// Never shown. Users only see whether it is met.
     package var reservePrice: Money?
     /// `nil` when the auction cannot be bought.
     package var buyNowPrice: Money?
@@ -80,7 +80,7 @@ package struct AuctionSchedule: Sendable, Equatable {
     package static let maximumMilliseconds: Int64 = 90 * 86_400_000
     /// The longest time from now to the start, in milliseconds: a year.
     package static let maximumLeadMilliseconds: Int64 = 366 * 86_400_000
-    /// A start so long ago still counts as "now": a client's clock may be behind.
+    /// How far in the past a start may be and still count as "now". A client's clock may be behind.
     private static let toleranceMilliseconds: Int64 = 60_000
 
     package var startsAt: Timestamp
@@ -105,7 +105,7 @@ package struct AuctionSchedule: Sendable, Equatable {
             ? .startsTooLate : endFault(at: now)
     }
 
-    /// The same for one that has begun.
+    /// The same check for an auction that has begun.
     package func endFault(at now: Timestamp) -> Fault? {
         guard endsAt > startsAt, endsAt > now else { return .endsBeforeStart }
         return endsAt.milliseconds - startsAt.milliseconds > Self.maximumMilliseconds ? .tooLong : nil

@@ -16,7 +16,7 @@ package struct BidRequest: Sendable, Equatable {
     }
 
     package let bidID: String
-    /// For the bid that the leader makes automatically in answer, should there be one.
+    /// The id of the leader's automatic answer, if there is one.
     package let automaticBidID: String
     package let bidderID: String
     package let bidder: String
@@ -74,7 +74,7 @@ package struct PlacedBid: Sendable, Equatable {
     package let bidderID: String
     package let bidder: String
     package let amount: Money
-    /// Whether the amount is not one that the bidder named.
+    /// True when the bidder did not name this amount.
     package let isProxy: Bool
     package let bidAt: Timestamp
     package let sequence: SequenceNumber

@@ -6,8 +6,8 @@ import CZlib
 // SAFETY: the stream lives from init to deinit on the heap, where zlib keeps a pointer back to it; its input
 // and output pointers are set for the length of one call.
 package final class MessageDeflater {
-    /// The window that shared messages are compressed with: 4 KiB reaches back over a whole event, and costs
-    /// less to clear between messages than more would.
+    /// The window for shared messages. 4 KiB reaches back over a whole event, and costs less to clear between
+    /// messages than a larger window.
     package static let sharedWindowBits = 12
     /// zlib's own data: hash heads of 2^(level + 7) entries, cleared for each message.
     private static let memoryLevel: Int32 = 6

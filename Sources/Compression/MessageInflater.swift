@@ -1,5 +1,5 @@
-// Takes compressed messages apart (RFC 7692), each with a fresh context and within a bound: a few bytes may
-// stand for a thousand times as many. A loop owns one for all its clients.
+// Decompresses messages (RFC 7692), each with a fresh context and within a bound, because a few bytes may
+// expand to a thousand times as many. A loop owns one inflater for all its clients.
 
 import CZlib
 
@@ -14,7 +14,8 @@ package final class MessageInflater {
     }
 
     private static let outputStep = 16_384
-    /// Blocks of a message that say they are the last: senders make one, and each costs us a new start.
+    /// The bound on blocks of a message that claim to be the last. Senders make one, and each costs a
+    /// restart.
     private static let finalBlocks = 16
     /// What every compressed message ends with, and is sent without.
     private static let tail: [UInt8] = [0x00, 0x00, 0xFF, 0xFF]
@@ -34,7 +35,8 @@ package final class MessageInflater {
         scratch.deallocate()
     }
 
-    /// - Parameter maximumBytes: the longest message; no more memory than that and a step is ever taken.
+    /// - Parameter maximumBytes: the longest message. The output never takes more memory than this and a
+    ///   step.
     package func expand(_ compressed: some Collection<UInt8>, maximumBytes: Int) -> Outcome {
         inflateReset(stream)
         var input = Array(compressed) + Self.tail
@@ -75,7 +77,8 @@ package final class MessageInflater {
         }
     }
 
-    /// Whether a block has just ended: a message that stops within one was cut (zlib's `data_type`).
+    /// True when a block has just ended (zlib's `data_type`). A message that stops within a block was cut
+    /// off.
     private var endsBetweenBlocks: Bool {
         stream.pointee.avail_in == 0 && stream.pointee.data_type & 128 != 0
     }

@@ -12,7 +12,8 @@ package struct Attachment: Sendable {
     package let events: [EncodedEvent]
     /// The sequence number of the last event delivered in this topic.
     package let last: UInt64
-    /// True when the state and the log were read for this: what is not in ``events`` cannot be had.
+    /// True when the state and the log were read for this attachment. Events that are not in ``events`` are
+    /// then not available.
     package let isThorough: Bool
 
     package init(
@@ -56,7 +57,7 @@ package struct Attachment: Sendable {
 
 /// A watcher's first message and what follows it.
 package enum Welcome {
-    /// Not to be told yet: the loop must ask for this.
+    /// There is no first message yet. The loop must ask the feed for this.
     case later(AttachmentNeeds)
     /// The snapshot, which stands at `position`, and the events behind it.
     case snapshot(complete: Bool, position: UInt64, then: [EncodedEvent])
@@ -64,7 +65,7 @@ package enum Welcome {
     case resumed(since: UInt64, to: UInt64, then: [EncodedEvent])
 }
 
-/// What a loop needs besides the last events to serve those who wait.
+/// What a loop needs besides the last events to serve its waiting watchers.
 package struct AttachmentNeeds: OptionSet, Sendable {
     package let rawValue: UInt8
 

@@ -1,7 +1,7 @@
-// One topic on one loop: its watchers, those that still wait for their first message, and the events whose
-// walk is not finished. It is made with the first watcher and gone with the last. It decides what a walk
-// carries, whom a stretch of it reaches and when bids merge; its caller does the sending. Pure: time is a
-// parameter.
+// One topic on one loop: its watchers, the watchers that still wait for their first message, and the events
+// whose walk is not finished. The first watcher brings the channel into being, and it is gone with the last.
+// The channel decides what a walk carries, which watchers a stretch reaches, and when bids merge. Its caller
+// does the sending. Pure: time is a parameter.
 
 package import DequeModule
 package import LiveProtocol
@@ -17,7 +17,7 @@ package final class Channel {
     package var watchers = [SubscriberList](repeating: SubscriberList(), count: DeliveryGroup.count)
     /// The watchers without their first message.
     package var waiting = SubscriberList()
-    /// What was asked of the feed and not answered; `nil` when nothing is under way.
+    /// What the loop has asked of the feed and not received yet; `nil` when nothing is under way.
     private var requested: AttachmentNeeds?
 
     /// The newest state this loop was given; `nil` until the first attachment.
@@ -38,29 +38,29 @@ package final class Channel {
 
     /// Events to walk; the walk of the first ones may be under way.
     package private(set) var pending: Deque<Pending> = []
-    /// How many of them the walk under way carries: they leave together, in one send to each watcher.
+    /// How many pending events the walk under way carries. They leave together, in one send to each watcher.
     package private(set) var walkCount = 0
     /// Where the walk under way stands: the group's index, and the place in its list.
     private var walkGroup = 0
     private var walkPosition = 0
     /// When the walk under way began, in the loop's milliseconds.
     private var walkBegan: Int64 = 0
-    /// True while walks begin late because they take long themselves: bids then wait until they may merge.
+    /// True while walks begin late because walks take long. Bids then wait until they may merge.
     private var isLate = false
     /// The bytes that the walk sends in its present group, and where in them each of its events ends.
     package var walkBytes: [UInt8] = []
     package var walkEnds: [Int] = []
     /// True while the channel stands in the loop's queue of walks.
     package var isQueued = false
-    /// Bids that arrive before this wait and merge (`conflate-ms`, or a loop that is late), in the loop's
-    /// milliseconds.
+    /// When the window closes, in the loop's milliseconds. Bids that arrive before it wait and merge
+    /// (`conflate-ms`, or a loop that is late).
     package private(set) var windowEnd: Int64 = 0
     /// True while the channel stands in the loop's queue of open windows.
     package var isWindowed = false
 
     // Greeting
 
-    /// What the waiting watchers are being greeted with; `nil` when nobody is.
+    /// What the waiting watchers are being greeted with; `nil` when no greeting is under way.
     private var greeting: Attachment?
     /// Events that have arrived since ``greeting`` was made.
     private var greetingEvents: [EncodedEvent] = []
@@ -89,8 +89,8 @@ package final class Channel {
 
     // MARK: Asking the feed
 
-    /// What this loop has itself, where that will do for a watcher with the cursor `since`; `nil` where the
-    /// feed must be asked.
+    /// An attachment made from what this loop knows, if that is enough for a watcher with the cursor `since`;
+    /// `nil` when the loop must ask the feed.
     package func ownAttachment(since: UInt64?) -> Attachment? {
         guard let number, let snapshot else { return nil }
         let isEnough =
@@ -101,8 +101,8 @@ package final class Channel {
             topic: topic, number: number, snapshot: snapshot, events: [], last: last, isThorough: false)
     }
 
-    /// Notes that watchers need something of the feed. Returns whether it must be asked: not when it was
-    /// asked for all of that already.
+    /// Notes that watchers need something of the feed. Returns true when the loop must ask for it, and false
+    /// when it has already asked for all of that.
     package func request(_ needs: AttachmentNeeds) -> Bool {
         if let requested, requested.isSuperset(of: needs) { return false }
         requested = (requested ?? []).union(needs)
@@ -117,7 +117,8 @@ package final class Channel {
         requested = nil
         if number != attachment.number {
             number = attachment.number
-            // Another number is another channel of the feed's, which has not been told.
+            // Another number means another channel of the feed, which does not know the number of viewers
+            // yet.
             reportedViewers = 0
         }
         guard snapshot != nil, attachment.last > last else { return ([], false) }
@@ -126,11 +127,12 @@ package final class Channel {
         )
     }
 
-    /// Stands where the attachment stands. Call it after what was missed is enqueued.
+    /// Moves the channel to the attachment's position. Call it after the missed events are enqueued.
     package func advance(to attachment: Attachment) {
         snapshot = attachment.snapshot
-        // After a jump to a state that is ahead of the events, this goes back to the events: watchers who are
-        // greeted from here must get those in between, which are old for those who jumped.
+        // After a jump to a state that is ahead of the events, `last` goes back to the events. Watchers that
+        // are greeted from here must get the events in between. For watchers that jumped, those events are
+        // old.
         last = attachment.last
         if attachment.isEnded { isEnded = true }
     }
@@ -154,16 +156,16 @@ package final class Channel {
     }
 
     package enum Arrival {
-        /// It was taken already, or nobody is to be sent it.
+        /// The event was taken already, or there is no watcher to send it to.
         case ignored
         /// It waits for its walk.
         case appended
-        /// A bid that waits for its walk now is this one.
+        /// The event has replaced a bid that waits for its walk.
         case merged
     }
 
-    /// Adds an event to walk, into the last one where that is a bid that has waited and whose walk has not
-    /// begun. Returns whether it merged.
+    /// Adds an event to walk. Merges it into the last one if that is a bid that has waited and whose walk has
+    /// not begun. Returns true when it merged.
     private func append(_ event: EncodedEvent, now: Int64) -> Bool {
         let hasUnbegun = pending.count > walkCount
         if hasUnbegun, let last = pending.last, merges(last, event, now: now) {
@@ -181,7 +183,7 @@ package final class Channel {
         return isLate || now < windowEnd || now - earlier.since >= FanoutLimits.lateMilliseconds
     }
 
-    /// True while everything pending may wait for the end of the window: bids alone.
+    /// True while all pending events may wait for the end of the window, because all of them are bids.
     package func awaitsWindow(now: Int64) -> Bool {
         now < windowEnd && walkCount == 0 && pending.allSatisfy(\.event.isConflatable)
     }
@@ -204,17 +206,17 @@ package final class Channel {
         package let beginsGroup: Bool
     }
 
-    /// Chooses what the next walk carries: the first events, as far as they follow one another and fill no
-    /// more than `bytes`. Bids among them that have waited merge, and all do when the first event has
-    /// waited too long. Only between two walks; returns how many events merging saved.
-    /// - Parameter window: for how many milliseconds a bid makes those behind it wait; 0 for not at all.
+    /// Chooses what the next walk carries: the first events, as far as they follow one another and fill at
+    /// most `bytes`. Bids among them that have waited merge. All bids merge when the first event has waited
+    /// too long. Call it only between two walks. Returns how many events merging saved.
+    /// - Parameter window: for how many milliseconds a bid makes the bids behind it wait; 0 for not at all.
     package func beginWalk(bytes: Int, now: Int64, window: Int64) -> Int {
         precondition(walkCount == 0, "a walk is under way")
         var saved = 0
         var total = 0
         walkGroup = 0
         walkPosition = 0
-        // Late: then everything that may merge does, also what has just come, so that the walk carries the
+        // When late, every bid that may merge does, even one that has just come. So the walk carries the
         // newest price.
         let waitsLong = pending.first.map { now - $0.since >= FanoutLimits.lateMilliseconds } ?? false
         isLate = isLate || waitsLong
@@ -240,15 +242,15 @@ package final class Channel {
         return saved
     }
 
-    /// What has no place in the order goes to everyone, whatever their cursor: it walks alone. So does a
-    /// jump, which follows nothing.
+    /// True when `next` may share a walk with `earlier`. An event without a sequence number goes to every
+    /// watcher, whatever the cursor, so it walks alone. A jump walks alone too, because it follows nothing.
     private func follows(_ next: Pending, _ earlier: Pending) -> Bool {
         next.event.sequence != 0 && !next.event.isJump && earlier.event.sequence != 0
             && next.first == earlier.event.sequence + 1
     }
 
-    /// The next part of the walk under way, of at most `budget` places; `nil` when every group is done. Each
-    /// is to be ended by ``endStretch(_:moved:)``.
+    /// The next part of the walk under way, of at most `budget` places; `nil` when every group is done. The
+    /// caller must end each part with ``endStretch(_:moved:)``.
     package func nextStretch(budget: Int) -> Stretch? {
         while walkCount > 0, let group = DeliveryGroup(rawValue: walkGroup) {
             let count = watchers[walkGroup].slots.count
@@ -282,7 +284,8 @@ package final class Channel {
         walkBytes = []
         walkEnds = []
         isLate = isLate && now - walkBegan >= FanoutLimits.lateMilliseconds / 2
-        // The next walk would carry one by one what may merge in a moment, and fall further behind.
+        // Otherwise the next walk would carry bids one by one that may merge in a moment, and fall further
+        // behind.
         if isLate, let first = pending.first, first.event.isConflatable {
             windowEnd = max(windowEnd, first.since + FanoutLimits.lateMilliseconds)
         }
@@ -290,16 +293,16 @@ package final class Channel {
 
     // MARK: Greeting
 
-    /// Begins to greet those who wait, from the first of them. An earlier greeting ends: a newer attachment
-    /// may serve those whom it could not.
+    /// Begins to greet the waiting watchers, from the first one. An earlier greeting ends, because a newer
+    /// attachment may serve watchers that the earlier one could not.
     package func beginGreeting(_ attachment: Attachment, moved: (UInt32, UInt32) -> Void) {
         leaveGreeting(moved: moved)
         greeting = attachment
         greetingEvents = []
     }
 
-    /// The next of those who wait, at most `budget` places, with what they are greeted with; `nil` when the
-    /// greeting was given up and the rest needs a newer attachment.
+    /// The next waiting watchers, at most `budget` places, and the attachment to greet them with. Returns
+    /// `nil` when the greeting was given up and the rest needs a newer attachment.
     package func nextGreeting(budget: Int) -> (attachment: Attachment, slots: [UInt32])? {
         guard let greeting else { return nil }
         if greetingPosition == 0, !waiting.slots.isEmpty { waiting.beginWalk() }
@@ -312,7 +315,7 @@ package final class Channel {
         return (attachment, slots)
     }
 
-    /// Ends the greeting when everyone had a turn. Returns whether it goes on.
+    /// Ends the greeting when every waiting watcher had a turn. Returns true while the greeting goes on.
     package func continuesGreeting(moved: (UInt32, UInt32) -> Void) -> Bool {
         if greetingPosition < waiting.slots.count { return true }
         leaveGreeting(moved: moved)
@@ -320,7 +323,7 @@ package final class Channel {
         return false
     }
 
-    /// Ends the walk over those who wait.
+    /// Ends the walk over the waiting watchers.
     package func leaveGreeting(moved: (UInt32, UInt32) -> Void) {
         guard greetingPosition > 0 else { return }
         greetingPosition = 0

@@ -1,7 +1,7 @@
 // A connection as the delivery walk and the timers see it: 40 bytes in the loop's slab. Everything rare
 // (partial input, backlog, TLS session) lies in side tables keyed by slot.
 
-/// How a record's watcher is spoken to.
+/// How the gateway talks to a record's watcher.
 package enum Transport: UInt8, Sendable {
     /// Requests and answers; no watcher yet.
     case http
@@ -32,7 +32,7 @@ package struct ConnectionFlags: OptionSet, Sendable {
     package static let closesAfterFlush = ConnectionFlags(rawValue: 32)
     /// A waiting watcher gave a cursor, which stands in its record.
     package static let hasCursor = ConnectionFlags(rawValue: 128)
-    /// The peer broke the protocol; what it still sends is forgotten.
+    /// The peer broke the protocol. Its further input is discarded.
     package static let discardsInput = ConnectionFlags(rawValue: 256)
     /// The connection is kept after the answer to its request.
     package static let keepsAlive = ConnectionFlags(rawValue: 64)
@@ -40,20 +40,20 @@ package struct ConnectionFlags: OptionSet, Sendable {
     package static let isDeparting = ConnectionFlags(rawValue: 512)
     /// The connection speaks TLS: its bytes go through the loop's table of sessions.
     package static let isSecure = ConnectionFlags(rawValue: 2_048)
-    /// Its address has more connections than it may: what it asks for is refused.
+    /// The connection's address has too many connections, so every request on it is refused.
     package static let isOverAddressLimit = ConnectionFlags(rawValue: 4_096)
     /// The client's token expires at a time that is set.
     package static let expires = ConnectionFlags(rawValue: 8_192)
-    /// What was received is more than one turn may interpret; nothing is read until the rest had its turn.
+    /// More was received than one turn may interpret. Nothing is read until the rest had its turn.
     package static let isDeferred = ConnectionFlags(rawValue: 16_384)
-    /// A request was answered and nothing of the next one is here.
+    /// A request was answered, and nothing of the next one has arrived.
     package static let isIdle = ConnectionFlags(rawValue: 32_768)
     /// Nothing is read from the connection until it has taken more of its answers.
     package static let isPaused = ConnectionFlags(rawValue: 1_024)
-    /// The connection, or subscription, is on the list of those that end after this step. It is sent nothing
-    /// more and its input is not looked at.
+    /// The connection or subscription is on the list of endings and ends after this step. It is sent nothing
+    /// more, and its input is ignored.
     package static let isEnding = ConnectionFlags(rawValue: 65_536)
-    /// The head of a live request's answer is not out: it may still become another answer.
+    /// The head of a live request's answer is not out, so the answer may still become another one.
     package static let isAnswerOpen = ConnectionFlags(rawValue: 131_072)
     /// So much waits for a client with many auctions that its further messages must wait too.
     package static let isCongested = ConnectionFlags(rawValue: 262_144)

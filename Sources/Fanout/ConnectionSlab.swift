@@ -80,13 +80,13 @@ package struct ConnectionSlab: ~Copyable {
         records[Int(slot)].phase = next
     }
 
-    /// Whether `slot` still holds the connection that had `generation`.
+    /// True while `slot` still holds the connection that had `generation`.
     package func isCurrent(_ slot: UInt32, generation: UInt32) -> Bool {
         Int(slot) < highWater && records[Int(slot)].generation == generation
             && records[Int(slot)].phase != .free
     }
 
-    /// Whether `slot` is in use, and by a connection rather than a subscription.
+    /// True while `slot` is in use by a connection and not by a subscription.
     package func isConnection(_ slot: UInt32) -> Bool {
         records[Int(slot)].phase != .free && records[Int(slot)].owner == Self.none
     }

@@ -1,10 +1,10 @@
-// One auction as the feed follows it: its subscription, its place in the sequence, gaps and jumps, the reads
-// of state and log, and which loops wait for what. Pure: Redis' answers, the loops' requests and the time
-// come in as events, and what is to be done goes out as actions, which the caller carries out in their order.
+// One auction as the feed follows it: its subscription, its place in the sequence, gaps and jumps, and the
+// reads of state and log. It also knows which loops wait for what. Pure: Redis' answers, the loops' requests
+// and the time come in as events. Actions go out, and the caller carries them out in their order.
 //
-// An event that follows its predecessor is delivered. One that does not opens a gap: it is held while the log
-// is read, and after a second the feed jumps over the gap by a state. The subscription is confirmed before
-// the state is read, so nothing falls between.
+// An event that follows its predecessor is delivered. Any other event opens a gap and is held while the log
+// is read. After a second, the feed jumps over the gap by a state. The subscription is confirmed before the
+// state is read, so no event is lost in between.
 
 package import LiveProtocol
 
@@ -128,9 +128,9 @@ package struct FeedMachine: ~Copyable {
             if phase == .live { readState(&actions) }
         } else if needs.contains(.state) {
             waiting.formUnion(loop)
-            // In step, but the state at hand is older than the last event: one read for all that join
-            // meanwhile. One without a state may be of before the auction's creation was published, which is
-            // no event.
+            // The feed is in step, but the state at hand is older than the last event. One read serves all
+            // that join meanwhile. A snapshot without a state may be older than the publication of the
+            // auction's creation, which is not an event.
             let isFresh = snapshot?.sequence == last && snapshot?.state != nil
             if phase == .live, !isFresh { readState(&actions) }
         } else {
@@ -154,7 +154,7 @@ package struct FeedMachine: ~Copyable {
         overflowed.formUnion(LoopSet(loop: loop))
     }
 
-    /// A loop lost an event that cannot be had again: it sends its watchers away and is told nothing more.
+    /// A loop lost an event that cannot be read again. It sends its watchers away and gets no further events.
     package mutating func drop(loop: Int) {
         attached.subtract(LoopSet(loop: loop))
     }
@@ -175,7 +175,7 @@ package struct FeedMachine: ~Copyable {
     private mutating func answerWaiting(_ actions: inout [Action]) {
         guard order.last != nil, snapshot != nil else { return }
         var ready = resuming
-        // While a fresh state is on its way, joiners wait for it; should it not come, the older one serves.
+        // While a fresh state is on its way, joiners wait for it. If it does not come, the older one serves.
         if canServe, !isReadingState {
             ready.formUnion(waiting)
             if !logging.isEmpty, !isReadingHistory, phase != .subscribing {
@@ -215,12 +215,13 @@ package struct FeedMachine: ~Copyable {
             snapshot = Snapshot(sequence: 0, state: nil, isEnded: false)
             return answerWaiting(&actions)
         }
-        // Only now, so that nothing falls between the state and the first event.
+        // The state is read only now, so that no event is lost between the state and the first event.
         phase = .reading
         readState(&actions)
     }
 
-    /// The link is down. What was under way is forgotten; who can be served with what is here is served.
+    /// The link is down. Everything under way is forgotten. Loops that can be served with what is here are
+    /// served.
     package mutating func linkLost(_ actions: inout [Action]) {
         phase = .subscribing
         stateMissingSince = nil
@@ -274,7 +275,7 @@ package struct FeedMachine: ~Copyable {
         let isReconnect = phase == .reading && !isFirst
         phase = .live
         if isFirst { order.establish(state?.sequence ?? 0) }
-        // Before what was held: whoever waits is shown this state, and then each event.
+        // The state comes before the held events: a waiting loop is shown this state, and then each event.
         adopt(state, now: now)
         deliverHeld(&actions)
         if isReconnect, let state, state.sequence > last {
@@ -290,14 +291,14 @@ package struct FeedMachine: ~Copyable {
         if let state, state.sequence >= snapshot?.sequence ?? 0 { snapshot = state }
         var standsAtLast = snapshot?.state == nil
         if !standsAtLast, !canServe {
-            // Redis lost the state and the relay will write it again, which is worth waiting for.
+            // Redis lost the state. The relay will write it again, which is worth waiting for.
             let since = stateMissingSince ?? now
             stateMissingSince = since
             standsAtLast = now - since >= FanoutLimits.stateWaitMilliseconds
         }
         if canServe { stateMissingSince = nil }
-        // Published without a state, or with one that the ring does not reach: the last sequence number seen
-        // stands.
+        // Events were published without a state, or with a state that the ring does not reach. The snapshot
+        // then stands at the last sequence number seen.
         guard standsAtLast else { return }
         stateMissingSince = nil
         snapshot = Snapshot(sequence: last, state: snapshot?.state, isEnded: snapshot?.isEnded == true)
@@ -312,7 +313,7 @@ package struct FeedMachine: ~Copyable {
         actions.append(.count(.gapOpened))
     }
 
-    /// Reads the log, or gives a gap up, as its times come.
+    /// Reads the log, or gives a gap up, when that is due.
     /// - Parameter mayReadLog: false while the link has as many reads under way as it may.
     package mutating func tick(now: Int64, mayReadLog: Bool, _ actions: inout [Action]) {
         guard let repair, phase != .subscribing else { return }
@@ -331,7 +332,7 @@ package struct FeedMachine: ~Copyable {
         for event in events ?? [] where event.sequence > last { received(event, now: now, &actions) }
     }
 
-    /// The gap stays: asks for the state to jump to.
+    /// Gives the gap up and asks for the state to jump to.
     private mutating func giveUp(_ actions: inout [Action]) {
         repair = nil
         guard !isJumping else { return }
@@ -366,8 +367,8 @@ package struct FeedMachine: ~Copyable {
 
     // MARK: History
 
-    /// The whole log was read for those who resume from before the ring, newest event first. One read serves
-    /// all of them, and for a while those who come later.
+    /// The whole log was read, newest event first, for watchers that resume from before the ring. One read
+    /// serves all of them, and for a while those that come later.
     package mutating func historyRead(_ events: [EncodedEvent], now: Int64, _ actions: inout [Action]) {
         isReadingHistory = false
         // Takes what joins on to the ring, and stops at a gap.
@@ -387,7 +388,7 @@ package struct FeedMachine: ~Copyable {
         if !logging.isEmpty { readState(&actions) }
     }
 
-    /// Gives up what the ring holds beyond its own capacity.
+    /// Drops the events that the ring holds beyond its own capacity.
     package mutating func narrow() {
         ring.narrow()
         widenedUntil = nil

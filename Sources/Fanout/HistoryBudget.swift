@@ -1,9 +1,9 @@
 // Decides which auctions give up recent events when all replay rings together exceed their limit of bytes.
-// The auction that has been idle longest gives first. An auction without an event for a minute gives
-// everything; a busier one keeps half of an even share. When every auction is down to that, the one whose
-// event has just arrived gives its own oldest events. Its newest event always stays: if that is all it has,
-// the longest idle auction gives everything. Every operation takes amortised constant time. Pure: the owner
-// of the rings carries the verdict out.
+// The auction that has been idle longest gives first. An auction without an event for a minute gives up
+// everything. A busier one keeps half of an even share. When every auction is down to that, the auction whose
+// event has just arrived gives up its own oldest events. Its newest event always stays. If that is all it
+// has, the longest idle auction gives up everything. Every operation takes amortised constant time. Pure: the
+// owner of the rings carries the verdict out.
 
 package struct HistoryBudget {
     /// What must be given up next.

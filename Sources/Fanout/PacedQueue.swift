@@ -1,5 +1,5 @@
-// Things to be done to a crowd one after another, spread evenly over a time: closes of a drain or a
-// disconnect. Pure; time is a parameter.
+// Spreads the closes of a drain or a disconnect evenly over a time, one after another. Pure: time is a
+// parameter.
 
 package struct PacedQueue {
     private var tokens: [UInt64]
@@ -19,7 +19,7 @@ package struct PacedQueue {
 
     package var isEmpty: Bool { tokens.isEmpty }
 
-    /// Whether ``next(now:)`` has something.
+    /// True while ``next(now:)`` has a token to hand out.
     package func isDue(now: Int64) -> Bool {
         guard !tokens.isEmpty else { return false }
         let elapsed = max(0, now - startedAt)

@@ -14,18 +14,18 @@ package struct RateBucket: Sendable {
 
     /// Takes a token; false when there is none.
     /// - Parameters:
-    ///   - rate: tokens that come in a second.
-    ///   - burst: the most that gather.
+    ///   - rate: how many tokens are added a second.
+    ///   - burst: at most so many tokens gather.
     package mutating func take(rate: Int, burst: Int, now: Int64) -> Bool {
         guard hasToken(rate: rate, burst: burst, now: now) else { return false }
         level -= 1_000
         return true
     }
 
-    /// Whether a token is there, which stays.
+    /// True when a token is there. Does not take it.
     package mutating func hasToken(rate: Int, burst: Int, now: Int64) -> Bool {
         let full = Int64(burst) * 1_000
-        // A second's tokens are a thousand thousandths each: a millisecond's are `rate` of them.
+        // A token is a thousand thousandths, so `rate` tokens a second are `rate` thousandths a millisecond.
         let elapsed = min(max(0, now - filledAt), full / Int64(max(1, rate)) + 1)
         level = min(full, level + elapsed * Int64(rate))
         filledAt = now

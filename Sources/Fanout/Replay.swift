@@ -1,5 +1,5 @@
-// A stretch of an auction's events for one client that missed them: as they are while that is little, else
-// with the bids that follow one another merged, and cut off where it is too much for one answer.
+// A stretch of an auction's events for one client that missed them. A small stretch stays as it is. In a
+// larger one, consecutive bids merge, and it is cut off where it is too much for one answer.
 
 package import LiveProtocol
 
@@ -9,7 +9,7 @@ package struct Replay {
 
     /// - Parameters:
     ///   - events: in order and without a gap.
-    ///   - maximumBytes: of all; one event is always taken.
+    ///   - maximumBytes: at most so many bytes in all. One event is always taken.
     package init(_ events: [EncodedEvent], maximumBytes: Int) {
         let isSmall = events.reduce(0) { $0 + $1.frame.count } <= maximumBytes
         var bytes = 0

@@ -41,7 +41,7 @@ package struct ReplayRing {
     }
 
     /// Puts events before the first one, and keeps as many from now on, until ``narrow()``. `older` must lead
-    /// up to the first event, or to what will be appended next when the ring is empty.
+    /// up to the first event. When the ring is empty, it must lead up to the event that is appended next.
     package mutating func widen(with older: [EncodedEvent]) {
         if let first, let joint = older.last?.sequence {
             precondition(joint + 1 == first, "a gap before the ring")

@@ -1,6 +1,5 @@
-// How a watcher's first message reads: whether what a loop has of an auction leads from the watcher's cursor
-// to now, or only a snapshot does, or more must be read first. Pure: the loop gathers the facts and acts on
-// the answer.
+// Decides a watcher's first message. The events that a loop has may lead from the watcher's cursor to now, or
+// only a snapshot does, or more must be read first. Pure: the loop gathers the facts and acts on the answer.
 
 /// What a loop has of an auction at one moment.
 package struct ReplayExtent: Equatable, Sendable {
@@ -10,7 +9,7 @@ package struct ReplayExtent: Equatable, Sendable {
     package let snapshot: UInt64
     /// The first of the events at hand, which run without a gap up to ``last``; `nil` when there are none.
     package let firstEvent: UInt64?
-    /// Whether state and log were read for this: what is not here cannot be had.
+    /// True when state and log were read for this extent. Events that are not here are then not available.
     package let isThorough: Bool
 
     package init(last: UInt64, snapshot: UInt64, firstEvent: UInt64?, isThorough: Bool) {
@@ -20,7 +19,7 @@ package struct ReplayExtent: Equatable, Sendable {
         self.isThorough = isThorough
     }
 
-    /// Whether the events lead from `cursor` to ``last`` without a gap.
+    /// True when the events lead from `cursor` to ``last`` without a gap.
     package func reaches(_ cursor: UInt64) -> Bool {
         guard cursor < last else { return cursor == last }
         guard let firstEvent else { return false }
@@ -34,7 +33,7 @@ package enum Resumption: Equatable, Sendable {
     case snapshot(complete: Bool)
     /// The events after the cursor.
     case resumed
-    /// Not to be told yet: a newer state is needed, and Redis' log too when `log` is true.
+    /// There is no first message yet. A newer state is needed, and Redis' log too when `log` is true.
     case later(log: Bool)
 
     /// - Parameter cursor: the sequence number of the last event the client applied; `nil` when it gave none.

@@ -1,5 +1,5 @@
-// Puts one auction's events in order. Pub/sub repeats, reorders and loses; the guard lets each sequence
-// number pass once, in order, and holds what comes after a hole until the hole is filled from the log or
+// Puts one auction's events in order. Pub/sub repeats, reorders and loses events. The guard lets each
+// sequence number pass once, in order. It holds events behind a gap until the log fills the gap or the gap is
 // given up.
 
 package struct SequenceGuard<Event> {
@@ -10,7 +10,7 @@ package struct SequenceGuard<Event> {
         case duplicate
         /// It is kept because something before it is missing.
         case held
-        /// As much is held as may be, and this one is not: give the hole up.
+        /// The limit of held events is reached, and this event is not kept: give the gap up.
         case overflow
     }
 
@@ -25,7 +25,7 @@ package struct SequenceGuard<Event> {
     }
 
     package var heldCount: Int { heldEvents.count }
-    /// Whether events wait for a hole to be filled.
+    /// True while events are held behind a gap.
     package var hasHole: Bool { last != nil && !heldEvents.isEmpty }
     package var firstHeld: UInt64? { heldEvents.keys.min() }
 

@@ -1,6 +1,7 @@
 // The watchers of one channel on one loop: a contiguous list of slots that the delivery walk runs over. A
-// walk may yield in the middle and go on in a later turn; what leaves meanwhile becomes a tombstone, so that
-// nobody moves past the walk unseen. When no walk is under way a leaver's place is filled by the last one.
+// walk may yield in the middle and go on in a later turn. A watcher that leaves meanwhile becomes a
+// tombstone, so that no other watcher moves past the walk unseen. When no walk is under way, the last watcher
+// fills a leaver's place.
 
 package struct SubscriberList {
     /// Marks a place whose watcher left during a walk.
@@ -22,7 +23,7 @@ package struct SubscriberList {
         return UInt32(slots.count - 1)
     }
 
-    /// Removes the watcher at `position`. When another watcher took its place, returns that one's slot: the
+    /// Removes the watcher at `position`. If another watcher took its place, returns that watcher's slot. The
     /// caller must note the new position.
     package mutating func remove(at position: UInt32) -> UInt32? {
         let index = Int(position)
@@ -38,7 +39,7 @@ package struct SubscriberList {
         return last
     }
 
-    /// Empties the list and returns who was in it; not while a walk is under way.
+    /// Empties the list and returns its slots. Must not be called while a walk is under way.
     package mutating func removeAll() -> ContiguousArray<UInt32> {
         precondition(walks == 0)
         defer { slots = [] }

@@ -54,14 +54,14 @@ package struct TimerWheel {
         count -= 1
     }
 
-    /// Whether timers may be due that ``popExpired(now:)`` has not handed out yet.
+    /// True when timers may be due that ``popExpired(now:)`` has not handed out yet.
     package func mayHaveExpired(now: UInt32) -> Bool { !due.isEmpty || current < now }
 
     /// The next slot whose timer is due at or before `now`, its timer cleared; `nil` when there is none left.
     package mutating func popExpired(now: UInt32) -> UInt32? {
         while true {
             while let slot = due.popLast() {
-                // It may have been moved or cancelled by what fired before it.
+                // A timer that fired before may have moved or cancelled this one.
                 guard links[Int(slot)].isSet, links[Int(slot)].deadline <= current else { continue }
                 cancel(slot)
                 return slot

@@ -1,6 +1,7 @@
-// One event in its wire forms, made once when it enters the gateway and shared by reference between the
-// replay ring, every loop's mailbox and every backlog. Immutable (the second form is made on first use,
-// once), so that it may cross threads. The gateway's own messages to a watcher travel in the same form.
+// One event in its wire forms. It is made once, when the event enters the gateway. The replay ring, every
+// loop's mailbox and every backlog share it by reference. It is immutable, so that it may cross threads.
+// Forms other than the frame are made once, on first use. The gateway's own messages to a watcher travel in
+// the same form.
 
 import Synchronization
 
@@ -28,7 +29,7 @@ package final class EncodedEvent: Sendable {
     /// cursor.
     package let cursor: UInt64?
     package let treatment: Treatment
-    /// Whether nothing follows it in its auction (`AUCTION_ENDED`).
+    /// True when nothing follows it in its auction (`AUCTION_ENDED`).
     package let endsAuction: Bool
     /// The whole WebSocket frame: header, then the JSON.
     package let frame: [UInt8]
@@ -53,15 +54,14 @@ package final class EncodedEvent: Sendable {
     }
 
     package var isConflatable: Bool { treatment == .conflatable }
-    /// Whether it is a snapshot that all watchers of its channel get in the place of events that were
-    /// skipped.
+    /// True for a snapshot that all watchers of its channel get in the place of skipped events.
     package var isJump: Bool { treatment == .message && sequence != 0 }
 
     /// The event's JSON as published.
     package var json: ArraySlice<UInt8> { frame[jsonStart...] }
 
-    /// The form for server-sent events, which `make` builds on first use; when two threads are first, one
-    /// result stays.
+    /// The form for server-sent events, which `make` builds on first use. When two threads build it at once,
+    /// one result stays.
     package func stream(_ make: (EncodedEvent) -> [UInt8]) -> [UInt8] {
         lazyStream.load()?.bytes ?? lazyStream.storeIfNil(Form(make(self))).bytes
     }

@@ -80,7 +80,7 @@ package enum EventEncoder {
         return deflatedFrame(json[...], compress) ?? WebSocketFrame.encode(.text, json)
     }
 
-    /// `nil` when the compressed form is not smaller, or cannot be worth its time.
+    /// `nil` when the compressed form is not smaller, or when compressing is not worth its time.
     private static func deflatedFrame(
         _ json: ArraySlice<UInt8>, _ compress: (ArraySlice<UInt8>) -> [UInt8]
     ) -> [UInt8]? {
@@ -118,8 +118,8 @@ package enum EventEncoder {
         }
     }
 
-    /// The snapshot that all watchers of a channel get, in their order of events, in the place of what was
-    /// skipped.
+    /// The snapshot that all watchers of a channel get in the place of skipped events, in their order of
+    /// events.
     package static func jump(to snapshot: Snapshot, auctionID: String, serverTime: Timestamp) -> EncodedEvent
     {
         message(
@@ -171,7 +171,8 @@ package enum EventEncoder {
         }
     }
 
-    /// - Parameter retryMilliseconds: when the client may subscribe again, where it did not ask to end.
+    /// - Parameter retryMilliseconds: when the client may subscribe again; `nil` when it asked to
+    ///   unsubscribe.
     package static func unsubscribed(_ auctionID: String, retryMilliseconds: Int? = nil) -> EncodedEvent {
         message("UNSUBSCRIBED") {
             $0.field("auction_id", auctionID)
@@ -179,7 +180,7 @@ package enum EventEncoder {
         }
     }
 
-    /// How many watch an auction, over all gateways.
+    /// An auction's number of viewers, over all gateways.
     package static func viewers(_ count: Int, auctionID: String, serverTime: Timestamp) -> EncodedEvent {
         message("VIEWERS", treatment: .droppable) {
             $0.field("auction_id", auctionID)
@@ -218,7 +219,7 @@ package enum EventEncoder {
 
     // MARK: States
 
-    /// The state object as it is kept in Redis, split into its sequence number and the rest; `nil` when it is
+    /// Splits the state object, as Redis keeps it, into its sequence number and the rest; `nil` when it is
     /// not what the contract says.
     package static func snapshot(fromStored stored: [UInt8]) -> Snapshot? {
         guard stored.count <= LiveLimits.stateBytes, EventEnvelope.isUTF8(stored.span) else { return nil }

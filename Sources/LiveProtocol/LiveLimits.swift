@@ -3,7 +3,7 @@
 package enum LiveLimits {
     /// Auctions on one event stream of `/v1/live`.
     package static let auctionsPerStream = 20
-    /// Seconds that a long-poll waits: unless it says otherwise, and what it may say.
+    /// How many seconds a long-poll waits by default, and the range that a client may ask for.
     package static let pollSeconds = 25
     package static let pollSecondsRange = 1...60
     /// Messages below this gain nothing by compression.

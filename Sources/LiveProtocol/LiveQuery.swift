@@ -5,7 +5,7 @@ import Wire
 
 /// The parameters of a live request.
 package enum LiveQuery {
-    /// A single auction's cursor. The header is stronger than the parameter.
+    /// A single auction's cursor. The header overrides the parameter.
     package static func cursor(_ query: String, lastEventID: String) throws(LiveRefusal) -> UInt64? {
         let text = lastEventID.isEmpty ? QueryString.value("since", in: query) : lastEventID
         guard let text else { return nil }
@@ -24,7 +24,7 @@ package enum LiveQuery {
         for text in (QueryString.value("auctions", in: query) ?? "").split(separator: ",") {
             guard let auctionID = AuctionID(text) else { throw .auctionID }
             if auctions.contains(where: { $0.auctionID == auctionID }) { continue }
-            // At the first too many: each further one is compared with all before.
+            // Stops at the first auction too many, because each one is compared with all before it.
             guard auctions.count < LiveLimits.auctionsPerStream else { throw .auctions }
             auctions.append((auctionID, nil))
         }

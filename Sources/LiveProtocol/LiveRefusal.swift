@@ -7,7 +7,7 @@ package struct LiveRefusal: Error {
     package let code: String
     package let message: String
     package let response: HTTPResponse
-    /// True when the token itself is refused, not only what it is for.
+    /// True when the token itself is refused, and not only this use of it.
     package var isTokenFault = false
 
     package init(_ status: HTTPStatus, _ code: String, _ message: String, fields: HTTPFields = []) {

@@ -5,7 +5,7 @@ package struct Topic: Hashable, Sendable {
     package enum Kind: Sendable {
         /// Has a state, a sequence and a log.
         case auction
-        /// Has none of these: what is published is passed on.
+        /// Has none of these. Published messages are passed on.
         case user
     }
 
@@ -21,7 +21,7 @@ package struct Topic: Hashable, Sendable {
         self.id = id
     }
 
-    // By bytes, as Redis has it: to Swift, `é` in one character and in two are the same text.
+    // Compares bytes, as Redis does. To Swift, `é` written as one code point and as two is the same text.
     package static func == (one: Topic, other: Topic) -> Bool {
         one.kind == other.kind && one.id.utf8.elementsEqual(other.id.utf8)
     }

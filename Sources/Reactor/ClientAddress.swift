@@ -1,5 +1,4 @@
-// Who a client is, as limits count it: an IPv4 address, or the /64 that an IPv6 host can choose its address
-// from.
+// A client's identity for limits: an IPv4 address, or the /64 from which an IPv6 host can choose its address.
 
 import CLinux
 import Glibc
@@ -42,7 +41,7 @@ package struct ClientAddress: Hashable, Sendable, CustomStringConvertible {
             low: bytes.dropFirst(8).reduce(0) { $0 << 8 | UInt64($1) })
     }
 
-    /// As the kernel tells it of an accepted connection; `nil` where it is no internet address.
+    /// The address that the kernel reports for an accepted connection; `nil` when it is no internet address.
     init?(_ storage: sockaddr_storage) {
         var storage = storage
         switch Int32(storage.ss_family) {
@@ -103,14 +102,14 @@ package struct AddressBlock: Sendable {
     }
 }
 
-/// Whom a request comes from, when proxies stand between.
+/// Finds the client of a request that came through proxies.
 package enum ForwardedClient {
-    /// The rightmost address of `X-Forwarded-For` that is no trusted proxy's: what stands left of it anybody
-    /// may have written. `nil` when the field says nothing; an entry that is no address counts for the proxy
+    /// The rightmost address of `X-Forwarded-For` that is not a trusted proxy's. Anybody may have written the
+    /// entries left of it. `nil` when the field is empty. An entry that is no address counts for the proxy
     /// that wrote it.
     /// - Parameters:
     ///   - field: the field's value, such as `203.0.113.7, 10.0.0.2`.
-    ///   - peer: who the connection comes from; the field counts only when that is a trusted proxy.
+    ///   - peer: the connection's other end. The field counts only when the peer is a trusted proxy.
     package static func find(
         _ field: String, peer: ClientAddress, trusted: [AddressBlock]
     ) -> ClientAddress? {

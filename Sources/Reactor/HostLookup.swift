@@ -1,5 +1,5 @@
-// Looks a server's addresses up on a thread of its own, because that may block for seconds. A loop asks for
-// what is known.
+// Looks up a server's addresses on a separate thread, because a lookup may block for seconds. A loop asks
+// only for the addresses that are already known.
 
 import Synchronization
 
@@ -31,8 +31,8 @@ package final class HostLookup: Sendable {
         refresh()
     }
 
-    /// Looks again, for instance after a connection failed: the server may have moved. What was known stays
-    /// in use until there is something newer.
+    /// Looks the name up again, for instance after a failed connection: the server may have moved. The known
+    /// addresses stay in use until there are newer ones.
     package func refresh() {
         guard numeric == nil else { return }
         let isStarting = state.withLock { state in

@@ -12,9 +12,9 @@ package final class Mailbox<Message: Sendable>: Sendable {
     }
 
     private let state = Mutex(State())
-    /// Whether something was posted since the last take. Sequentially consistent with the lock around it is
-    /// not needed: a poster sets it before it signals, and the owner that misses it now is woken or takes in
-    /// its next turn.
+    /// True when a message was posted since the last take. Sequential consistency with the lock is not
+    /// needed. A poster sets the flag before it signals. An owner that misses the flag now is woken, or takes
+    /// in its next turn.
     private let hasMail = Atomic<Bool>(false)
     private let capacity: Int
     private let reserve: Int

@@ -85,7 +85,7 @@ package enum Sockets {
     }
 
     // SAFETY: the kernel writes at most the storage's size, within the call.
-    /// Whom a connection comes from; `nil` when it is gone already.
+    /// The address of a connection's peer; `nil` when the connection is already gone.
     package static func peer(of descriptor: Int32) -> ClientAddress? {
         var storage = sockaddr_storage()
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
@@ -95,7 +95,7 @@ package enum Sockets {
         return found == 0 ? ClientAddress(storage) : nil
     }
 
-    /// Breaks the connection when what was sent is not acknowledged for so long (TCP_USER_TIMEOUT).
+    /// Breaks the connection when sent data stays unacknowledged for this long (TCP_USER_TIMEOUT).
     package static func setUserTimeout(_ descriptor: Int32, seconds: Int) {
         setOption(descriptor, Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, Int32(clamping: seconds * 1_000))
     }

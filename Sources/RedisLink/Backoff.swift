@@ -1,7 +1,7 @@
 // How long to wait before the next attempt to connect.
 
 package struct Backoff: Sendable {
-    /// The longest wait, in milliseconds: Redis' return is noticed within this.
+    /// The longest wait, in milliseconds. The link notices Redis' return within this time.
     package static let maximumMilliseconds: Int64 = 500
     private static let firstMilliseconds: Int64 = 20
 

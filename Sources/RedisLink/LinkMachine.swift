@@ -1,6 +1,6 @@
-// The life of a link to one Redis server, without its sockets: connecting, greeting, proving, being up, and
-// the two proofs that it stays so, the probe and the relay's heartbeat. Pure: the time and what has happened
-// come in, and what is to be done goes out. ``RedisLink`` carries it out.
+// The life of a link to one Redis server, without its sockets: connecting, greeting, proving and being up.
+// Two proofs show that the link stays up: the probe and the relay's heartbeat. Pure: the time and events come
+// in, and actions go out. ``RedisLink`` carries the actions out.
 
 package struct LinkMachine {
     package enum Phase: Equatable, Sendable {
@@ -32,7 +32,7 @@ package struct LinkMachine {
     }
 
     package struct Times: Sendable {
-        /// From the first packet to the greeting's answer.
+        /// How long connecting may take, from the first packet to the greeting's answer.
         package var connecting: Int64 = 2_000
         package var probeInterval: Int64 = 1_000
         /// A probe that is not back within this means that the link does not deliver.
@@ -62,7 +62,7 @@ package struct LinkMachine {
     private var oldestProbeSentAt: Int64?
 
     // The relay's heartbeat
-    /// When it arrived last, or the link came up after it; `nil` when it has never arrived.
+    /// When the heartbeat arrived last, or when the link came up after it; `nil` when it has never arrived.
     private var relayHeardAt: Int64?
     private var relayPatience: Int64
     private var lookingSince: Int64?
@@ -83,8 +83,8 @@ package struct LinkMachine {
 
     // MARK: Time
 
-    /// What is due at `now`.
-    /// - Parameter isLookingUp: whether a look-up of the name is under way.
+    /// Returns the actions that are due at `now`.
+    /// - Parameter isLookingUp: true while a look-up of the name is under way.
     package mutating func tick(now: Int64, isLookingUp: Bool) -> [Action] {
         switch phase {
         case .waiting(let until): return now >= until ? [.connect] : []
@@ -106,8 +106,8 @@ package struct LinkMachine {
         return .probe(probeNumber)
     }
 
-    /// Where the heartbeat has been heard and stays away, this may be the wrong server: looks the name up,
-    /// and then makes the link anew. Each further attempt waits twice as long.
+    /// When the heartbeat has been heard and stays away, this may be the wrong server. Looks the name up, and
+    /// then makes the link anew. Each further attempt waits twice as long.
     private mutating func checkRelay(now: Int64, _ isLookingUp: Bool) -> [Action] {
         guard let heardAt = relayHeardAt, now - heardAt > relayPatience else { return [] }
         guard let since = lookingSince else {
@@ -132,7 +132,7 @@ package struct LinkMachine {
     }
 
     /// Both connections are open, and the greeting was sent over them.
-    /// - Parameter commands: how many commands it has, over both; 0 when Redis wants none.
+    /// - Parameter commands: how many commands the greeting has, over both; 0 when Redis wants none.
     package mutating func greeted(commands: Int, now: Int64) -> Action? {
         greetingsLeft = commands
         return commands == 0 ? prove(now: now) : nil

@@ -20,8 +20,8 @@ package final class RedisClient {
     /// Connects and greets.
     /// - Parameters:
     ///   - timeoutMilliseconds: for connecting, and then for each call.
-    ///   - skippedAddresses: of a name with several addresses, how many are tried after the others. A caller
-    ///     for whom a server was of no use counts up.
+    ///   - skippedAddresses: how many of a name's several addresses are tried after the others. A caller that
+    ///     found a server of no use counts this up.
     package init(
         url: RedisURL, timeoutMilliseconds: Int32 = 2_000, skippedAddresses: Int = 0
     ) throws(Failure) {
@@ -120,7 +120,7 @@ package final class RedisClient {
                 switch outcome {
                 case .bytes(let count):
                     try buffer.withUnsafeBytes { try codec.feed(.init(rebasing: $0[..<count])) }
-                // Before a wait it is looked what is there: a TLS record may hold several replies.
+                // The client waits only when nothing is there to read: a TLS record may hold several replies.
                 case .wouldBlock: try wait(POLLIN)
                 case .closed, .failed: throw Failure(description: "connection to Redis is broken")
                 }

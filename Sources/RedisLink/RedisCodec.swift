@@ -9,11 +9,11 @@ package struct RedisCodec: ~Copyable {
 
     /// More unparsed input than this is an error: no reply we ask for is so large.
     private static let maximumInputBytes = 64 << 20
-    /// More elements than this in one array are an error: hiredis makes room for as many as a header
-    /// announces, before the first of them has come.
+    /// More elements than this in one array are an error. hiredis makes room for as many as a header
+    /// announces, before the first one has come.
     private static let maximumElements: Int32 = 1 << 17
 
-    /// hiredis' own functions that make reply objects, but for one.
+    /// hiredis' own functions that make reply objects, with one of them replaced.
     private struct Functions {
         let table: UnsafeMutablePointer<redisReplyObjectFunctions>
         let createArray: (@convention(c) (UnsafePointer<redisReadTask>?, Int32) -> UnsafeMutableRawPointer?)?

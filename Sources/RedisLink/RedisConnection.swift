@@ -18,7 +18,7 @@ final class RedisConnection {
         }
     }
 
-    /// Output that Redis does not take beyond this breaks the connection.
+    /// At most so many bytes may wait for Redis to take them. Beyond that, the connection counts as broken.
     private static let maximumOutputBytes = 32 << 20
 
     let descriptor: Int32
@@ -63,7 +63,8 @@ final class RedisConnection {
         RedisCodec.append(arguments, to: &output)
     }
 
-    /// Goes on with connecting, TLS handshake included, at an event of the socket; throws when it failed.
+    /// Continues connecting, TLS handshake included, at an event of the socket. Throws when connecting
+    /// failed.
     func continueConnecting(_ event: Poller.Event, poller: borrowing Poller) throws(Failure) {
         if !hasSocket {
             guard event.isWritable || event.isBroken else { return }

@@ -17,14 +17,15 @@ package enum RedisKeys {
     /// The key that a link's probes write, and the channel that they must come back on.
     /// - Parameter name: unique among all links of all gateways.
     package static func probe(_ name: String) -> String { "gavelcast:probe:\(name)" }
-    /// What the names of the last two begin with, and no auction's or user's channel does.
+    /// The first byte of the relay's and the probes' channel names. No auction's or user's channel begins
+    /// with it.
     static let ownPrefixByte = UInt8(ascii: "g")
 
-    /// Stands in a Redis that the bid APIs have filled; when it is gone, so may be the rest.
+    /// The key that marks a Redis that the bid APIs have filled. When it is gone, the rest may be gone too.
     package static let filled = "gavelcast:filled"
 
-    /// The index of the server, of `count`, that the auction or user `id` lives on: the highest rendezvous
-    /// weight, the first 8 bytes (big-endian) of SHA-256 of `<index>:<id>`.
+    /// The index of the server, of `count`, that the auction or user `id` lives on. That server has the
+    /// highest rendezvous weight: the first 8 bytes (big-endian) of SHA-256 of `<index>:<id>`.
     package static func server(of id: String, count: Int) -> Int {
         precondition(count > 0)
         guard count > 1 else { return 0 }

@@ -1,15 +1,15 @@
 // The gateway's link to one Redis server: a subscribing and a commanding connection that live and die
-// together. It connects with back-off and jitter, greets, and proves delivery with a probe: it writes a key,
-// reads it back, publishes, and must receive what it published. A server that only looks alive fails one of
-// these steps: a demoted one, one out of memory, one behind a proxy, a node of a cluster. The link is up from
-// the first probe that came back. It also listens for the relay's heartbeat, which shows that bids arrive at
-// this very server. Owned by one loop; every method is called on that loop's thread.
+// together. The link connects with back-off and jitter, greets, and proves delivery with a probe. The probe
+// writes a key, reads it back, publishes, and must receive what it published. A server that only looks alive
+// fails one of these steps: a demoted one, one out of memory, one behind a proxy, a node of a cluster. The
+// link is up from the first probe that came back. It also listens for the relay's heartbeat, which shows that
+// bids arrive at this very server. One loop owns the link and calls every method on its own thread.
 
 import CHiredis
 import DequeModule
 package import Reactor
 
-/// What the owner of a link is told. Spans live for the length of the call.
+/// What a link tells its owner. Spans live for the length of the call.
 package protocol RedisLinkOwner: AnyObject {
     /// The first probe came back. Commands and subscriptions are taken from now on; all earlier subscriptions
     /// are gone.
@@ -242,7 +242,7 @@ package final class RedisLink {
         // Two commands: an access rule against one must not refuse the other.
         subscribe([probeName], over: connections)
         subscribe([RedisKeys.relay], over: connections)
-        // What repairs need. A user who may not read logs would find out when it is too late.
+        // Repairs need these commands. Otherwise a user without access to logs would be noticed too late.
         for command in [
             ["XRANGE", probeName + ":log", "-", "+", "COUNT", "1"],
             ["XREVRANGE", probeName + ":log", "+", "-", "COUNT", "1"],
@@ -272,8 +272,8 @@ package final class RedisLink {
 
     // MARK: Probes
 
-    /// Writes, reads back, and publishes when both have succeeded. Two keys of different cluster slots, so
-    /// that a cluster's node is recognised.
+    /// Writes a key, reads it back, and publishes when both have succeeded. The read names two keys of
+    /// different cluster slots, so that a cluster's node is recognised.
     private func probe(_ number: UInt64, over connections: Connections) {
         let text = "\(number)"
         send(["SET", probeName, text, "PX", "\(Self.probeKeyMilliseconds)"], over: connections) {

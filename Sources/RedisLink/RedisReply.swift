@@ -62,8 +62,7 @@ package struct RedisRefusal: Error, Sendable, Equatable, CustomStringConvertible
         text.contains("WRONGTYPE") || text.hasPrefix("NOPERM") && !text.contains(" command")
     }
 
-    /// True when the error says that the server, or this user of it, is of no use at present, whatever is
-    /// asked.
+    /// True when the error says that the server, or this user of it, is of no use at present for any command.
     package var concernsServer: Bool {
         Self.serverCodes.contains(where: text.hasPrefix) || text.hasPrefix("NOPERM") && !concernsNamesOnly
     }

@@ -12,7 +12,7 @@ package struct RedisURL: Sendable {
     package let user: String?
     package let password: String?
     package let database: Int
-    /// Whom to trust, with TLS; `nil` without.
+    /// The authorities to trust, with TLS; `nil` without TLS.
     let tls: TLSClientContext?
 
     package struct Invalid: Error, CustomStringConvertible {

@@ -13,7 +13,7 @@ package struct SubscriptionLedger {
         case retry([[String]])
         /// This channel is refused.
         case channel(String)
-        /// There was no command that it could answer.
+        /// No command was waiting that the error could answer.
         case unexpected
     }
 

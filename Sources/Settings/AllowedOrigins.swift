@@ -5,7 +5,7 @@ package enum AllowedOrigins {
     /// Why an entry could never match, naming the remedy; `nil` for a good one and for `*`.
     package static func fault(_ text: String) -> String? {
         if text == "*" { return nil }
-        // Not repeated, because of the password.
+        // Do not repeat the entry: it may contain a password.
         guard !text.contains("@") else { return "an entry has credentials; write only scheme, host and port" }
         if text == "null" { return "'null' is no origin to trust; only * includes it" }
         guard let separator = text.firstRange(of: "://"), separator.lowerBound > text.startIndex else {

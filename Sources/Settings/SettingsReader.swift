@@ -1,5 +1,5 @@
-// Reads a program's settings from flags, variables and a YAML file, in that order of strength, and checks
-// each against the table. Every refusal is one line that names the key and the reason.
+// Reads a program's settings from flags, environment variables and a YAML file, the strongest first. Checks
+// each one against the table. Every refusal is one line that names the key and the reason.
 
 import Yams
 
@@ -105,7 +105,7 @@ package struct SettingsReader {
     private func flag(
         _ argument: String, _ rest: inout ArraySlice<String>
     ) throws(SettingsError) -> (String, String) {
-        // It may be a part of a value that lacks quotes, and that value a secret.
+        // Do not repeat the argument: it may be part of an unquoted value, and that value may be a secret.
         guard argument.hasPrefix("--") else {
             throw .usage(
                 "an argument begins without '--'; put quotes around values with blanks, or see --help")

@@ -23,7 +23,7 @@ package enum ProcessMemory {
         return min(machine, limit)
     }
 
-    /// Gives free memory that the allocator keeps back to the system.
+    /// Returns the allocator's free memory to the system.
     package static func trim() {
         malloc_trim(0)
     }

@@ -7,7 +7,7 @@ import Foundation
 package struct AccessToken: Sendable, Equatable {
     /// How far clocks may disagree, in seconds.
     package static let leewaySeconds = 5
-    /// Later ends are taken for this: the year 9999.
+    /// The latest expiry that is kept: the year 9999. A later one is cut to this.
     private static let maximumTime = 253_402_300_799.0
     /// Longer tokens are refused unread.
     package static let maximumBytes = 4_096
@@ -122,7 +122,7 @@ package struct AccessToken: Sendable, Equatable {
     ) throws(Fault) -> AccessToken {
         guard text.utf8.count <= maximumBytes else { throw .malformed }
         let parts = text.split(separator: ".", omittingEmptySubsequences: false)
-        // Claims are looked at when their signature is good, and not before.
+        // Read the claims only after their signature has been verified.
         guard parts.count == 3, parts[0].utf8.count <= maximumHeaderBytes,
             let headerBytes = Base64URL.decode(parts[0]),
             let header = try? JSONDecoder().decode(Header.self, from: Data(headerBytes)),

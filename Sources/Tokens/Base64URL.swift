@@ -1,5 +1,5 @@
-// RFC 4648 base64url without padding, as tokens use it. Whoever asks for a watch may send one, so it is
-// decoded in one pass over its bytes.
+// RFC 4648 base64url without padding, as tokens use it. Anybody who asks for a watch may send a token, so
+// decoding takes one pass over its bytes.
 
 enum Base64URL {
     private static let alphabet = Array(

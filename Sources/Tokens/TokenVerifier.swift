@@ -1,11 +1,11 @@
-// Remembers tokens whose signature was good: who acts often is checked once. Checking a signature costs some
-// 100 µs of processor time, more than all else that a request needs.
+// Remembers tokens whose signature was valid, so that an active user's signature is checked only once. A
+// check costs about 100 µs of processor time, more than all the rest of a request.
 
 import Synchronization
 
 /// Checks tokens against keys that never change; new keys take a new verifier. Any thread.
 package final class TokenVerifier: Sendable {
-    /// Tokens remembered, some 500 bytes each; when there are more, all are forgotten.
+    /// At most this many tokens are remembered, about 500 bytes each. With more, all are forgotten.
     private static let maximumTokens = 20_000
 
     private let keys: TokenKeys

@@ -1,5 +1,5 @@
-// OpenSSL's way to a socket: reads and writes that raise no SIGPIPE and buffer nothing. OpenSSL's own socket
-// BIO uses write(2), whose signal on a broken connection would end a process that has not turned it off.
+// Connects OpenSSL to a socket. Its reads and writes raise no SIGPIPE and buffer nothing. OpenSSL's own
+// socket BIO uses write(2). On a broken connection, the signal would end a process that does not ignore it.
 
 import CLinux
 import COpenSSL

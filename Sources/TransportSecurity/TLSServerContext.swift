@@ -30,15 +30,15 @@ package final class TLSServerContext: Sendable {
 
     // SAFETY: made in init and freed in deinit; OpenSSL counts the references of sessions and locks what it
     // changes.
-    /// One a certificate; the first serves clients that name no host, or one that no certificate has.
+    /// One context per certificate. The first one serves clients that name no host, or an unknown host.
     private nonisolated(unsafe) let contexts: [OpaquePointer]
 
     var initial: OpaquePointer { contexts[0] }
 
     /// Reads the certificates.
     /// - Parameters:
-    ///   - ticketKey: 80 random bytes that gateways share, so that each takes up the others' sessions; `nil`
-    ///     makes some, with which tickets of before are worth nothing.
+    ///   - ticketKey: 80 random bytes that gateways share, so that each can resume the others' sessions.
+    ///     `nil` makes a new key, which makes earlier tickets worthless.
     /// - Throws: which file cannot be used, and why.
     package init(_ files: [TLSCertificateFiles], ticketKey: [UInt8]?) throws(TLSError) {
         guard !files.isEmpty else { throw TLSError(description: "no certificate is given") }
@@ -142,15 +142,15 @@ package final class TLSServerContext: Sendable {
 /// What servers and clients have in common.
 enum TLSMode {
     // SAFETY: `context` is the caller's, who has just made it.
-    /// TLS 1.2 and 1.3. Buffers are given back while nothing is under way; bytes that could not be sent may
-    /// be offered again from elsewhere; and a long write may end after a record.
+    /// Allows TLS 1.2 and 1.3. OpenSSL frees its buffers while they are idle. A retried write may come from
+    /// another buffer. A long write may end after a record.
     static func apply(to context: OpaquePointer) {
         _ = gavelcast_ssl_mode(
             context,
             Int(SSL_MODE_RELEASE_BUFFERS) | Int(SSL_MODE_ENABLE_PARTIAL_WRITE)
                 | Int(SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER))
-        // A read ends with each record, also with one that brings nothing: a peer that sends new keys without
-        // end would hold the thread in one call.
+        // A read ends after each record, even one without data. Otherwise a peer that sends endless key
+        // updates would hold the thread in one call.
         _ = gavelcast_ssl_clear_mode(context, Int(SSL_MODE_AUTO_RETRY))
         _ = gavelcast_ssl_versions(context, TLS1_2_VERSION, TLS1_3_VERSION)
     }

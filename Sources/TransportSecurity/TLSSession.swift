@@ -1,5 +1,5 @@
-// One TLS connection over a non-blocking socket: a handshake, then bytes in and out, each call coming to what
-// the kernel's would. It belongs to one thread; the socket is the owner's to close.
+// One TLS connection over a non-blocking socket: a handshake, then bytes in and out. Each call has the
+// outcomes of the kernel's own. The session belongs to one thread. The owner closes the socket.
 
 import COpenSSL
 import Glibc
@@ -37,8 +37,8 @@ package struct TLSSession {
     package init?(_ context: TLSClientContext, host: String, descriptor: Int32) {
         guard let ssl = Self.make(context.context, descriptor) else { return nil }
         SSL_set_connect_state(ssl)
-        // An address is compared with the certificate's addresses; a name with its names, and the server is
-        // told it.
+        // OpenSSL compares an address with the certificate's addresses, and a name with its names. It also
+        // sends a name to the server.
         if X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host) != 1 {
             SSL_set1_host(ssl, host)
             _ = gavelcast_ssl_host_name(ssl, host)
@@ -58,7 +58,7 @@ package struct TLSSession {
         return ssl
     }
 
-    /// Gives the session's memory back. It must not be used afterwards.
+    /// Frees the session, which must not be used afterwards.
     package func free() {
         SSL_free(ssl)
     }
@@ -92,15 +92,15 @@ package struct TLSSession {
         }
     }
 
-    /// Whether an earlier session was taken up again.
+    /// True when the connection resumed an earlier session.
     package var isResumed: Bool { SSL_session_reused(ssl) == 1 }
 
     // MARK: Bytes
 
     // SAFETY: in receive and send the buffer is the caller's and is used for the length of the call only.
     // OpenSSL keeps no pointer to bytes it could not send: it keeps them encrypted.
-    /// Reads what one record brought. `wouldBlock` also means that a record is incomplete, or brought
-    /// nothing; there may be further ones in the socket.
+    /// Reads the data of one record. `wouldBlock` also means that the record is incomplete or has no data.
+    /// The socket may still hold further records.
     package func receive(into buffer: UnsafeMutableRawBufferPointer) -> Sockets.Outcome {
         ERR_clear_error()
         let count = SSL_read(ssl, buffer.baseAddress, Int32(clamping: buffer.count))
@@ -108,13 +108,14 @@ package struct TLSSession {
         switch SSL_get_error(ssl, count) {
         case SSL_ERROR_WANT_READ: return .wouldBlock
         case SSL_ERROR_ZERO_RETURN: return .closed
-        // A peer that asks for new keys and takes no answer (WANT_WRITE) is as good as broken.
+        // WANT_WRITE: the peer asks for new keys but does not read the answer. Treat the connection as
+        // broken.
         default: return .failed(EPROTO)
         }
     }
 
-    /// Sends `bytes`, at least a record's worth or nothing. After `wouldBlock` the same bytes must be offered
-    /// again, alone or with more behind them, before any others: they are encrypted already.
+    /// Sends at least one record of `bytes`, or nothing. After `wouldBlock`, the caller must offer the same
+    /// bytes first, alone or with more after them, because OpenSSL has already encrypted them.
     package func send(_ bytes: UnsafeRawBufferPointer) -> Sockets.Outcome {
         ERR_clear_error()
         let count = SSL_write(ssl, bytes.baseAddress, Int32(clamping: bytes.count))

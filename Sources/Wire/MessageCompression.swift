@@ -1,12 +1,11 @@
-// The negotiation of permessage-deflate (RFC 7692, section 7.1). Contexts are never taken over from one
-// message to the next, in either direction: one compressed event then serves all, and a connection keeps no
-// state.
+// The negotiation of permessage-deflate (RFC 7692, section 7.1). No context carries over from one message to
+// the next, in either direction. So one compressed event serves all clients, and a connection keeps no state.
 
 /// What a client and this server have agreed on.
 package struct MessageCompression: Equatable, Sendable {
     /// The window in which the server's messages may refer back: 9…15.
     package let serverWindowBits: UInt8
-    /// Whether the client asked for the limit, so that the answer must name it.
+    /// True when the client asked for the limit, so that the answer must name it.
     private let namesServerWindow: Bool
 
     /// Chooses the first offer in a `Sec-WebSocket-Extensions` value that can be met; `nil` when there is

@@ -3,7 +3,7 @@
 
 package struct RequestBody {
     package enum Step: Equatable, Sendable {
-        /// So many bytes were taken in, and the body goes on.
+        /// `consumed` bytes were taken in, and the body continues.
         case more(consumed: Int)
         /// The body is complete; what follows is the next request's.
         case complete(consumed: Int)
@@ -14,7 +14,7 @@ package struct RequestBody {
     }
 
     private enum State {
-        /// Within so many bytes of content. Can transition to: chunkEnd, done.
+        /// Inside the content, with `remaining` bytes to come. Can transition to: chunkEnd, done.
         case content(remaining: Int, isLast: Bool)
         /// In the line before a chunk, with the digits so far. Can transition to: content, trailers.
         case chunkSize(Int, digits: Int)
@@ -79,7 +79,7 @@ package struct RequestBody {
         case .content, .done: return false
         case .chunkSize(let size, let digits):
             if let digit = Self.hexadecimal(byte) {
-                // Seven digits are 256 MiB: more is no size, and would overflow.
+                // Seven digits reach 256 MiB. More digits are no plausible size and would overflow.
                 guard digits < 7 else { return false }
                 state = .chunkSize(size << 4 | digit, digits: digits + 1)
                 return true

@@ -45,8 +45,8 @@ package struct RequestHead: Sendable {
     package static let maximumBytes = 8_192
     package static let maximumTargetBytes = 4_096
     package static let maximumFields = 64
-    /// Bytes of empty lines before a request that are passed over (RFC 9112, 2.2): some clients end a body
-    /// so.
+    /// At most this many bytes of empty lines are skipped before a request (RFC 9112, 2.2). Some clients send
+    /// them after a body.
     private static let maximumBlankBytes = 8
 
     package var method = Method.other
@@ -64,13 +64,13 @@ package struct RequestHead: Sendable {
     /// The first of the fields that offer extensions.
     package var webSocketExtensions = HeadRange.none
     package var contentLength: UInt64 = 0
-    /// Whether the body comes in chunks, which is the one transfer coding that is understood.
+    /// True when the body is chunked, the only transfer coding that this parser understands.
     package var isChunked = false
     /// True when the client waits for "100 Continue" before it sends the body.
     package var expectsContinue = false
-    /// The fields in which proxies tell whom they speak for: one list, in the order of the lines.
+    /// The `X-Forwarded-For` fields, in the order of their lines. Together they form one list.
     package var forwardedFor: [HeadRange] = []
-    /// Whether the request says where its page is from, be it nothing.
+    /// True when the request has an `Origin` field, even an empty one.
     package var hasOrigin = false
     package var upgradesToWebSocket = false
     /// Whether the client names server-sent events as a representation it takes.
@@ -86,7 +86,7 @@ package struct RequestHead: Sendable {
     package var keepsAlive: Bool { isHTTP10 ? connectionKeepAlive && !connectionClose : !connectionClose }
 
     private var hasHost = false
-    /// Whether the target names a host, which then stands for the field's.
+    /// True when the target names a host, which then replaces the `Host` field.
     private var isAbsolute = false
     private var hasContentLength = false
 
@@ -102,8 +102,8 @@ package struct RequestHead: Sendable {
             guard bytes[start + 1] == 0x0A else { return .refused(.malformed) }
             start += 2
         }
-        // Nothing that begins with a byte no method has can become a head: answer at once (TLS on a plain
-        // port).
+        // A head cannot begin with a byte that no method contains. Answer at once, for example to TLS on a
+        // plain port.
         if start < bytes.count, !isToken(bytes[start]) { return .refused(.malformed) }
         let end: Int
         switch endOfHead(bytes, from: start, maximumBytes: maximumBytes) {
@@ -129,7 +129,7 @@ package struct RequestHead: Sendable {
     private enum End {
         case found(Int)
         case missing
-        /// A control byte that no head has, or a line end that is not CR LF: what follows could be read in
+        /// The head has a forbidden control byte, or a line end that is not CR LF. The rest could be read in
         /// two ways, and the end might never come.
         case damaged
     }
@@ -176,8 +176,8 @@ package struct RequestHead: Sendable {
         // An HTTP/1.0 client does not understand "100 Continue" (RFC 9110, 10.1.1).
         if isHTTP10 { expectsContinue = false }
         guard isChunked else { return }
-        // Two framings in one request are how requests are smuggled (RFC 9112, 6.3); a server of HTTP/1.0
-        // knows no chunks; and a body of these methods means nothing.
+        // Two framings in one request allow request smuggling (RFC 9112, 6.3). An HTTP/1.0 server does not
+        // know chunks. A body has no meaning for these methods.
         let forbidsBody = method == .get || method == .head || method == .options
         guard !hasContentLength, !isHTTP10, !forbidsBody else { throw .malformed }
     }
@@ -218,7 +218,8 @@ package struct RequestHead: Sendable {
             }
             start = try parseAuthority(bytes, target)
             guard start < target.upperBound, bytes[start] == UInt8(ascii: "/") else {
-                // No path is the path `/` (RFC 9110, 4.2.3): the one of the two slashes before the host.
+                // An empty path means `/` (RFC 9110, 4.2.3). Use the second of the two slashes before the
+                // host.
                 path = HeadRange(host.range.lowerBound - 1..<host.range.lowerBound)
                 if start < target.upperBound { query = HeadRange(start + 1..<target.upperBound) }
                 return

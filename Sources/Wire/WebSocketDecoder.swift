@@ -1,16 +1,15 @@
 // Reads a client's frames (RFC 6455, section 5) from a buffer that the caller owns, one step a call. It
-// unmasks in place, and copies only messages that arrive in parts, of which it takes in what is there: each
-// byte is looked at once, however small the pieces. Every violation has its close code; after one, the
-// decoder is done.
+// unmasks in place, and copies only messages that arrive in parts. It takes in each part as it arrives, so it
+// looks at each byte once, however small the parts are. Every violation has its close code, and ends the
+// decoder's work.
 
 /// The decoder of one connection's inbound frames. Default-constructed it holds no heap memory, so a
 /// connection that is between messages need not keep one.
 package struct WebSocketDecoder {
     package enum Step: Equatable {
-        /// The next frame's header, or a control frame, is not complete; read more bytes behind what is
-        /// there.
+        /// The next frame's header, or a control frame, is incomplete. Append more bytes to the buffer.
         case incomplete
-        /// A part of a message was taken in; go on behind it.
+        /// The decoder took in a part of a message. Continue after the consumed bytes.
         case part(consumed: Int)
         /// A whole message in the caller's buffer, unmasked.
         case message(Kind, payload: Range<Int>, consumed: Int)
@@ -43,7 +42,7 @@ package struct WebSocketDecoder {
 
     /// What the caller allows.
     package struct Rules: Sendable {
-        /// A message above it is 1009.
+        /// A longer message is a violation with code 1009.
         package let maximumMessageBytes: Int
         /// Whether permessage-deflate was agreed on.
         package let allowsCompression: Bool
@@ -74,7 +73,7 @@ package struct WebSocketDecoder {
 
     package init() {}
 
-    /// Whether nothing of an unfinished message is held.
+    /// True while the decoder holds no part of an unfinished message.
     package var isBetweenMessages: Bool { message == nil }
 
     /// Reads what is at `start` in `buffer`: a frame, or more of the one under way.
