@@ -1,5 +1,5 @@
-// Which bids wait, and which go into the next transaction. An auction has one transaction under way at a
-// time. Pure: ``BidQueue`` holds it under a lock and acts outside.
+// Decides which bids wait, and which go into the next transaction. An auction has one transaction under way
+// at a time. Pure: ``BidQueue`` guards this value with a lock and acts outside the lock.
 
 import AuctionEvents
 
@@ -22,9 +22,9 @@ struct BidBatches<Entry: Sendable>: ~Copyable {
     }
 
     enum Arrival: Equatable {
-        /// As many bids wait as may.
+        /// The queue is full.
         case refused
-        /// A transaction under way, or the next one, takes it.
+        /// A transaction under way, or the next one, takes the bid.
         case waits
         /// The caller must start a transaction.
         case starts
@@ -59,12 +59,13 @@ struct BidBatches<Entry: Sendable>: ~Copyable {
         return true
     }
 
-    /// Takes the bids of the next transaction; nothing when the one before took all.
+    /// Takes the bids for the next transaction. Empty when the previous transaction took them all.
     mutating func take() -> [Batch] {
         guard let first = ready.first else { return [] }
         var ids = [first]
         if !alone.contains(first) {
-            let others = ready.dropFirst().filter { !alone.contains($0) }
+            let alone = alone
+            let others = ready.dropFirst().lazy.filter { !alone.contains($0) }
             ids += others.prefix(most.auctions - 1)
         }
         var batches: [Batch] = []
@@ -83,7 +84,8 @@ struct BidBatches<Entry: Sendable>: ~Copyable {
         return batches
     }
 
-    /// Bids that were not decided go back to where they were. The next transaction takes them alone.
+    /// Puts undecided bids back at the front of their auction's queue. The transaction that retries them
+    /// takes no other auction.
     mutating func putBack(_ batch: Batch) {
         waiting[batch.auctionID, default: []].insert(contentsOf: batch.entries, at: 0)
         alone.insert(batch.auctionID)

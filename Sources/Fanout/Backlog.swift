@@ -1,7 +1,7 @@
-// What one connection's socket has not taken yet. It exists only while a socket is full, and there conflation
-// starts: bids of one auction that follow one another merge into the newest, so that a slow watcher costs
-// bounded memory and is shown the newest price next. Lossless events stay in order and are bounded by bytes.
-// Events are kept as they are shared and get their wire form when their turn comes.
+// What one connection's socket has not taken yet. A backlog exists only while a socket is full. Consecutive
+// bids of one auction merge into the newest one here. So a slow watcher costs bounded memory and is shown the
+// newest price next. Lossless events stay in order and are bounded by bytes. The backlog keeps events in
+// their shared form, and they get their wire form when their turn comes.
 
 import DequeModule
 package import LiveProtocol
@@ -48,19 +48,25 @@ package struct Backlog {
 
     /// - Parameters:
     ///   - frame: a frame of which the socket took `sent` bytes.
-    ///   - hasManyWatches: whether events of several auctions come here; they merge each with their own.
+    ///   - hasManyWatches: true when events of several auctions come here. Each merges only with its own
+    ///     auction's.
     package init(frame: [UInt8] = [], sent: Int = 0, hasManyWatches: Bool = false) {
         current = frame
         offset = sent
         newest = hasManyWatches ? [:] : nil
     }
 
+    /// Keeps the events of several watches apart from now on. Events of one watch may wait already.
+    package mutating func separateWatches() {
+        if newest == nil { newest = [:] }
+    }
+
     package var isEmpty: Bool { offset == current.count && control.isEmpty && queue.isEmpty }
     /// Queued entries, without the frame that is being written.
     package var count: Int { queue.count }
 
-    /// Queues an event; merges it with its watch's last entry where the contract allows. Returns false when
-    /// more waits than `bounds` allow: the watcher is too slow to be kept.
+    /// Queues an event, or merges it with its watch's last entry where the contract allows. Returns false
+    /// when more waits than `bounds` allow: the watcher is too slow to be kept.
     /// - Parameters:
     ///   - first: the first event it stands for; its own sequence number when it was not merged before.
     ///   - watch: which of the connection's watches it belongs to.
@@ -91,20 +97,20 @@ package struct Backlog {
         return messageBytes <= bounds.messages
     }
 
-    /// Puts a control frame before all that is queued. Returns false when control frames pile up beyond the
-    /// bound: the peer sends pings and reads nothing.
+    /// Puts a control frame before everything queued. Returns false when control frames exceed their bound,
+    /// because the peer sends pings and reads nothing.
     package mutating func enqueue(control frame: [UInt8], bounds: Bounds) -> Bool {
         control.append(contentsOf: frame)
         return control.count <= bounds.control
     }
 
-    /// Keeps later events from merging with those that `watch` has queued: its number may be given to
-    /// another.
+    /// Keeps later events from merging with the queued events of `watch`, because another watch may get its
+    /// number.
     package mutating func forget(watch: UInt32) {
         newest?.removeValue(forKey: watch)
     }
 
-    /// Drops all that is queued but control frames, so that these are the last thing sent (before a close).
+    /// Drops everything queued except control frames, so that these are the last thing sent before a close.
     package mutating func dropQueued() {
         departed += queue.count
         queue = []

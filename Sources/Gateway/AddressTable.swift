@@ -3,8 +3,8 @@
 import Reactor
 import Synchronization
 
-/// How many connections each address has, over all loops. A lock that accepts and closes take where addresses
-/// are limited; deliveries never do.
+/// How many connections each address has, over all loops. Accepts and closes take its lock where addresses
+/// are limited. Deliveries never take it.
 final class AddressTable: Sendable {
     private let counts = Mutex<[ClientAddress: Int]>([:])
 

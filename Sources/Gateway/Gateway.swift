@@ -60,9 +60,9 @@ package enum Gateway {
         }
     }
 
-    /// A listener for each loop on one port. When the port is not to be shared, the first is opened alone to
-    /// see that nobody else has it: with SO_REUSEPORT a second gateway would silently take half of the
-    /// watchers.
+    /// Opens a listener for each loop on one port. When the port is not to be shared, first opens it alone to
+    /// check that no other process has it. With SO_REUSEPORT, a second gateway would silently take half of
+    /// the watchers.
     private static func openListeners(
         _ configuration: GatewayConfiguration, on address: SocketAddress
     ) throws(Errno) -> [Int32] {
@@ -94,8 +94,8 @@ package enum Gateway {
         return signals
     }
 
-    /// The first SIGTERM or SIGINT drains; a SIGINT after it ends at once. Another SIGTERM changes nothing:
-    /// an orchestrator sends it after asking for a drain.
+    /// The first SIGTERM or SIGINT starts the drain. A later SIGINT ends the gateway at once. A later SIGTERM
+    /// changes nothing, because an orchestrator sends it after asking for a drain.
     private static func waitForSignals(
         _ signals: sigset_t, _ shared: Shared, _ logger: Logger,
         reread: () -> Result<GatewayConfiguration, SettingsError>
@@ -118,7 +118,7 @@ package enum Gateway {
         logger.info("drained")
     }
 
-    /// Takes over what may change while the gateway runs. Settings that are wrong change nothing.
+    /// Takes over the settings that may change while the gateway runs. Invalid settings change nothing.
     private static func reload(
         _ configuration: inout GatewayConfiguration, _ shared: Shared, _ logger: Logger,
         reread: () -> Result<GatewayConfiguration, SettingsError>

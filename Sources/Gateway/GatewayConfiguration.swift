@@ -22,17 +22,17 @@ package struct GatewayConfiguration: Sendable {
     package var origins: [String]
     /// The keys whose tokens are accepted; `nil` for none.
     package var tokenKeys: TokenKeys?
-    /// Whether every watch needs a token.
+    /// True when every watch needs a token.
     package var requiresToken: Bool
-    /// What the limit on open files allows.
+    /// How many connections the limit on open files allows.
     let connectionCeiling: Int
     /// Connections in all; at most ``connectionCeiling``.
     package var maxConnections: Int
-    /// Of one IPv4 address or IPv6 /64; 0 for no limit.
+    /// At most so many connections of one IPv4 address or IPv6 /64; 0 for no limit.
     package var maxConnectionsPerAddress: Int
-    /// Those whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` is believed.
     package var trustedProxies: [AddressBlock]
-    /// Accepted by one loop; 0 for no limit.
+    /// At most so many connections are accepted by one loop a second; 0 for no limit.
     package var acceptsPerSecond: Int
     package var handshakeSeconds: Int
     package var headSeconds: Int
@@ -40,7 +40,7 @@ package struct GatewayConfiguration: Sendable {
     package var keepAliveSeconds: Int
     package var maxHeadBytes: Int
     package var maxMessageBytes: Int
-    /// Of one client; 0 for no limit.
+    /// At most so many messages a second of one client; 0 for no limit.
     package var messagesPerSecond: Int
     /// Auctions on one WebSocket of `/v1/live`.
     package var maxSubscriptions: Int
@@ -49,22 +49,22 @@ package struct GatewayConfiguration: Sendable {
     package var maxAuctions: Int
     package var historyEvents: Int
     package var historyBytes: Int
-    /// Bids that come within so many milliseconds after one was sent merge; 0 for none.
+    /// After a bid was sent, bids of the next so many milliseconds merge; 0 turns merging off.
     package var conflateMilliseconds: Int
     package var sendBufferBytes: Int
-    /// Whether WebSocket messages are compressed for clients that offer it.
+    /// True when WebSocket messages are compressed for clients that offer it.
     package var deflates: Bool
     package var heartbeatSeconds: Int
     package var slowDeadlineSeconds: Int
     package var drainSeconds: Int
     /// The least time between two announcements of an auction's number of viewers; 0 for none.
     package var viewersSeconds: Int
-    /// Told to the viewer page; empty when the page shall not offer bidding.
+    /// The bid API's address for the viewer page; empty when the page must not offer bidding.
     package var bidAPIURL: String
     /// A path whose WebSockets and requests are echoed; empty for none.
     package var echoPath: String
 
-    /// As they were read, to tell what has changed.
+    /// The values as they were read. A reload compares them with the new ones.
     private let values: SettingsValues
     /// What a reload takes over; the other settings need a restart.
     private static let reloadable: Set<String> = [
@@ -157,7 +157,8 @@ package struct GatewayConfiguration: Sendable {
         return (ceiling, wanted == 0 ? ceiling : wanted)
     }
 
-    /// The page's scripts call it, and its policy names it: an origin, as browsers write it.
+    /// What is wrong with `bid-api-url`; `nil` when it is an origin as browsers write it. The page's scripts
+    /// call it, and the page's policy names it.
     private static func bidAPIFault(_ text: String) -> String? {
         if text.isEmpty { return nil }
         guard text.contains("@") || text.hasPrefix("http://") || text.hasPrefix("https://") else {
@@ -172,9 +173,9 @@ package struct GatewayConfiguration: Sendable {
         }
     }
 
-    /// These settings with what may change while the gateway runs taken from `new`; and the names of those
-    /// that changed and may not.
-    /// - Throws: when what changes does not go with what stays.
+    /// These settings, with those that may change while the gateway runs taken from `new`. Also the names of
+    /// settings that changed and need a restart.
+    /// - Throws: when the changed settings contradict those that stay.
     func reloaded(
         from new: GatewayConfiguration
     ) throws(SettingsError) -> (GatewayConfiguration, ignored: [String]) {
@@ -185,7 +186,7 @@ package struct GatewayConfiguration: Sendable {
         result.tokenKeys = new.tokenKeys
         result.requiresToken = new.requiresToken
         result.maxConnections = new.maxConnections
-        // A limit that begins now counts connections from now on.
+        // A new limit counts connections from now on.
         result.maxConnectionsPerAddress = new.maxConnectionsPerAddress
         result.trustedProxies = new.trustedProxies
         result.acceptsPerSecond = new.acceptsPerSecond

@@ -1,6 +1,6 @@
 // What every room of an event loop shares: the settings, the counters and the time, which is read once a
-// turn. Each loop has one and only its thread touches it. The event loop moves the clock and takes a reload;
-// the rooms read.
+// turn. Each loop has one context, and only the loop's thread touches it. The event loop moves the clock and
+// takes a reload. The rooms only read.
 
 import AuctionEvents
 import Logging
@@ -81,13 +81,14 @@ final class LoopContext {
 
     // MARK: Spreading
 
-    /// When a client that is sent away shall come back: a random part of the drain's length.
+    /// How long a client that is sent away waits before it comes back: a random part of the drain's length.
     func retryMilliseconds() -> Int {
         let spread = max(1, configuration.drainSeconds) * 1_000
         return Int.random(in: 100...max(101, spread), using: &generator)
     }
 
-    /// When a client may come back that can be served at once, here or by another gateway.
+    /// How long a client waits before it comes back when it can be served at once, here or by another
+    /// gateway.
     func promptRetryMilliseconds() -> Int {
         Int.random(in: Limits.promptReturnMilliseconds, using: &generator)
     }

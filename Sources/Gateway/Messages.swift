@@ -22,12 +22,12 @@ enum RefusalReason: Sendable {
 }
 
 enum LoopMessage: Sendable {
-    /// The answer to an attach; also sent when a loop's mailbox overflowed, to catch up from.
+    /// The answer to an attach. An overflowed loop also gets one, to catch up from.
     case attached(Attachment)
-    /// The topic cannot be watched, or not any longer.
+    /// The topic cannot be watched, or can no longer be watched.
     case refused(Topic, RefusalReason)
     case event(channel: UInt32, EncodedEvent)
-    /// A hole was given up: every watcher gets this with `complete:false` and goes on behind it.
+    /// The feed gave a gap up. Every watcher gets this with `complete:false` and goes on behind it.
     case jump(channel: UInt32, Snapshot)
     case drain
     /// Settings that were read anew.
@@ -36,7 +36,7 @@ enum LoopMessage: Sendable {
     case disconnect(auctionID: String?)
 }
 
-/// How many watch an auction on one loop.
+/// How many watchers an auction has on one loop.
 struct LocalViewers: Sendable {
     let topic: Topic
     let count: Int
@@ -47,6 +47,6 @@ enum FeedMessage: Sendable {
     case attach(Topic, loop: Int, needs: AttachmentNeeds)
     /// A loop's last watcher of a topic left.
     case detach(Topic, loop: Int)
-    /// Where a loop's number of watchers changed.
+    /// The auctions whose number of watchers changed on a loop.
     case viewers([LocalViewers], loop: Int)
 }

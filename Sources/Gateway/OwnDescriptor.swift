@@ -7,6 +7,6 @@ enum OwnDescriptor {
     static let adminListener: UInt64 = 3
     static let feedMailbox: UInt64 = 4
     static let secureListener: UInt64 = 5
-    /// Two tokens a Redis link from here on.
+    /// The first token of the Redis links. Each link has two.
     static let firstLink: UInt64 = 16
 }

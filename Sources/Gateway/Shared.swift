@@ -4,7 +4,7 @@ import Reactor
 import Synchronization
 import Telemetry
 
-/// A worker as the other threads see it.
+/// An event loop as the other threads see it.
 final class LoopHandle: Sendable {
     let index: Int
     let mailbox: Mailbox<LoopMessage>
@@ -16,7 +16,7 @@ final class LoopHandle: Sendable {
     }
 }
 
-/// Written by one worker, read by scrapes.
+/// Written by one event loop, read by scrapes.
 final class LoopCounters: Sendable {
     let connections = Counter()
     /// Watching connections by transport, and the auctions watched over connections with many.
@@ -50,7 +50,7 @@ final class LoopCounters: Sendable {
     let deferredTokens = Counter()
 }
 
-/// Written by the hub, read by scrapes.
+/// Written by the feed, read by scrapes.
 final class FeedCounters: Sendable {
     let channels = Counter()
     let historyBytes = Counter()
@@ -83,11 +83,11 @@ final class Shared: Sendable {
     let feedMailbox: Mailbox<FeedMessage>
     let feedCounters = FeedCounters()
     let pages: Pages
-    /// Open connections over all workers; each accept and close adds to it.
+    /// Open connections over all loops. Each accept and close updates it.
     let connectionCount = Atomic<Int>(0)
     let liveLoops: Atomic<Int>
     let addresses = AddressTable()
-    /// Whether the process has more memory than it should; kept by loop 0.
+    /// True while the process uses more memory than it should. Loop 0 updates it.
     let isOverMemory = Atomic<Bool>(false)
     let isDraining = Atomic<Bool>(false)
 
@@ -102,7 +102,7 @@ final class Shared: Sendable {
         pages = Pages(configuration: configuration)
     }
 
-    /// Whether watchers can be served: at least one Redis delivers, and the gateway is not leaving.
+    /// True while watchers can be served: at least one Redis delivers, and the gateway is not leaving.
     var isReady: Bool {
         feedCounters.linksDelivering.current > 0 && !isDraining.load(ordering: .relaxed)
     }

@@ -17,8 +17,10 @@ import Testing
         "what cannot work is refused, and no part of the password is repeated",
         arguments: [
             "http://h/d", "postgresql://u:se/cret@h/d", "postgresql://u:se@cret@h/d", "postgresql://h:0/d",
-            "postgresql://h:70000/d", "postgresql://h1,h2,h3:1,2/d", "postgresql://u:secret@h/d?sslmode=maybe",
-            "postgresql://u:secret@h/d?connect_timeout=soon", "postgresql://u:secret@h/d?sslrootcert=/no/file",
+            "postgresql://h:70000/d", "host=h1,h2,h3 port=1,2 dbname=d",
+            "postgresql://u:secret@h/d?sslmode=maybe",
+            "postgresql://u:secret@h/d?connect_timeout=soon",
+            "postgresql://u:secret@h/d?sslrootcert=/no/file",
             "postgresql://u:secret@h/d?nonsense=1",
         ])
     func refused(url: String) throws {

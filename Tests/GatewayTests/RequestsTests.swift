@@ -79,6 +79,17 @@ import Testing
         #expect(!rooms.isOpen(watcher))
     }
 
+    @Test("a close frame that came together with a wrong message ends the connection at once")
+    func closeBehindViolation() throws {
+        let rooms = try Rooms()
+        let watcher = try rooms.watcher()
+        // Binary, which is not understood, then the peer's close frame.
+        rooms.send([0x82, 0x80, 0, 0, 0, 0, 0x88, 0x82, 0, 0, 0, 0, 0x03, 0xE8], from: watcher)
+        #expect(rooms.connections[watcher.slot].phase == .closing)
+        rooms.turn()
+        #expect(!rooms.isOpen(watcher))
+    }
+
     @Test("who sends pings and reads nothing is cut off")
     func pingFlood() throws {
         let rooms = try Rooms(["--messages-per-second", "0"])

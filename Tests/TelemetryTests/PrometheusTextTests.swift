@@ -6,7 +6,8 @@ import Testing
     func metrics() {
         var text = PrometheusText()
         text.metric("a_total", .counter, "As.", 3)
-        text.metric("b", .gauge, "Bs.", [(labels: [("x", "1"), ("y", "2")], value: 4), (labels: [], value: 5)])
+        text.metric(
+            "b", .gauge, "Bs.", [(labels: [("x", "1"), ("y", "2")], value: 4), (labels: [], value: 5)])
         #expect(
             text.text == """
                 # HELP a_total As.

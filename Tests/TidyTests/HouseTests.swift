@@ -49,7 +49,9 @@ import Testing
 
     @Test("a test file of a module is named after a source file of it, or lies in Support")
     func mirrors() {
-        let sources = Dictionary(grouping: SourceFile.all.filter { !$0.path.hasPrefix("Tests/") }) { $0.module }
+        let sources = Dictionary(grouping: SourceFile.all.filter { !$0.path.hasPrefix("Tests/") }) {
+            $0.module
+        }
         for file in SourceFile.all where file.path.hasPrefix("Tests/") && file.folder != "Support" {
             let module = file.module.replacing("Tests", with: "")
             guard !["EndToEnd", "Tidy", "TestSupport", "Support"].contains(module), module != "TestSupport",

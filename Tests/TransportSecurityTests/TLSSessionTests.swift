@@ -58,7 +58,10 @@ import TransportSecurity
         #expect(states.client == .complete && states.server == .complete)
         let message = Array("a price".utf8)
         #expect(message.withUnsafeBytes { ends.server.send($0) } == .bytes(message.count))
-        #expect(receive(ends.client).1 == message)
+        // The first records may be session tickets, which bring nothing.
+        var received: [UInt8] = []
+        for _ in 0..<5 where received.isEmpty { received = receive(ends.client).1 }
+        #expect(received == message)
         #expect(receive(ends.client).0 == .wouldBlock)
         ends.server.announceEnd()
         #expect(receive(ends.client).0 == .closed)
@@ -81,7 +84,9 @@ import TransportSecurity
     @Test("a plain request on the TLS port is told apart from other noise")
     func plainRequest() throws {
         let certificate = try LocalCertificate()
-        for (text, isRequest) in [("GET / HTTP/1.1\r\nHost: h\r\n\r\n", true), ("\u{1}\u{2}noise noise", false)] {
+        for (text, isRequest) in [
+            ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", true), ("\u{1}\u{2}noise noise", false),
+        ] {
             let ends = try Ends(try server(certificate), try certificate.client())
             defer { ends.end() }
             _ = Array(text.utf8).withUnsafeBytes { Sockets.send(ends.descriptors[0], $0) }

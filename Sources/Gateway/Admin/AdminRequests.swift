@@ -51,7 +51,7 @@ enum AdminRequest {
         .failure(Refusal(response: response))
     }
 
-    /// True for what changes something.
+    /// True for a request that changes something.
     private var isCommand: Bool {
         switch self {
         case .health, .readiness, .metrics, .stats: false
@@ -77,7 +77,7 @@ enum AdminRequest {
             return HTTPResponse(
                 .ok, fields: [("Content-Type", "application/json")], body: GatewayMetrics.stats(shared))
         case .drain:
-            // The same way as for an operator's signal: the main thread leads the drain.
+            // Raises the signal that an operator would send. The main thread leads the drain.
             kill(getpid(), SIGTERM)
             return Self.text("draining\n")
         case .disconnect(let auctionID):

@@ -35,7 +35,7 @@ enum GatewayMetrics {
         }
     }
 
-    /// A new metric of one number is a line here.
+    /// To add a metric of one number, add a line here.
     static let table: [Metric] = [
         Metric(.gauge, "gavelcast_connections", "Open connections.", .loops { $0.connections.current }),
         Metric(

@@ -1,7 +1,7 @@
-// Who is let in: the listeners, and the limits on connections - in all, of one address, in a second, and by
-// memory. What is over a limit is refused in the words of its transport as far as there is room for that, and
-// closed beyond. The event loop calls it when a listener is readable, and once a turn; requests ask it
-// whether a client must be turned away.
+// Decides which clients are let in. It owns the listeners and the limits on connections: in all, of one
+// address, in a second, and by memory. A connection over a limit is refused in the words of its transport as
+// far as there is room for that. Beyond that, it is closed. The event loop calls this room when a listener is
+// readable, and once a turn. Requests ask it whether a client must be turned away.
 
 import Fanout
 import Glibc
@@ -11,7 +11,7 @@ import Synchronization
 import Telemetry
 import Wire
 
-/// What is accepted where.
+/// The kind of connection that a listener accepts.
 enum ListenerKind {
     case plain
     case secure
@@ -45,11 +45,11 @@ final class Admission {
     private var spareDescriptor = open("/dev/null", O_RDONLY | O_CLOEXEC)
     private var adminConnections = 0
     private var acceptBucket: RateBucket
-    /// When the listeners are looked at again, if they are not now.
+    /// When a pause in accepting ends; `nil` while the loop accepts.
     private(set) var acceptsPausedUntil: Int64?
     private var exhaustionLoggedAt: Int64?
     private var nextMemoryCheckAt: Int64 = 0
-    /// Whom connections come from, and how much they say.
+    /// The limits on single clients: connections of one address, and messages of one connection.
     let clients: ClientLimits
 
     init(context: LoopContext, connections: Connections, listeners: PublicListeners) throws(Errno) {
@@ -79,29 +79,32 @@ final class Admission {
 
     // MARK: Accepting
 
-    /// Accepts those who wait on a listener, up to the turn's budget.
-    func accept(_ kind: ListenerKind, with handler: any InputHandler) {
+    /// Accepts connections that wait on a listener, up to the turn's budget.
+    func accept(_ kind: ListenerKind, with handler: any InputHandler, afterEach: () -> Void) {
         guard let listener = listeners[kind] else { return }
         for _ in 0..<Limits.acceptsPerTurn {
             guard kind == .admin || mayAccept() else { return pauseAccepting() }
             do throws(Errno) {
                 guard let descriptor = try Sockets.accept(listener) else { return }
                 if kind != .admin { noteAccept() }
-                // The request is often there already, which saves a turn.
+                // The request has often arrived already. Reading it now saves a turn.
                 if let slot = admit(descriptor, from: kind) { connections.read(slot, with: handler) }
+                afterEach()
             } catch {
                 return shedOne(listener, error)
             }
         }
     }
 
-    /// Accepts every connection in the kernel's queues, which closing would reset, then closes the ports.
-    func closeListeners(with handler: any InputHandler) {
+    /// Accepts every connection in the kernel's queues, then closes the ports. Closing first would reset the
+    /// connections that wait.
+    func closeListeners(with handler: any InputHandler, afterEach: () -> Void) {
         for kind in [ListenerKind.plain, .secure] {
             guard let listener = listeners.removeValue(forKey: kind) else { continue }
             do throws(Errno) {
                 while let descriptor = try Sockets.accept(listener) {
                     if let slot = admit(descriptor, from: kind) { connections.read(slot, with: handler) }
+                    afterEach()
                 }
             } catch {
                 context.logger.error("connections cannot be accepted", metadata: ["error": "\(error)"])
@@ -174,8 +177,8 @@ final class Admission {
         }
     }
 
-    /// Counts a connection that came (1) or went (−1). Those of the admin listener have a count and a bound
-    /// of their own: a gateway that is full must still say that it is well. Returns how many there are.
+    /// Counts a connection that came (1) or went (−1). Returns how many there are. The admin listener has a
+    /// count and a bound of its own, because a full gateway must still report that it is healthy.
     @discardableResult
     private func countConnection(isAdmin: Bool, _ change: Int) -> Int {
         guard isAdmin else {
@@ -196,8 +199,8 @@ final class Admission {
 
     // MARK: Pauses
 
-    /// No descriptor was left: uses the spare one to take a connection off the queue and close it, so that
-    /// its client learns of it, and then leaves the queue alone for a moment.
+    /// Pauses accepting for a moment. When no descriptor is left, also uses the spare one to take a
+    /// connection off the queue and close it, so that its client learns of it.
     private func shedOne(_ listener: Int32, _ error: Errno) {
         context.counters.overCapacity.add()
         let now = context.nowMilliseconds
@@ -213,8 +216,8 @@ final class Admission {
         spareDescriptor = open("/dev/null", O_RDONLY | O_CLOEXEC)
     }
 
-    /// Leaves new connections in the kernel's queue for a moment: a listener that stays readable would keep
-    /// the loop turning.
+    /// Leaves new connections in the kernel's queue for a moment. Otherwise a listener that stays readable
+    /// would keep the loop turning.
     private func pauseAccepting() {
         guard acceptsPausedUntil == nil else { return }
         context.counters.acceptPauses.add()
@@ -252,7 +255,7 @@ final class Admission {
 
     // MARK: Refusals
 
-    /// The answer to everything that a refused connection asks for; `nil` for one that is not refused.
+    /// The answer to every request of a refused connection; `nil` when the connection is not refused.
     func refusal(of slot: UInt32) -> HTTPResponse? {
         let seconds = (context.retryMilliseconds() + 999) / 1_000
         let retry: HTTPFields = [("Retry-After", "\(seconds)")]
@@ -271,8 +274,8 @@ final class Admission {
             .serviceUnavailable, "OVER_CAPACITY", "this gateway is full; come back later", fields: retry)
     }
 
-    /// What a client that asks to watch is told when it is turned away; `nil` when it is welcome. A new
-    /// watcher also needs memory, which other requests do not.
+    /// The dismissal of a client that asks to watch and is turned away; `nil` when the client may watch. A
+    /// new watcher also needs memory, which other requests do not.
     func turningAway(_ slot: UInt32) -> Dismissal? {
         let flags = connections[slot].flags
         let retry = context.retryMilliseconds

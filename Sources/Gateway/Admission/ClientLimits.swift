@@ -6,18 +6,19 @@ import Telemetry
 import Wire
 
 final class ClientLimits {
-    /// Whom a connection comes from, and for whom it is counted.
+    /// A connection's peer, and the address that the connection counts against.
     private struct Client {
         let peer: ClientAddress
-        /// `nil` until a trusted proxy has said whom it speaks for.
+        /// `nil` until a trusted proxy has named the client that it speaks for.
         var counted: ClientAddress?
     }
 
     private let context: LoopContext
     private let connections: Connections
-    /// Whom connections come from, where addresses are limited.
+    /// The client of each connection, where addresses are limited.
     private var clients: [UInt32: Client] = [:]
-    /// How many messages a connection may still send, for those that have sent one.
+    /// How many messages each connection may still send. Only connections that have sent a message have an
+    /// entry.
     private var messageBuckets: [UInt32: RateBucket] = [:]
 
     init(context: LoopContext, connections: Connections) {
@@ -27,8 +28,8 @@ final class ClientLimits {
 
     // MARK: Addresses
 
-    /// Notes whom a new connection comes from. False when that address has far too many: it is not even told
-    /// so.
+    /// Notes the address that a new connection comes from. Returns false when that address has so many
+    /// connections that this one is closed without an answer.
     func meet(_ slot: UInt32) -> Bool {
         let configuration = context.configuration
         guard configuration.maxConnectionsPerAddress > 0,
@@ -39,7 +40,8 @@ final class ClientLimits {
         return isProxy || count(slot, for: peer.network)
     }
 
-    /// Counts a connection for an address; it is refused when that has too many. False as in ``meet(_:)``.
+    /// Counts a connection against an address. Marks it as refused when the address has too many. Returns
+    /// false as ``meet(_:)`` does.
     private func count(_ slot: UInt32, for address: ClientAddress) -> Bool {
         let most = context.configuration.maxConnectionsPerAddress
         guard clients[slot]?.counted != address, most > 0 else { return true }
@@ -53,7 +55,7 @@ final class ClientLimits {
         return excess <= Limits.refusalsPerAddress
     }
 
-    /// Counts a request that came through a trusted proxy for the client that it names.
+    /// Counts a connection that came through a trusted proxy against the client that the request names.
     func recognise(_ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>) {
         let trusted = context.configuration.trustedProxies
         guard let client = clients[slot], trusted.contains(where: { $0.contains(client.peer) }) else {
@@ -69,7 +71,7 @@ final class ClientLimits {
 
     // MARK: Messages
 
-    /// Takes one message from what a client may send; false when it sends too many.
+    /// Takes one message from the client's allowance; false when the client sends too many.
     func takeMessage(_ slot: UInt32) -> Bool {
         let rate = context.configuration.messagesPerSecond
         guard rate > 0, connections[slot].phase != .echoing else { return true }

@@ -1,7 +1,7 @@
 // The connections of one event loop: their records, the side tables of reading, their timers and their place
-// in the poller. All rooms call it; it calls none of them. It alone moves a connection from phase to phase.
-// It never decides that a connection ends: it keeps the list of those that somebody decided to end, and frees
-// what is left of one when its last words are out.
+// in the poller. All rooms call this one, and it calls none of them. Only this room moves a connection from
+// phase to phase. It never decides that a connection ends. It keeps the list of connections that other rooms
+// decided to end, and frees a connection when its last words are out.
 
 import Fanout
 import Glibc
@@ -25,12 +25,12 @@ final class Connections {
 
     // Reading
     var inputs: [UInt32: PartialInput] = [:]
-    /// Connections with input that could not be interpreted yet: an answer was awaited, or the turn's budget
-    /// was spent.
+    /// Connections with input that could not be interpreted yet, because an answer was awaited or the turn's
+    /// budget was spent.
     var keptInput: [UInt64] = []
-    /// Heads, frames and the like still to be interpreted in this turn.
+    /// How many heads, frames and the like may still be interpreted in this turn.
     var stepBudget = Limits.stepsPerTurn
-    /// True while what is being read may hold the answer to a ping of ours.
+    /// True while the input being read may hold the answer to our ping.
     private(set) var mayBePong = false
     // SAFETY: allocated in init, freed in deinit; lent to the decoder and the parsers on this thread only.
     let receiveBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Limits.receiveBytes, alignment: 16)
@@ -39,7 +39,7 @@ final class Connections {
     var sessions: [UInt32: SecureConnection] = [:]
     /// The most sessions since memory was last returned to the system.
     var sessionsPeak = 0
-    /// Steps of handshakes still to be made in this turn.
+    /// How many handshake steps may still be made in this turn.
     var handshakeBudget = Limits.handshakesPerTurn
 
     init(context: LoopContext) throws(Errno) {
@@ -104,8 +104,8 @@ final class Connections {
 
     // MARK: Coming and going
 
-    /// Takes an accepted connection in; `nil` when every slot is in use. The descriptor is then still the
-    /// caller's.
+    /// Takes in an accepted connection; `nil` when every slot is in use. In that case the caller still owns
+    /// the descriptor.
     func insert(_ descriptor: Int32, isSecure: Bool) throws(Errno) -> UInt32? {
         guard let slot = slab.insert(descriptor: descriptor, phase: isSecure ? .securing : .readingHead)
         else { return nil }
@@ -129,7 +129,7 @@ final class Connections {
         slab.remove(slot)
     }
 
-    /// Closes the descriptor and forgets the connection. The other rooms have forgotten it before.
+    /// Closes the descriptor and forgets the connection. The other rooms must have forgotten it already.
     func free(_ slot: UInt32) {
         let flags = slab[slot].flags
         timers.cancel(slot)
@@ -137,7 +137,7 @@ final class Connections {
         if flags.contains(.expires) { expiries.cancel(slot) }
         if flags.contains(.hasInput) { inputs.removeValue(forKey: slot) }
         if flags.contains(.isSecure) { endSession(slot) }
-        // Closing takes the descriptor out of the poller: nobody else holds it.
+        // Closing removes the descriptor from the poller, because nothing else holds it.
         Sockets.close(slab[slot].descriptor)
         slab.remove(slot)
         context.counters.connections.set(count)
@@ -145,8 +145,8 @@ final class Connections {
 
     // MARK: Endings
 
-    /// Puts a connection or subscription on the list of those that end after this step. The first reason
-    /// stands.
+    /// Puts a connection or subscription on the list of endings, which is worked off after this step. If it
+    /// is on the list already, the first reason stands.
     func end(_ slot: UInt32, _ ending: Ending) {
         guard !slab[slot].flags.contains(.isEnding) else { return }
         slab[slot].flags.insert(.isEnding)
@@ -156,6 +156,7 @@ final class Connections {
     /// The next connection to end, taken off the list; `nil` when the list is empty. It may be put on the
     /// list again.
     func nextEnding() -> (slot: UInt32, ending: Ending)? {
+        guard !endings.isEmpty else { return nil }
         while endingPosition < endings.count {
             let (token, ending) = endings[endingPosition]
             endingPosition += 1
@@ -248,7 +249,7 @@ final class Connections {
         }
     }
 
-    /// Reads on from a connection that was paused, when it has taken enough.
+    /// Resumes reading from a paused connection once it has taken enough of its answers.
     func resumeReading(_ slot: UInt32) {
         guard slab[slot].flags.contains(.isPaused), !isCongested(slot) else { return }
         slab[slot].flags.remove(.isPaused)

@@ -1,5 +1,5 @@
-// How a connection ends. Whoever finds that one must end puts it on the list of `Connections`; the loop works
-// the list off after the step. So nothing disappears while a caller holds its slot.
+// How a connection ends. A room that finds that a connection must end puts it on the list of `Connections`.
+// The loop works the list off after the step, so no connection disappears while a caller holds its slot.
 
 import Wire
 
@@ -23,7 +23,7 @@ enum Ending {
     /// In the words of the watcher's transport. What is queued is dropped. A long-poll is answered and its
     /// connection stays.
     case dismissal(Dismissal)
-    /// By a close frame; what the peer still sends is not looked at.
+    /// With a close frame. Further input from the peer is ignored.
     case violation(code: UInt16, reason: String)
     /// The peer sent its close frame, with this code.
     case peerClosed(code: UInt16?)

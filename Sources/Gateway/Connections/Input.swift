@@ -1,8 +1,8 @@
-// Input that is not complete, and who interprets input that is.
+// Incomplete input, and the protocol that interprets complete input.
 
 import Wire
 
-/// What is kept of a connection between two receives, when a head, body, frame or message is incomplete.
+/// What a connection keeps between two receives while a head, body, frame or message is incomplete.
 struct PartialInput {
     var bytes: [UInt8] = []
     var decoder = WebSocketDecoder()
@@ -19,8 +19,8 @@ struct BodyInput {
     let isForHead: Bool
 }
 
-/// Interprets what connections receive. Each call handles the one thing at the beginning of the bytes and
-/// returns how many bytes it took: 0 when it is not complete, or must wait.
+/// Interprets what connections receive. Each call handles the first item in the bytes and returns how many
+/// bytes it took. It returns 0 when the item is incomplete or must wait.
 protocol InputHandler: AnyObject {
     // SAFETY: the bytes belong to the caller and are valid for the length of the call.
     func takeHead(_ slot: UInt32, _ bytes: UnsafeRawBufferPointer, _ input: inout PartialInput) -> Int

@@ -41,12 +41,12 @@ extension Connections {
         joined.withUnsafeMutableBytes { interpret(slot, $0, &input, with: handler) }
     }
 
-    /// Puts the connection in the line of those whose kept input is looked at again.
+    /// Queues the connection, so that its kept input is interpreted again.
     func readAgain(_ slot: UInt32) {
         keptInput.append(token(slot))
     }
 
-    /// The same for what is more than a turn allows; nothing is received before it has had its turn.
+    /// Queues input that is more than a turn allows. Nothing is received before this input has had its turn.
     func deferInput(_ slot: UInt32) {
         self[slot].flags.insert(.isDeferred)
         readAgain(slot)
@@ -55,11 +55,11 @@ extension Connections {
     /// True while input waits to be looked at again.
     var hasKeptInput: Bool { !keptInput.isEmpty }
 
-    /// False when this turn may interpret nothing more.
+    /// True while this turn may interpret more input.
     var hasStepsLeft: Bool { stepBudget > 0 }
 
-    /// Interprets what came while an earlier request waited for its answer, or earlier answers for the client
-    /// to read, or was more than a turn allows. Half of a turn's steps are left for what comes new.
+    /// Interprets kept input. An earlier request was waiting for its answer, the client had not read earlier
+    /// answers, or the input was more than a turn allows. Half of a turn's steps are left for new input.
     func readKeptInput(with handler: any InputHandler) {
         guard !keptInput.isEmpty else { return }
         var tokens: [UInt64] = []
@@ -73,7 +73,7 @@ extension Connections {
             let mayGoOn =
                 self[slot].phase == .readingHead || self[slot].phase == .readingBody
                 || self[slot].transport == .webSocket
-            // What waits for an answer waits longer, but the socket must be heard.
+            // Input that waits for an answer waits longer, but the socket must be read again.
             self[slot].flags.remove(.isDeferred)
             guard mayGoOn, !self[slot].flags.contains(.isEnding), self[slot].flags.contains(.hasInput),
                 var input = inputs.removeValue(forKey: slot)
@@ -103,15 +103,15 @@ extension Connections {
             guard consumed > 0 else { break }
             position += consumed
         }
-        // An answer that closes the connection was the last: what follows is not kept.
+        // After an answer that closes the connection, the remaining input is dropped.
         let isDone = self[slot].flags.contains(.isEnding) && self[slot].phase == .readingHead
         guard !isDone, self[slot].phase != .lingering else { return }
         if position < bytes.count { input.bytes = Array(bytes[position...]) }
         if !input.isEmpty { keep(input, of: slot) }
     }
 
-    /// One step, as the phase asks for. Returns the bytes it took, 0 when these must wait, `nil` when
-    /// everything that comes is discarded.
+    /// Makes the step that the phase asks for. Returns how many bytes it took: 0 when these must wait, `nil`
+    /// when all input is discarded.
     private func step(
         _ slot: UInt32, _ bytes: UnsafeMutableRawBufferPointer, from position: Int,
         _ input: inout PartialInput, with handler: any InputHandler
@@ -128,7 +128,8 @@ extension Connections {
         case (.readingBody, _):
             return handler.takeBody(slot, UnsafeRawBufferPointer(rebasing: bytes[position...]), &input)
         case (_, .webSocket): return handler.takeFrame(slot, bytes, from: position, &input)
-        // Nothing can follow the request of an answer without end; but the answer may still become one with.
+        // A stream's answer has no end, so no request can follow it. While the answer is open, it may still
+        // become one that ends.
         case (_, .eventStream): return self[slot].flags.contains(.isAnswerOpen) ? 0 : nil
         // The next request waits until this one is answered.
         case (_, .longPoll), (_, .http), (_, .subscription): return 0

@@ -75,8 +75,8 @@ extension Connections {
         }
     }
 
-    /// Answers a request that came without TLS, so that its sender learns what is wrong, and waits for the
-    /// rest of it: closed with bytes unread, the connection would be reset, and the answer with it.
+    /// Answers a request that came without TLS, so that its sender learns what is wrong. Then waits for the
+    /// rest of the request: closing with unread bytes would reset the connection and lose the answer.
     private func answerPlainRequest(_ slot: UInt32) {
         let answer = HTTPResponse.error(.badRequest, "TLS_REQUIRED", "this port speaks TLS: use https or wss")
         _ = answer.encoded(keepAlive: false, date: context.httpDate()).withUnsafeBytes {
@@ -93,8 +93,8 @@ extension Connections {
         if self[slot].flags.contains(.isSecure) { sessions[slot]?.session.announceEnd() }
     }
 
-    /// Frees a connection's session. After a storm the memory of many returns to the system, which the
-    /// allocator would keep.
+    /// Frees a connection's session. After many sessions have ended, returns their memory to the system,
+    /// because the allocator would keep it.
     func endSession(_ slot: UInt32) {
         sessions.removeValue(forKey: slot)?.session.free()
         guard sessionsPeak >= Limits.sessionsWorthTrimming, sessions.count < sessionsPeak / 4 else { return }

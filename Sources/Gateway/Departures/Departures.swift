@@ -1,6 +1,5 @@
-// Everything that sends watchers away, and how a connection ends. Crowds leave one after another, spread over
-// a time and bounded in each turn, so that the fan-out goes on in between and the clients do not all come
-// back at once.
+// Sends watchers away, and ends connections. A crowd leaves one after another, spread over a time and bounded
+// in each turn. So the fan-out goes on in between, and the clients do not all come back at once.
 // Departures.swift: crowds, in a drain, at an operator's disconnect, and when a topic cannot be watched any
 // longer. Endings.swift: the last words and the end of a single connection.
 
@@ -44,7 +43,7 @@ final class Departures {
         self.admission = admission
     }
 
-    /// True while somebody's time to leave has come.
+    /// True while a watcher is due to leave.
     var hasWork: Bool { exits.contains { $0.queue.isDue(now: context.nowMilliseconds) } }
 
     // MARK: Crowds
@@ -61,7 +60,7 @@ final class Departures {
         exits.append(Exit(cause: cause, topic: topic, queue: queue))
     }
 
-    /// Tells as many to leave as are due by now, within the turn's budget.
+    /// Tells the watchers that are due by now to leave, within the turn's budget.
     func turn(with handler: any InputHandler) {
         var budget = Limits.exitsPerTurn
         for index in exits.indices {
@@ -98,7 +97,7 @@ final class Departures {
             .dismissal(Dismissal(code: code, message: message, retryMilliseconds: retryMilliseconds)))
     }
 
-    /// Sends away those who watch a topic that cannot be watched any longer.
+    /// Sends away the watchers of a topic that can no longer be watched.
     func refuse(_ topic: Topic, _ reason: RefusalReason) {
         sendAway(watching.refuse(topic), for: .refusal(reason), on: topic, milliseconds: 0)
     }
@@ -111,7 +110,9 @@ final class Departures {
         guard !context.isDraining else { return }
         context.beginDraining()
         // Other gateways that share the port take new clients. Clients that have arrived here are answered.
-        if context.configuration.reusePort { admission.closeListeners(with: handler) }
+        if context.configuration.reusePort {
+            admission.closeListeners(with: handler, afterEach: workOffEndings)
+        }
         let tokens = connections.all.filter { !connections[$0].flags.contains(.isAdmin) }
             .map(connections.token)
         sendAway(
@@ -124,11 +125,11 @@ final class Departures {
             dismiss(
                 slot, CloseCode.goingAway, Admission.leaving,
                 retryMilliseconds: context.retryMilliseconds())
-        // A request may be on its way: it is answered when it is here, or its own time runs out.
+        // A request may be on its way. It is answered when it arrives, or its own time runs out.
         case .securing, .readingBody: break
         case .readingHead where connections[slot].flags.contains(.isIdle): closeIdle(slot, with: handler)
         case .readingHead:
-            // One that says nothing at all is not waited for long.
+            // A connection that has sent nothing gets only a short time.
             guard !connections[slot].flags.contains(.hasInput) else { break }
             connections.schedule(slot, seconds: Limits.drainHeadSeconds)
         case .free, .opening, .closing, .lingering: break
@@ -171,7 +172,7 @@ final class Departures {
 
     /// The auction of this watcher is over, and it has stayed long enough.
     func auctionIsOver(_ slot: UInt32) {
-        // Who has not taken everything yet stays until then, or until it is too slow.
+        // A watcher that has not taken everything stays until it has, or until it is too slow.
         guard !connections[slot].flags.contains(.hasBacklog) else {
             return connections.scheduleDeparture(slot, at: context.tick(afterSeconds: 1))
         }

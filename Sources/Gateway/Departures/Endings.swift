@@ -1,4 +1,4 @@
-// The last words and the end of single connections: the event loop has the list of endings worked off after
+// The last words and the end of single connections. The event loop has the list of endings worked off after
 // each step. This is the only place where a connection is closed.
 
 import Fanout
@@ -31,8 +31,8 @@ extension Departures {
         connections.free(slot)
     }
 
-    /// Tells a watcher to leave, in the words of its transport; nothing that is queued is sent any more. A
-    /// connection that is closing already is left alone.
+    /// Tells a watcher to leave, in the words of its transport. Queued output is no longer sent. A connection
+    /// that is already closing is left alone.
     private func dismiss(_ slot: UInt32, _ dismissal: Dismissal) {
         guard isWatching(slot) else { return }
         switch connections[slot].transport {
@@ -66,6 +66,8 @@ extension Departures {
         output.dropQueued(slot)
         // The peer's close frame must be heard.
         connections.resumeReading(slot)
+        // It may have come together with the message that is to blame.
+        if connections[slot].flags.contains(.hasInput) { connections.readAgain(slot) }
         guard output.sendControl(frame, over: slot) != .broken else {
             close(slot)
             return false
@@ -73,7 +75,7 @@ extension Departures {
         return true
     }
 
-    /// Closes a WebSocket whose peer broke the protocol: what else it sends is not looked at.
+    /// Closes a WebSocket whose peer broke the protocol. Further input from the peer is ignored.
     private func closeViolator(_ slot: UInt32, _ frame: [UInt8]) {
         if connections[slot].phase != .closing {
             guard beginClose(slot, frame) else { return }
@@ -84,7 +86,7 @@ extension Departures {
 
     /// Answers the peer's close frame and ends the connection.
     private func answerClose(_ slot: UInt32, _ code: UInt16?) {
-        // The peer has said so before, and what was to be said is on its way.
+        // The peer sent its close frame before, and our last words are on their way.
         guard !connections[slot].flags.contains(.closesAfterFlush) else { return }
         if connections[slot].phase != .closing {
             let frame = code.map { WebSocketFrame.close($0) } ?? WebSocketFrame.encode(.close, [])
@@ -106,8 +108,8 @@ extension Departures {
         closeAfterFlush(slot)
     }
 
-    /// Closes when what waits has been written. A peer that may still be sending has our side shut down
-    /// first, and its bytes are read and forgotten, so that it sees our last words and not a reset.
+    /// Closes when the waiting output has been written. If the peer may still be sending, shuts our side down
+    /// first and discards the peer's bytes. So the peer sees our last words and not a reset.
     private func closeAfterFlush(_ slot: UInt32) {
         connections.schedule(slot, seconds: Limits.closeTimeoutSeconds)
         // Both close frames are exchanged: the peer has nothing more to say (RFC 6455, 7.1.1).

@@ -54,7 +54,7 @@ final class EventLoop {
 
     private func turn() {
         connections.poller.wait(milliseconds: patience) { event in
-            // The wait may have been long: what is begun here must not count from before it.
+            // The wait may have been long. Deadlines set here must not count from before it.
             context.readClock()
             handle(event)
             departures.workOffEndings()
@@ -96,14 +96,19 @@ final class EventLoop {
         switch event.token {
         case OwnDescriptor.mailbox: context.handle.mailbox.acknowledge()
         case OwnDescriptor.feedMailbox: context.shared.feedMailbox.acknowledge()
-        case OwnDescriptor.listener: admission.accept(.plain, with: requests)
-        case OwnDescriptor.secureListener: admission.accept(.secure, with: requests)
-        case OwnDescriptor.adminListener: admission.accept(.admin, with: requests)
+        case OwnDescriptor.listener: accept(.plain)
+        case OwnDescriptor.secureListener: accept(.secure)
+        case OwnDescriptor.adminListener: accept(.admin)
         default:
             feed?.handle(
                 event, now: context.nowMilliseconds, buffer: connections.receiveBuffer,
                 poller: connections.poller)
         }
+    }
+
+    private func accept(_ kind: ListenerKind) {
+        // A connection that is over a limit gives its descriptor back before the next one is accepted.
+        admission.accept(kind, with: requests, afterEach: departures.workOffEndings)
     }
 
     private func handle(_ event: Poller.Event, of slot: UInt32) {
@@ -138,15 +143,14 @@ final class EventLoop {
         let seconds = context.configuration.drainSeconds + Limits.closeTimeoutSeconds
         guard context.nowMilliseconds - drainStartedAt <= Int64(seconds) * 1_000 else { return true }
         guard admission.publicConnections == 0 else { return false }
-        admission.closeListeners(with: requests)
-        departures.workOffEndings()
+        admission.closeListeners(with: requests, afterEach: departures.workOffEndings)
         return admission.publicConnections == 0
     }
 
     private func shutDown() {
         for slot in connections.all { departures.close(slot) }
         admission.shutDown()
-        // Releasing: what this loop wrote to its counters is seen by whoever sees it gone.
+        // Releasing: a thread that sees this loop gone also sees what the loop wrote to its counters.
         context.shared.liveLoops.subtract(1, ordering: .releasing)
     }
 }

@@ -1,5 +1,5 @@
-// Which room a due timer concerns. Each connection has one timer, whose meaning follows from its phase, and
-// two more for the end of its auction and of its token.
+// Hands a due timer to the room that it concerns. Each connection has one timer, whose meaning follows from
+// its phase. Two more timers mark the end of its auction and of its token.
 
 import Fanout
 import Telemetry

@@ -1,7 +1,6 @@
-// The gateway's side of Redis: which topics are subscribed, and which loops are told what. It carries out
-// what the machine of each topic decides. Loop 0 carries it and calls it on its thread only. An event is
-// checked and encoded here once; the loops get a reference each.
-// AuctionFeed.swift: links, loops, events. FeedReads.swift: states and logs. FeedViewers.swift: viewers.
+// The gateway's side of Redis: which topics are subscribed, and which loops are told what. The feed carries
+// out what the machine of each topic decides. Loop 0 carries the feed and calls it on its own thread only.
+// The feed checks and encodes an event once, and each loop gets a reference.
 
 import AuctionEvents
 import DequeModule
@@ -15,7 +14,7 @@ import Telemetry
 final class AuctionFeed: RedisLinkOwner {
     let shared: Shared
     let logger: Logger
-    /// This run's name among the gateways.
+    /// A random id that tells this run of the gateway from all others.
     let gatewayID: String
     private(set) var links: [RedisLink] = []
     /// By link.
@@ -30,7 +29,7 @@ final class AuctionFeed: RedisLinkOwner {
     private(set) var repairing: [UInt32: FeedChannel] = [:]
     /// Channels with a loop whose mailbox overflowed, by number.
     private var overflowed: [UInt32: FeedChannel] = [:]
-    /// Channels whose ring is widened, in the order in which that ends.
+    /// Channels whose ring is widened, in the order in which the rings are narrowed again.
     var widened: Deque<(until: Int64, channel: FeedChannel)> = []
     /// Channels without watchers, in the order in which they are given up.
     private var retained: Deque<(until: Int64, channel: FeedChannel)> = []
@@ -39,9 +38,9 @@ final class AuctionFeed: RedisLinkOwner {
 
     /// By link.
     var viewers: [ViewerReports]
-    /// True for each link on which Redis does not let this gateway count viewers, once that was logged.
+    /// For each link: true after the log said that Redis does not let this gateway count viewers.
     var isViewersRefusalLogged: [Bool]
-    /// True for each link whose loss was logged and whose return was not.
+    /// For each link: true after its loss was logged, until its return is logged.
     private var isLossLogged: [Bool]
     /// Topics whose refusal by Redis was logged, until Redis accepts them again.
     private var loggedRefusals: Set<Topic> = []
@@ -128,7 +127,8 @@ final class AuctionFeed: RedisLinkOwner {
     func perform(
         _ channel: FeedChannel, _ event: (inout FeedMachine, inout [FeedMachine.Action]) -> Void
     ) {
-        // Nothing that is carried out gives an event to a machine, so the list is free.
+        // Carrying out an action never gives an event to a machine, so this list is not in use.
+        assert(isOpen(channel), "\(channel.topic.id) was given up")
         event(&channel.machine, &actions)
         for action in actions { perform(action, of: channel) }
         actions.removeAll(keepingCapacity: actions.count <= 1_024)
@@ -194,7 +194,7 @@ final class AuctionFeed: RedisLinkOwner {
         return channel
     }
 
-    /// False for a channel that was given up while a read of it was under way.
+    /// True until the channel is given up. That may happen while a read of it is under way.
     func isOpen(_ channel: FeedChannel) -> Bool {
         channels[Int(channel.number)] === channel
     }
@@ -244,8 +244,9 @@ final class AuctionFeed: RedisLinkOwner {
         }
     }
 
-    /// An event without sequence number cannot be had again from the ring. A mailbox that is full has a
-    /// reserve for it. When that is used up too, the loop sends the topic's watchers away, so that they know.
+    /// The ring holds no events without a sequence number, so a loop cannot catch up on one. A full mailbox
+    /// has a reserve for such events. When the reserve is used up too, the loop sends the topic's watchers
+    /// away, so that they know.
     private func distributeUnnumbered(_ event: EncodedEvent, of channel: FeedChannel, to loops: LoopSet) {
         let isDroppable = event.treatment == .droppable
         loops.forEach { loop in
@@ -258,12 +259,12 @@ final class AuctionFeed: RedisLinkOwner {
         }
     }
 
-    /// Tells an auction's watchers something that has no place in its order.
+    /// Sends an auction's watchers an event that has no place in the auction's order.
     func announce(_ event: EncodedEvent, on channel: FeedChannel) {
         distribute(event, of: channel, to: channel.machine.attached)
     }
 
-    /// Sends loops whose mailbox was full what they missed, as soon as there is room.
+    /// Sends overflowed loops what they missed, as soon as their mailbox has room.
     func catchUpLoops() {
         for channel in overflowed.values {
             var ready: LoopSet = []
@@ -280,14 +281,14 @@ final class AuctionFeed: RedisLinkOwner {
 
     func linkIsUp(_ link: Int) {
         counters.linksDelivering.set(links.count { $0.isUp })
-        // While the heartbeat is missing, a new connection proves nothing that was in doubt.
+        // While the heartbeat is missing, a new connection does not prove that bids arrive at this Redis.
         if !links[link].isRelayMissing { logReturn(link) }
         let own = channelsByTopic.values.filter { $0.link == link }
         links[link].subscribe(own.map(\.topic.redisChannel))
     }
 
     func linkIsDown(_ link: Int, reason: String) {
-        // Once, with the first cause, and not for every attempt that fails.
+        // Logs the first cause once, and not every attempt that fails.
         if !isLossLogged[link] {
             isLossLogged[link] = true
             counters.linkLosses.add()
@@ -326,7 +327,8 @@ final class AuctionFeed: RedisLinkOwner {
         refuse(channel, refusal)
     }
 
-    /// Redis refuses what belongs to this topic alone: its watchers are told so, and nobody else notices.
+    /// Handles a refusal by Redis that concerns this topic alone. Its watchers are told so, and no other
+    /// topic is affected.
     func refuse(_ channel: FeedChannel, _ refusal: RedisRefusal) {
         counters.refusedTopics.add()
         if loggedRefusals.count < Limits.loggedRefusals, loggedRefusals.insert(channel.topic).inserted {

@@ -19,9 +19,9 @@ final class FeedChannel {
     var viewersByLoop: [Int] = []
     /// True after Redis refused the key in which this auction's viewers are counted.
     var isUncounted = false
-    /// The number that Redis was told last.
+    /// The number of viewers last reported to Redis.
     var reportedViewers = 0
-    /// The number over all gateways that watchers were told last; `nil` before the first.
+    /// The number over all gateways last announced to watchers; `nil` before the first announcement.
     var announcedViewers: Int?
     var nextAnnouncementAt: Int64 = 0
 

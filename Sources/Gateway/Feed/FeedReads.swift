@@ -1,5 +1,5 @@
-// The feed's reads from Redis: states in batches, logs one by one, a bounded number at a time. What is read,
-// and what follows from it, is the machines' decision.
+// The feed's reads from Redis: states in batches, logs one by one, a bounded number at a time. The machines
+// decide what is read, and what follows from it.
 
 import AuctionEvents
 import DequeModule
@@ -8,7 +8,7 @@ import LiveProtocol
 import RedisLink
 import Telemetry
 
-/// The reads that one link has to do and has under way.
+/// The reads of one link that are queued or under way.
 struct FeedReads {
     /// Channels whose state is to be read.
     var states: Deque<FeedChannel> = []
@@ -34,7 +34,7 @@ extension AuctionFeed {
         }
     }
 
-    /// Sends reads for what is queued, many auctions in one, few at a time.
+    /// Sends the queued state reads. One read covers many auctions, and few reads are under way at a time.
     func readStates() {
         for link in links.indices {
             while let retry = reads[link].stateRetries.first, retry.at <= now {
@@ -73,7 +73,7 @@ extension AuctionFeed {
                 readStates(of: Array(batch[..<middle]), over: link)
                 readStates(of: Array(batch[middle...]), over: link)
             case .refused, .reply, .lost:
-                // Such as LOADING after a restart. Whether the link is of any use is the probe's to say.
+                // For example LOADING after a restart. The probe decides whether the link is of any use.
                 counters.refusedReads.add()
                 reads[link].stateRetries.append((now + Limits.stateRetryMilliseconds, batch))
             }
@@ -92,7 +92,7 @@ extension AuctionFeed {
 
     // MARK: Gaps
 
-    /// Lets every gap's time go on: its log is read again, or it is given up.
+    /// Continues the repair of every gap: reads the log again, or gives the gap up.
     func continueRepairs() {
         for channel in repairing.values where links[channel.link].isUp {
             let mayReadLog = reads[channel.link].logsInFlight < Limits.logReadsInFlight
@@ -108,7 +108,8 @@ extension AuctionFeed {
     }
 
     /// Reads entries of a channel's log. `take` gets the events, or `nil` when Redis did not answer the
-    /// question; nothing when it refuses the key, or the channel was given up.
+    /// question. It is not called when the link is lost, when Redis refuses the key, or when the channel was
+    /// given up.
     private func readEntries(
         _ channel: FeedChannel, _ name: String, _ range: [String], take: @escaping ([EncodedEvent]?) -> Void
     ) {
@@ -125,7 +126,7 @@ extension AuctionFeed {
                 counters.refusedReads.add()
                 refuse(channel, refusal)
             case .refused, .reply, .lost:
-                // No answer at all, which must not pass for an empty log.
+                // Redis gave no answer, which must not be mistaken for an empty log.
                 counters.refusedReads.add()
                 take(nil)
             }
@@ -169,7 +170,7 @@ extension AuctionFeed {
         let range = ["+", "-", "COUNT", "\(Limits.logReadEntries)"]
         readEntries(channel, "XREVRANGE", range) { [unowned self] events in
             guard let events else {
-                // Those who resume wait.
+                // Watchers that resume wait until the read is repeated.
                 let at = now + Limits.stateRetryMilliseconds
                 return reads[channel.link].historyRetries.append((at, channel))
             }
@@ -179,7 +180,7 @@ extension AuctionFeed {
         }
     }
 
-    /// Lets rings go back to their capacity.
+    /// Narrows widened rings back to their capacity when their time is over.
     func narrowRings() {
         while let (until, channel) = widened.first, now >= until {
             widened.removeFirst()
@@ -193,7 +194,7 @@ extension AuctionFeed {
         account(channel)
     }
 
-    /// Takes from the rings what is too much after a new event of `channel`.
+    /// Drops from the rings what exceeds the limit after a new event of `channel`.
     func keepHistoryWithinLimit(after channel: FeedChannel) {
         channel.accountedBytes = channel.machine.historyBytes
         history.noteEvent(channel.number, bytes: channel.accountedBytes, now: now)

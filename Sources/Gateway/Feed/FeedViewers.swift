@@ -1,6 +1,6 @@
-// How many watch each auction, over all gateways: each gateway keeps its own number in a hash beside the
-// auction's state, with Redis' time, and sums up the fresh ones in the same step. The number is told to
-// watchers when it has changed enough, never at each join.
+// Counts the viewers of each auction over all gateways. Each gateway keeps its own number in a hash beside
+// the auction's state, with Redis' time. In the same step it sums up the fresh numbers. Watchers are told the
+// sum when it has changed enough, never at each join.
 
 import AuctionEvents
 import DequeModule
@@ -124,7 +124,8 @@ extension AuctionFeed {
             switch answer {
             case .reply(.array(let sums)) where sums.count == batch.count:
                 for (channel, sum) in zip(batch, sums) where isOpen(channel) {
-                    // Whatever somebody wrote into the hash, it must not overflow here.
+                    // Another client may have written any number into the hash. The sum must not overflow
+                    // here.
                     if let count = sum.integer { announce(Int(max(0, min(count, 1 << 40))), on: channel) }
                 }
             case .refused(let refusal) where refusal.concernsNamesOnly:
@@ -155,8 +156,8 @@ extension AuctionFeed {
 
     // MARK: To the watchers
 
-    /// Tells an auction's watchers the number of viewers, when it has changed by 5 % and they were not told
-    /// lately.
+    /// Tells an auction's watchers the number of viewers, when it has changed by 5 % and the last
+    /// announcement is not recent.
     private func announce(_ count: Int, on channel: FeedChannel) {
         guard channel.machine.isWatched, now >= channel.nextAnnouncementAt else { return }
         if let announced = channel.announcedViewers {

@@ -4,7 +4,7 @@ import LiveProtocol
 import RedisLink
 
 extension Topic {
-    /// The topic of a Redis channel; `nil` when it is none of ours.
+    /// The topic of a Redis channel; `nil` when the channel is not one of ours.
     init?(redisChannel name: String) {
         func id(after prefix: String) -> String? {
             guard name.utf8.starts(with: prefix.utf8) else { return nil }

@@ -1,6 +1,6 @@
-// The wire form of an event on one connection: a frame, a compressed frame, or a server-sent event. It owns
-// what this depends on besides the event: the compressor, and the positions of event streams that carry many
-// auctions.
+// The wire form of an event on one connection: a frame, a compressed frame, or a server-sent event. The
+// encoder owns what this form depends on besides the event: the compressor, and the positions of event
+// streams that carry many auctions.
 
 import Compression
 import Fanout
@@ -23,7 +23,7 @@ final class ConnectionEncoder {
     func encode(_ event: EncodedEvent, from first: UInt64, watch: UInt32, over connection: UInt32) -> [UInt8]
     {
         guard connections[connection].transport == .eventStream else {
-            // What merged for this watcher alone is not worth compressing for it alone.
+            // A bid that merged for this watcher alone is not worth compressing.
             guard connections[connection].takesSharedDeflate, first == event.sequence || !event.isConflatable
             else { return EventEncoder.frame(event, from: first) }
             return EventEncoder.deflatedFrame(event, from: first, compress: deflater.compress)
@@ -72,7 +72,7 @@ private struct StreamPositions {
         positions.append(Position(auctionID: auctionID, subscription: subscription, cursor: since))
     }
 
-    /// The stream's id with and after `event` of `subscription`; `nil` when it moves no cursor.
+    /// The stream's id once `event` of `subscription` is applied; `nil` when the event moves no cursor.
     mutating func id(after event: EncodedEvent, for subscription: UInt32) -> String? {
         guard let cursor = event.cursor,
             let index = positions.firstIndex(where: { $0.subscription == subscription })

@@ -37,14 +37,14 @@ func deliver(
 ) -> Int {
     var delivered = 0
     let flags = gavelcast_send_flags()
-    // Another module's constants are calls: once a walk, not once a watcher.
+    // Reading another module's constant is a call. So it happens once a walk, not once a watcher.
     let tombstone = SubscriberList.tombstone
     let needsCare = ConnectionFlags([.hasBacklog, .isSecure, .isEnding]).rawValue
     for slot in slots where slot != tombstone {
         let record = records + Int(slot)
         let cursor = record.pointee.cursor
         if sequence != 0 {
-            // Already covered by the watcher's snapshot or its catching up.
+            // The watcher's snapshot or catching up already covers this.
             if cursor >= sequence { continue }
             record.pointee.cursor = sequence
             if cursor >= first {

@@ -1,7 +1,7 @@
-// What goes out: straight to the socket while that takes everything, through the connection's backlog
-// otherwise. It owns the backlogs and the wire forms that depend on a connection. Events are given with the
-// watcher they are for; the bytes go over the watcher's connection. Output reports what became of a send and
-// never decides that a connection ends: its callers do.
+// Sends bytes straight to the socket while that takes everything, and through the connection's backlog
+// otherwise. Output owns the backlogs and the wire forms that depend on a connection. Callers give each event
+// with the watcher that it is for, and the bytes go over the watcher's connection. Output reports what became
+// of a send. Its callers decide whether a connection ends.
 
 import Fanout
 import LiveProtocol
@@ -23,11 +23,12 @@ enum SendOutcome {
 }
 
 extension Connections {
-    /// The rule for everyone who sends an event or bytes: a client for whom too much waits is told that it
+    /// Every room that sends an event or bytes calls this. A client for which too much waits is told that it
     /// is too slow.
     func settle(_ outcome: SendOutcome, of slot: UInt32) {
+        guard outcome == .tooSlow else { return }
         let connection = connection(of: slot)
-        guard outcome == .tooSlow, !self[connection].flags.contains(.isEnding) else { return }
+        guard !self[connection].flags.contains(.isEnding) else { return }
         context.counters.slowCloses.add()
         end(connection, .dismissal(.tooSlow()))
     }
@@ -102,8 +103,8 @@ final class Output {
         return fits ? .queued : .tooSlow
     }
 
-    /// Queues a long replay, in which bids merge. It is bounded by the log's length, not by the bounds of a
-    /// watcher: whoever does not take it is closed as slow later.
+    /// Queues a long replay, in which bids merge. The log's length bounds it, and not the bounds of a
+    /// watcher. A watcher that does not take it is closed as slow later.
     /// - Parameter head: bytes to go before it.
     func queueReplay(_ events: [EncodedEvent], behind head: [UInt8], to slot: UInt32) {
         let connection = connections.connection(of: slot)
@@ -128,8 +129,8 @@ final class Output {
     }
 
     /// Sends a control frame, or a stream's comment, before anything that waits.
-    /// - Returns: ``SendOutcome/broken`` also for a peer that sends pings and reads nothing: it gets no
-    ///   further word.
+    /// - Returns: ``SendOutcome/broken`` also for a peer that sends pings and reads nothing. Such a peer gets
+    ///   no further word.
     func sendControl(_ frame: [UInt8], over connection: UInt32) -> SendOutcome {
         guard connections[connection].flags.contains(.hasBacklog) else {
             return sendNow(connection, frame)
@@ -162,10 +163,17 @@ final class Output {
         return connections.session(of: connection)?.send(bytes) ?? .closed
     }
 
+    /// Keeps the bids of several auctions apart in what waits already: the connection carries many from now
+    /// on.
+    func separateWatches(of connection: UInt32) {
+        guard connections[connection].flags.contains(.hasBacklog) else { return }
+        backlogs[connection]?.separateWatches()
+    }
+
     // MARK: HTTP
 
     /// Answers a request. The answer is queued whole, whatever its size.
-    /// - Returns: whether the answer says that the connection is kept: the caller wants it, and the client
+    /// - Returns: true when the answer says that the connection is kept: the caller wants it, and the client
     ///   has read its earlier answers.
     func respond(
         _ response: HTTPResponse, over connection: UInt32, keepsAlive: Bool, withBody: Bool = true
@@ -255,20 +263,20 @@ final class Output {
         noteCongestion(connection)
     }
 
-    /// Keeps later events from merging with those of a subscription that has ended: its slot may be given to
-    /// another.
+    /// Keeps later events from merging with those of an ended subscription, because another subscription may
+    /// get its slot.
     func forget(subscription: UInt32, of connection: UInt32) {
         guard connections[connection].flags.contains(.hasBacklog) else { return }
         backlogs[connection]?.forget(watch: subscription)
     }
 
-    /// Counts; a table that was large returns its memory when it is empty.
+    /// Updates the count of backlogs. A table that was large returns its memory when it is empty.
     private func noteBacklogGone() {
         context.counters.backlogs.set(backlogs.count)
         if backlogs.isEmpty, backlogs.capacity > Limits.keptCapacity { backlogs = [:] }
     }
 
-    /// Keeps the flag that tells whether a client with many auctions must read before it may ask for more.
+    /// Updates the flag that is set while a client with many auctions must read before it may ask for more.
     private func noteCongestion(_ connection: UInt32) {
         guard connections[connection].phase == .multiplexing else { return }
         let waiting = backlogs[connection].map { $0.messageBytes + $0.losslessBytes } ?? 0

@@ -32,8 +32,8 @@ extension Requests {
         connections.transition(slot, to: .readingBody)
         connections.schedule(slot, seconds: Limits.bodyTimeoutSeconds)
         input.body = BodyInput(
-            body: body, keepsAlive: head.keepsAlive && !context.isDraining, isForHead: head.method == .head)
-        // Without a body no further byte comes to end it.
+            body: body, keepsAlive: head.keepsAlive, isForHead: head.method == .head)
+        // Without a body, no further byte arrives that would end the request.
         if !head.hasBody { finishEcho(slot, &input) }
     }
 
@@ -62,7 +62,9 @@ extension Requests {
         connections.transition(slot, to: .readingHead)
         let response = HTTPResponse(
             .ok, fields: [("Content-Type", "application/octet-stream")], body: echo.body.bytes)
-        respond(to: slot, response, keepsAlive: echo.keepsAlive, withBody: !echo.isForHead)
+        respond(
+            to: slot, response, keepsAlive: echo.keepsAlive && !context.isDraining,
+            withBody: !echo.isForHead)
     }
 
     private func refuseBody(_ slot: UInt32) {

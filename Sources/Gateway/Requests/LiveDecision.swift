@@ -104,7 +104,7 @@ struct LiveDecision {
         )
     }
 
-    /// Answers HEAD as GET would begin.
+    /// Answers HEAD with the head that GET's answer would have.
     private func describe(_ mediaType: String) -> RequestDecision {
         var response = HTTPResponse(
             .ok, fields: [("Content-Type", mediaType), ("Cache-Control", "no-store")] + fields)

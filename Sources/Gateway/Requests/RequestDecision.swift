@@ -1,5 +1,5 @@
-// What is to be done about a request, as a value: made from the head and the settings alone, and carried out
-// by `Requests`.
+// The decision about a request, as a value. It is made from the head and the settings alone, and `Requests`
+// carries it out.
 
 import AuctionEvents
 import Fanout

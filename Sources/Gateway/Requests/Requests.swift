@@ -58,8 +58,8 @@ final class Requests: InputHandler {
         }
     }
 
-    /// Whether a request's token may be checked in this turn. A crowd's signatures would hold up the fan-out:
-    /// beyond the turn's budget the request is kept and read again in the next.
+    /// True when a request's token may be checked in this turn. A crowd's signatures would hold up the
+    /// fan-out. So beyond the turn's budget, the request is kept and read again in the next turn.
     private func mayCheckToken(_ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>) -> Bool {
         let hasToken =
             !head.authorization.isEmpty || !head.query.isEmpty && bytes.text(head.query).contains("token=")
@@ -152,14 +152,14 @@ final class Requests: InputHandler {
         }
     }
 
-    /// Answers a request, or tells a refused connection so in its place.
+    /// Answers a request. A refused connection gets the refusal in place of the answer.
     func respond(
         to slot: UInt32, _ response: HTTPResponse, keepsAlive: Bool, withBody: Bool = true
     ) {
         guard var refusal = admission.refusal(of: slot) else {
             return watching.respond(response, to: slot, keepsAlive: keepsAlive, withBody: withBody)
         }
-        // A page of another origin is to learn of it too.
+        // A page of another origin must be able to read the refusal too.
         refusal.fields += response.fields.filter { $0.name.hasPrefix("Access-Control-") || $0.name == "Vary" }
         watching.respond(refusal, to: slot, keepsAlive: false, withBody: withBody)
     }
@@ -167,7 +167,7 @@ final class Requests: InputHandler {
     /// A request has not arrived in time.
     func headTimedOut(_ slot: UInt32) {
         context.counters.timeouts.add()
-        // Between two requests of a kept-alive connection there is nobody to tell.
+        // Between two requests of a kept-alive connection, no request waits for an answer.
         guard connections[slot].flags.contains(.hasInput) || connections[slot].phase == .readingBody else {
             return connections.end(slot, .abrupt)
         }
@@ -217,7 +217,7 @@ final class Requests: InputHandler {
         }
     }
 
-    /// Completes the WebSocket handshake. Returns whether there is a WebSocket now that may be used.
+    /// Completes the WebSocket handshake. Returns true when there is now a WebSocket that may be used.
     /// - Parameter isHeldBack: keeps the answer, to leave with the first message in one send.
     private func open(_ slot: UInt32, _ upgrade: WebSocketUpgrade, isHeldBack: Bool) -> Bool {
         if connections[slot].flags.contains(.isOverAddressLimit), let refusal = admission.refusal(of: slot) {

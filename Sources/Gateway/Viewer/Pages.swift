@@ -11,7 +11,7 @@ struct Pages: Sendable {
         let fields: HTTPFields
         let plain: [UInt8]
         let gzipped: [UInt8]
-        /// Of the plain form; the other's differs.
+        /// The entity tag of the plain form. The compressed form has another.
         let tag: String
     }
 
@@ -44,7 +44,7 @@ struct Pages: Sendable {
     /// - Parameter ifNoneMatch: the request's field; empty without one.
     func page(_ path: String, acceptsGzip: Bool, ifNoneMatch: String) -> HTTPResponse? {
         guard let page = pages[path] else { return nil }
-        // A small file is not worth the field that says so.
+        // A file that compression does not make smaller is sent plain.
         let isGzipped = acceptsGzip && page.gzipped.count < page.plain.count
         let tag = isGzipped ? "\"\(page.tag)-gzip\"" : "\"\(page.tag)\""
         let fields: HTTPFields =
@@ -59,7 +59,7 @@ struct Pages: Sendable {
             body: isGzipped ? page.gzipped : page.plain)
     }
 
-    /// Whether a list of entity tags names `tag`, by the weak comparison (RFC 9110, 13.1.2).
+    /// True when a list of entity tags names `tag`, by the weak comparison (RFC 9110, 13.1.2).
     private static func matches(_ list: String, _ tag: String) -> Bool {
         list.split(separator: ",").contains { element in
             let text = element.drop { $0 == " " || $0 == "\t" }.prefix { $0 != " " && $0 != "\t" }

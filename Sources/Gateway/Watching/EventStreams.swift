@@ -12,8 +12,8 @@ extension Watching {
         connections.transition(slot, to: .opening)
         connections[slot].transport = .eventStream
         connections[slot].flags.insert(.isAnswerOpen)
-        // No answer ever comes from the peer; what is sent and never acknowledged tells that it is gone.
-        // The time also runs while the peer's window is closed, which is the slow deadline's to judge.
+        // The peer of a stream never answers. Sent bytes that it never acknowledges show that it is gone. The
+        // time also runs while the peer's window is closed, but only the slow deadline may judge that.
         let configuration = context.configuration
         let seconds = max(2 * configuration.heartbeatSeconds, configuration.slowDeadlineSeconds + 5)
         Sockets.setUserTimeout(connections[slot].descriptor, seconds: seconds)
@@ -55,7 +55,7 @@ extension Watching {
         connections.settle(output.send(answer, over: slot), of: slot)
     }
 
-    /// Answers a stream on which nothing would ever come.
+    /// Answers a request for a stream that would never carry an event.
     func answerStreamOver(_ slot: UInt32) {
         answerRequest(slot, HTTPResponse(.noContent))
     }

@@ -26,7 +26,7 @@ struct Greeting {
 }
 
 extension Watching {
-    /// Begins to give those who wait their first messages and what followed, as far as `attachment` goes.
+    /// Begins to give waiting watchers their first messages and what followed, as far as `attachment` goes.
     func greetWaiting(_ channel: Channel, _ attachment: Attachment) {
         guard channel.waiting.count > 0 else { return }
         guard channel.topic.kind == .auction else { return serveAll(channel, attachment) }
@@ -36,8 +36,8 @@ extension Watching {
         greetings.append(channel)
     }
 
-    /// A user's watchers get no first message, so all begin at once: the next notification, which has no
-    /// sequence number, must find them watching.
+    /// A user's watchers get no first message, so all begin at once. The next notification has no sequence
+    /// number, so it must find them watching.
     private func serveAll(_ channel: Channel, _ attachment: Attachment) {
         var greeting = Greeting(attachment)
         for slot in channel.waiting.slots where isWaiting(slot, on: channel) {

@@ -15,7 +15,7 @@ extension Watching {
         connections.schedule(slot, at: context.nowTick &+ UInt32(max(1, wait)))
     }
 
-    /// Conformance suites expect none in a connection's first minute.
+    /// Sets the next heartbeat of an echoing WebSocket. Conformance suites expect none in the first minute.
     func scheduleEchoHeartbeat(_ slot: UInt32) {
         connections.schedule(slot, seconds: max(60, context.configuration.heartbeatSeconds))
     }

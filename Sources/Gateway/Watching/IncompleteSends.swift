@@ -25,13 +25,13 @@ extension Watching {
         incompleteSends.removeAll(keepingCapacity: true)
     }
 
-    /// The socket took `sent` bytes of the walk: keeps the rest of the event that is partly out, and queues
-    /// those behind it.
+    /// Handles a socket that took `sent` bytes of the walk. Keeps the rest of the event that is partly out,
+    /// and queues the events behind it.
     private func keepRest(
         of walked: [Channel.Pending], sent: Int, on channel: Channel, _ group: DeliveryGroup,
         after cursor: UInt64, for slot: UInt32
     ) {
-        // The event of which a part is out, or else the first of which nothing is.
+        // The event that is partly out, or else the first event that is not out at all.
         let index = channel.walkEnds.firstIndex { $0 > sent } ?? channel.walkEnds.count
         let start = index > 0 ? channel.walkEnds[index - 1] : 0
         context.counters.deliveries.add(index)
@@ -42,20 +42,24 @@ extension Watching {
         queue(walked[(index + 1)...], after: cursor, to: slot)
     }
 
-    /// Sends those of the events that a watcher whose cursor was `cursor` has not seen, one by one.
+    /// Sends one by one the events that a watcher whose cursor was `cursor` has not seen.
     func send(_ walked: [Channel.Pending], after cursor: UInt64, to slot: UInt32) {
         for pending in walked where pending.event.sequence == 0 || pending.event.sequence > cursor {
-            context.counters.deliveries.add()
             let first = pending.event.sequence == 0 ? 0 : max(pending.first, cursor + 1)
-            connections.settle(output.send(pending.event, from: first, to: slot), of: slot)
+            let outcome = output.send(pending.event, from: first, to: slot)
+            guard outcome != .broken else { return }
+            context.counters.deliveries.add()
+            connections.settle(outcome, of: slot)
         }
     }
 
     private func queue(_ rest: ArraySlice<Channel.Pending>, after cursor: UInt64, to slot: UInt32) {
         for pending in rest {
-            context.counters.deliveries.add()
             let first = pending.event.sequence == 0 ? 0 : max(pending.first, cursor + 1)
-            connections.settle(output.queue(pending.event, from: first, to: slot), of: slot)
+            let outcome = output.queue(pending.event, from: first, to: slot)
+            guard outcome != .broken else { return }
+            context.counters.deliveries.add()
+            connections.settle(outcome, of: slot)
         }
     }
 }

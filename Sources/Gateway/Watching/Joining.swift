@@ -5,7 +5,7 @@ import LiveProtocol
 import Telemetry
 
 extension Watching {
-    /// Puts a new watcher on a topic. Its first message comes at once when this loop can tell.
+    /// Puts a new watcher on a topic. If this loop knows enough, the first message goes out at once.
     /// - Parameter since: the cursor that it gave.
     func join(_ slot: UInt32, _ topic: Topic, since: UInt64?) {
         let channel = channel(of: topic) ?? makeChannel(topic)
@@ -27,7 +27,7 @@ extension Watching {
         } else {
             requestAttachment(channel, since == nil && topic.kind == .auction ? .state : [])
         }
-        // A stream that gave no cursor is answered 200 whatever comes, so its head need not wait.
+        // A stream without a cursor is answered 200 in any case, so its head need not wait.
         guard since == nil, connections[slot].phase == .joining else { return }
         openIfStream(slot)
     }
@@ -42,7 +42,7 @@ extension Watching {
         connections.schedule(slot, at: deadline)
     }
 
-    /// Moves a watcher from those who wait to those who get events.
+    /// Moves a watcher from the waiting list to the watchers that receive events.
     func beginWatching(_ slot: UInt32, on channel: Channel) {
         let position = connections[slot].listPosition
         if let moved = channel.waiting.remove(at: position) { connections[moved].listPosition = position }
@@ -56,7 +56,7 @@ extension Watching {
     /// Takes a connection off everything that it watches.
     func leaveAll(_ slot: UInt32) {
         leaveChannel(slot)
-        guard let set = subscriptionSets.removeValue(forKey: slot) else { return }
+        guard !subscriptionSets.isEmpty, let set = subscriptionSets.removeValue(forKey: slot) else { return }
         countWatcher(slot, -1)
         for subscription in set.subscriptions.values { free(subscription: subscription) }
     }
@@ -94,7 +94,7 @@ extension Watching {
     }
 
     /// Sets when a watcher of an auction that is over is told to go: a while after the end, spread over the
-    /// drain's length. Polls end by themselves, and a connection with many auctions stays for the others.
+    /// drain's length. Polls end by themselves. A connection with many auctions stays for the others.
     func scheduleDeparture(_ slot: UInt32, of channel: Channel) {
         guard channel.topic.kind == .auction, !connections[slot].flags.contains(.isDeparting) else { return }
         switch connections[slot].transport {

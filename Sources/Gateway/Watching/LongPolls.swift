@@ -42,7 +42,7 @@ extension Watching {
             events: (isSnapshot ? [Array(first.json)] : []) + replay.entries.map(Self.json))
     }
 
-    /// Answers a poll that waits, with what is being walked and what stands behind it.
+    /// Answers a waiting poll with the events being walked and the pending events behind them.
     func answerPollFromWalk(_ slot: UInt32, on channel: Channel) {
         var sequence = connections[slot].cursor
         var events: [[UInt8]] = []
@@ -83,7 +83,7 @@ extension Watching {
     func pollTimedOut(_ slot: UInt32) {
         let isServed = connections[slot].phase == .watching
         let isOver = context.nowTick >= openRequests[slot]?.deadlineTick ?? 0
-        // With a cursor there is an answer that is true although nothing is known: nothing came.
+        // A poll with a cursor has a true answer even when nothing is known: nothing came.
         if isServed || isOver && connections[slot].flags.contains(.hasCursor),
             let channel = channel(of: slot)
         {

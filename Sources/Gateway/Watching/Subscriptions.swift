@@ -21,6 +21,7 @@ extension Watching {
     func beginMultiplexing(_ slot: UInt32, _ access: Access) {
         subscriptionSets[slot] = SubscriptionSet(access: access)
         connections.transition(slot, to: .multiplexing)
+        output.separateWatches(of: slot)
         countWatcher(slot, 1)
         scheduleHeartbeat(slot, isFirst: true)
     }
@@ -30,7 +31,7 @@ extension Watching {
         subscriptionSets[connection]?.access
     }
 
-    /// Subscribes to an auction. Again on the same auction, it goes on from the new cursor.
+    /// Subscribes to an auction. A second subscription to the same auction goes on from the new cursor.
     func subscribe(_ connection: UInt32, _ auctionID: AuctionID, since: UInt64?) {
         let earlier = subscriptionSets[connection]?.subscriptions[auctionID.text]
         if let earlier { endSubscription(earlier) }
@@ -69,8 +70,8 @@ extension Watching {
         connections.settle(output.send(event, to: connection), of: connection)
     }
 
-    /// Ends a subscription that cannot be served: over WebSocket it alone ends. An event stream has no other
-    /// way to say so than to end and be opened again.
+    /// Ends a subscription that cannot be served. Over WebSocket, only the subscription ends. An event stream
+    /// can say so only by ending, and the client opens it again.
     func dismissSubscription(_ slot: UInt32, _ dismissal: Dismissal) {
         let connection = connections[slot].owner
         guard connections[connection].transport == .webSocket else {

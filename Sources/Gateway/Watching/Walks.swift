@@ -28,13 +28,13 @@ extension Watching {
     func waitForWindow(_ channel: Channel) {
         guard !channel.isWindowed else { return }
         channel.isWindowed = true
-        // Nearly in order already: windows are all of one length.
+        // The queue is nearly in order already, because all windows have one length.
         var index = windows.count
         while index > 0, windows[index - 1].end > channel.windowEnd { index -= 1 }
         windows.insert((channel.windowEnd, channel), at: index)
     }
 
-    /// Puts the channels whose window has closed in the line of walks.
+    /// Queues the channels whose window has closed for their walks.
     func closeWindows() {
         while let (end, channel) = windows.first, context.nowMilliseconds >= end {
             windows.removeFirst()

@@ -1,6 +1,6 @@
-// Who watches what on one loop: the channels with their watchers, from joining to leaving, and the events on
-// their way to them. The feed's messages and the requests' watches come in; bytes go out through `Output`.
-// It never closes a connection itself: it puts it on the list of endings.
+// The channels of one loop with their watchers, from joining to leaving, and the events on their way to them.
+// The feed sends its messages here, requests bring watches, and bytes go out through `Output`. This room
+// never closes a connection itself. It puts the connection on the list of endings.
 // Watching.swift: channels and what the feed says. Joining.swift, Greetings.swift: how a watcher begins.
 // Walks.swift, IncompleteSends.swift: events. LongPolls.swift, EventStreams.swift, Subscriptions.swift: what
 // is special about a transport. Heartbeats.swift: liveness.
@@ -50,7 +50,7 @@ final class Watching {
         incompleteSends.reserveCapacity(Limits.walkChunk)
     }
 
-    /// True while something is to be done without waiting for an event.
+    /// True while the loop has work that does not wait for an event.
     var hasWork: Bool { !walks.isEmpty || !greetings.isEmpty }
 
     /// When the next window closes, in the loop's milliseconds.
@@ -99,13 +99,13 @@ final class Watching {
         _ = context.shared.feedMailbox.post(.detach(channel.topic, loop: context.handle.index))
     }
 
-    /// The feed may have given the number to another topic meanwhile.
+    /// Forgets the channel's number, unless the feed has given it to another topic meanwhile.
     private func forgetNumber(_ channel: Channel) {
         guard let number = channel.number, channelsByNumber[number] === channel else { return }
         channelsByNumber.removeValue(forKey: number)
     }
 
-    /// The tokens of all who watch a topic or wait for their first message.
+    /// The tokens of all watchers of a topic, including those that wait for their first message.
     func watchers(of topic: Topic) -> [UInt64] {
         guard let channel = channelsByTopic[topic] else { return [] }
         return ([channel.waiting] + channel.watchers).flatMap { list in
@@ -140,8 +140,8 @@ final class Watching {
 
     // MARK: From the feed
 
-    /// The topic cannot be watched. Returns its watchers, which are to be sent away; whoever comes later asks
-    /// anew.
+    /// Forgets what the feed said of a topic that cannot be watched. Returns its watchers, which the caller
+    /// sends away. A later joiner asks the feed again.
     func refuse(_ topic: Topic) -> [UInt64] {
         guard let channel = channelsByTopic[topic] else { return [] }
         forgetNumber(channel)
@@ -172,8 +172,8 @@ final class Watching {
         jump(channel, to: snapshot)
     }
 
-    /// Tells every watcher by a SNAPSHOT with `complete:false`, in its place among the events, that events
-    /// were skipped.
+    /// Tells every watcher that events were skipped. It does so by a SNAPSHOT with `complete:false`, in its
+    /// place among the events.
     private func jump(_ channel: Channel, to snapshot: Snapshot) {
         channel.snapshot = snapshot
         guard snapshot.sequence > channel.last else { return }
@@ -182,7 +182,7 @@ final class Watching {
             on: channel)
     }
 
-    /// Puts an event in the line of those to walk.
+    /// Queues an event for its walk.
     private func enqueue(_ event: EncodedEvent, on channel: Channel) {
         switch channel.take(event, now: context.nowMilliseconds) {
         case .ignored: return
