@@ -39,7 +39,9 @@ func deliver(
     let flags = gavelcast_send_flags()
     // Reading another module's constant is a call. So it happens once a walk, not once a watcher.
     let tombstone = SubscriberList.tombstone
-    let needsCare = ConnectionFlags([.hasBacklog, .isSecure, .isEnding]).rawValue
+    let needsCare =
+        ConnectionFlags.hasBacklog.rawValue | ConnectionFlags.isSecure.rawValue
+        | ConnectionFlags.isEnding.rawValue
     for slot in slots where slot != tombstone {
         let record = records + Int(slot)
         let cursor = record.pointee.cursor
