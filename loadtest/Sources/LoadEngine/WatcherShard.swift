@@ -287,6 +287,8 @@ final class WatcherShard {
 
     /// Reads until nothing is there, which edge-triggered polling asks for.
     private func read(_ slot: UInt32, epoch: UInt32, hasHungUp: Bool) {
+        // A TLS record without data, such as a session ticket, brings nothing although more may be there.
+        var emptyReceives = plan.crowd.tls == nil || records[Int(slot)].account.isKnown ? 0 : 3
         while records[Int(slot)].epoch == epoch, records[Int(slot)].descriptor >= 0 {
             switch receive(slot, into: buffer) {
             case .bytes(let count):
@@ -294,6 +296,7 @@ final class WatcherShard {
                 // Over TLS a receive ends with a record.
                 guard plan.crowd.tls == nil else { continue }
                 if count < buffer.count, !hasHungUp || !isReadAtOnce(slot) { return }
+            case .wouldBlock where emptyReceives > 0: emptyReceives -= 1
             case .wouldBlock: return
             case .closed, .failed: return lose(slot, ending: 0)
             }
