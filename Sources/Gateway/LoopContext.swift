@@ -29,7 +29,7 @@ final class LoopContext {
     /// - Parameter clock: monotonic milliseconds.
     init(
         shared: Shared, handle: LoopHandle, logger: Logger,
-        clock: @escaping () -> Int64 = Clock.monotonicMilliseconds
+        clock: @escaping () -> Int64
     ) {
         self.clock = clock
         nowMilliseconds = clock()

@@ -14,7 +14,7 @@ import Testing
     }
 
     @Test(
-        "what cannot work is refused, and no part of the password is repeated",
+        "a URL that cannot work is refused, and the fault repeats no part of the password",
         arguments: [
             "http://h/d", "postgresql://u:se/cret@h/d", "postgresql://u:se@cret@h/d", "postgresql://h:0/d",
             "postgresql://h:70000/d", "host=h1,h2,h3 port=1,2 dbname=d",

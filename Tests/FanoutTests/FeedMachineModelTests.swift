@@ -48,7 +48,7 @@ final class Simulation {
     var faults: [String] = []
     var taken: [Way: Int] = [:]
 
-    // What is true: event n has the sequence number n, and is lossless where this says so.
+    // The truth: event n has the sequence number n, and is lossless where this says so.
     private(set) var isLossless: [Bool] = [true]
     var published: UInt64 { UInt64(isLossless.count - 1) }
 

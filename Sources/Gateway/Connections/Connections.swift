@@ -87,7 +87,7 @@ final class Connections {
 
     /// The connection that a watcher is reached over: its own, or the one that it is a subscription of.
     func connection(of slot: UInt32) -> UInt32 {
-        precondition(slab[slot].phase != .free, "slot \(slot) is nobody's")
+        precondition(slab[slot].phase != .free, "slot \(slot) is free")
         return slab[slot].owner == ConnectionSlab.none ? slot : slab[slot].owner
     }
 

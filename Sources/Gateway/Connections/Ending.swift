@@ -20,8 +20,8 @@ struct Dismissal {
 enum Ending {
     /// At once, without a word: the peer is gone, or takes nothing.
     case abrupt
-    /// In the words of the watcher's transport. What is queued is dropped. A long-poll is answered and its
-    /// connection stays.
+    /// The watcher is told in its transport's own way, and its queue is dropped. A long-poll is answered, and
+    /// its connection stays.
     case dismissal(Dismissal)
     /// With a close frame. Further input from the peer is ignored.
     case violation(code: UInt16, reason: String)

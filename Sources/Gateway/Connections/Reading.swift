@@ -1,5 +1,5 @@
 // Reading from connections: bytes from the socket or the TLS session, joined with what was kept, and handed
-// to the interpreter that the phase asks for. What cannot be interpreted yet is kept and bounded.
+// to the interpreter that the phase asks for. Input that cannot be interpreted yet is kept, within bounds.
 
 import Fanout
 import Reactor

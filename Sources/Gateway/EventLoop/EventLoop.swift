@@ -11,9 +11,9 @@ import Synchronization
 import Telemetry
 
 final class EventLoop {
-    private let context: LoopContext
+    let context: LoopContext
     let connections: Connections
-    private let admission: Admission
+    let admission: Admission
     let watching: Watching
     let requests: Requests
     let departures: Departures
@@ -21,8 +21,12 @@ final class EventLoop {
     private var feed: AuctionFeed?
     private var inbox: [LoopMessage] = []
 
-    init(shared: Shared, handle: LoopHandle, listeners: PublicListeners, logger: Logger) throws(Errno) {
-        context = LoopContext(shared: shared, handle: handle, logger: logger)
+    /// - Parameter clock: monotonic milliseconds.
+    init(
+        shared: Shared, handle: LoopHandle, listeners: PublicListeners, logger: Logger,
+        clock: @escaping () -> Int64 = Clock.monotonicMilliseconds
+    ) throws(Errno) {
+        context = LoopContext(shared: shared, handle: handle, logger: logger, clock: clock)
         connections = try Connections(context: context)
         let output = Output(context: context, connections: connections)
         admission = try Admission(context: context, connections: connections, listeners: listeners)

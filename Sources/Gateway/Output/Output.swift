@@ -255,8 +255,8 @@ final class Output {
         return .drained
     }
 
-    /// Drops what is queued, but not the frame that is partly out, so that the next control frame is the
-    /// connection's last word.
+    /// Drops the queue, but not the frame that is partly out. The next control frame is then the connection's
+    /// last word.
     func dropQueued(_ connection: UInt32) {
         guard connections[connection].flags.contains(.hasBacklog) else { return }
         backlogs[connection]?.dropQueued()

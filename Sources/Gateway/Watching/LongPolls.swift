@@ -7,7 +7,7 @@ import Reactor
 import Telemetry
 import Wire
 
-/// What is kept of a live request until the head of its answer is sent.
+/// The part of a live request that is needed until the head of its answer is sent.
 struct OpenRequest {
     /// The fields that the answer carries because of the request's origin.
     let fields: HTTPFields

@@ -19,13 +19,13 @@ final class Rooms {
 
     let shared: Shared
     let clock = TestClock()
-    let context: LoopContext
-    let connections: Connections
-    let output: Output
-    let admission: Admission
-    let watching: Watching
-    let requests: Requests
-    let departures: Departures
+    private let loop: EventLoop
+    var context: LoopContext { loop.context }
+    var connections: Connections { loop.connections }
+    var admission: Admission { loop.admission }
+    var watching: Watching { loop.watching }
+    var requests: Requests { loop.requests }
+    var departures: Departures { loop.departures }
 
     init(_ settings: [String] = [], loops: Int = 1) throws {
         let arguments = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--workers", "\(loops)"]
@@ -34,24 +34,13 @@ final class Rooms {
         else { throw SettingsError.usage("not to be run") }
         let configuration = try GatewayConfiguration(values, openFileLimit: 1_024, cores: 2)
         shared = try Shared(configuration: configuration)
+        let listener = try Sockets.listen(on: configuration.listen, sharesPort: false)
         let clock = clock
-        context = LoopContext(
+        loop = try EventLoop(
             shared: shared, handle: shared.loops[0],
+            listeners: PublicListeners(plain: listener, secure: nil),
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         ) { clock.now }
-        connections = try Connections(context: context)
-        output = Output(context: context, connections: connections)
-        let listener = try Sockets.listen(on: configuration.listen, sharesPort: false)
-        admission = try Admission(
-            context: context, connections: connections,
-            listeners: PublicListeners(plain: listener, secure: nil))
-        watching = Watching(context: context, connections: connections, output: output)
-        requests = Requests(
-            context: context, connections: connections, output: output, watching: watching,
-            admission: admission)
-        departures = Departures(
-            context: context, connections: connections, output: output, watching: watching,
-            admission: admission)
     }
 
     deinit {
