@@ -47,6 +47,7 @@ import Testing
         _ = batches.arrive(3, on: Self.auctions[1])
         let taken = batches.take()
         _ = batches.arrive(4, on: Self.auctions[0])
+        _ = batches.arrive(5, on: Self.auctions[1])
         batches.putBack(taken[0])
         #expect(batches.finish(taken) == true)
         #expect(Self.shown(batches.take()) == ["a[1, 2, 4]"])
