@@ -162,7 +162,7 @@ let package = Package(
         tests("WireTests", ["Wire", "LoadClient", "TestSupport"]),
         tests("FanoutTests", ["Fanout", "LiveProtocol", "TestSupport"]),
         tests("BiddingTests", ["Bidding", "AuctionEvents", "TestSupport"]),
-        tests("ReactorTests", ["Reactor", "LocalServers"]),
+        tests("ReactorTests", ["CLinux", "Reactor", "LocalServers"]),
         tests("CompressionTests", ["Compression", "TestSupport"]),
         tests("RedisLinkTests", ["RedisLink", "TestSupport"]),
         tests("TokensTests", ["Tokens"]),
@@ -171,9 +171,8 @@ let package = Package(
         tests(
             "GatewayTests",
             [
-                "AuctionEvents", "Gateway", "Fanout", "LiveProtocol", "Reactor", "Settings", "Telemetry",
-                "TestSupport",
-                "Wire", "CLinux", logging,
+                "AuctionEvents", "Gateway", "Fanout", "LiveProtocol", "LocalServers", "Reactor", "Settings",
+                "Telemetry", "TestSupport", "TransportSecurity", "Wire", "CLinux", logging,
             ]),
         tests("AuctionStoreTests", ["AuctionStore"]),
         tests("TelemetryTests", ["Telemetry"]),

@@ -30,7 +30,7 @@ package enum DatabaseURL {
         }
         let hosts = (values["host"] ?? "").split(separator: ",", omittingEmptySubsequences: false)
         guard hosts.allSatisfy(isHost) else {
-            return "has no valid host; in a user or password, encode / ? # @ : % as %2F and so on"
+            return "has no valid host; percent-encode / ? # @ : % in user and password (%2F for /)"
         }
         let ports = (values["port"] ?? "").split(separator: ",")
         guard ports.allSatisfy({ UInt16($0).map { $0 > 0 } ?? false }) else {
@@ -40,7 +40,7 @@ package enum DatabaseURL {
             return "must give one port for all hosts, or one for each host"
         }
         guard !(values["dbname"] ?? "").contains(where: { $0 == "@" || $0 == "/" }) else {
-            return "has no valid database name; in a user or password, encode / ? # @ : % as %2F and so on"
+            return "has no valid database name; percent-encode / ? # @ : % in user and password (%2F for /)"
         }
         for (name, allowed) in choices.sorted(by: { $0.key < $1.key }) {
             guard let value = values[name], !value.isEmpty, !allowed.contains(value) else { continue }

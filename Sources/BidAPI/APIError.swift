@@ -33,7 +33,7 @@ struct APIError: Error {
     static func rateLimited(retryAfterSeconds: Int) -> APIError {
         APIError(
             status: .tooManyRequests, code: "RATE_LIMITED",
-            message: "too many; try again in \(retryAfterSeconds) s",
+            message: "too many requests; try again in \(retryAfterSeconds) s",
             retryAfterSeconds: retryAfterSeconds)
     }
     static let banned = APIError(status: .forbidden, code: "BANNED", message: "this user is banned")
@@ -44,8 +44,8 @@ struct APIError: Error {
             switch request.method {
             case .get, .head: "the database does not answer; try again"
             case .post where RequestBodies.takesIdempotencyKey(request):
-                "the outcome is not known: repeat with the same Idempotency-Key, or look first"
-            default: "the outcome is not known: look before you repeat it"
+                "the outcome is unknown: repeat with the same Idempotency-Key, or check first"
+            default: "the outcome is unknown: check before you repeat the request"
             }
         return APIError(
             status: .serviceUnavailable, code: "BUSY", message: message, retryAfterSeconds: 1)
@@ -59,7 +59,7 @@ struct APIError: Error {
         status: .serviceUnavailable, code: "BUSY",
         message: "a newer version of the service wrote this record; try again", retryAfterSeconds: 1)
     static let internalFailure = APIError(
-        status: .internalServerError, code: "INTERNAL", message: "a defect of the server; it has been logged")
+        status: .internalServerError, code: "INTERNAL", message: "internal server error; it has been logged")
 
     static func refusal(_ refusal: BidRefusal) -> APIError {
         switch refusal {
@@ -73,7 +73,7 @@ struct APIError: Error {
         case .notForSale: .validation("auction_id: this auction has no buy-now price")
         case .excessDecimals(let excess): .excessDecimals(excess)
         case .tooLow(let currentPrice, let minimum):
-            APIError(status: .conflict, code: "BID_TOO_LOW", message: "the next bid is \(minimum) or more") {
+            APIError(status: .conflict, code: "BID_TOO_LOW", message: "bid \(minimum) or more") {
                 $0.field("current_price", currentPrice)
                 $0.field("minimum_bid", minimum)
             }
@@ -162,7 +162,7 @@ struct ErrorMiddleware: RouterMiddleware {
                 return APIError.notFound("address").response
             }
             var response = APIError(
-                status: .methodNotAllowed, code: "METHOD_NOT_ALLOWED", message: "allowed here: \(allowed)"
+                status: .methodNotAllowed, code: "METHOD_NOT_ALLOWED", message: "allowed methods: \(allowed)"
             ).response
             response.headers[.allow] = allowed
             return response

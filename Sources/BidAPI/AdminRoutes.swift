@@ -27,7 +27,7 @@ struct AdminRoutes: Sendable {
         guard isWritable != nil else {
             throw APIError(
                 status: .serviceUnavailable, code: "NOT_READY",
-                message: "PostgreSQL does not answer, or takes no writes")
+                message: "PostgreSQL does not answer, or is read-only")
         }
         return Self.text("ready\n")
     }
@@ -57,7 +57,7 @@ struct AdminRoutes: Sendable {
             text.metric(
                 "gavelcast_outbox_events", .gauge, "Events that wait to be published.", backlog.events)
             text.metric(
-                "gavelcast_outbox_age_seconds", .gauge, "How long the oldest of them has waited.",
+                "gavelcast_outbox_age_seconds", .gauge, "How long the oldest unpublished event has waited.",
                 backlog.oldestSeconds)
         }
         count(
@@ -75,10 +75,10 @@ struct AdminRoutes: Sendable {
             "gavelcast_relay_refills_total", "Auctions written anew to Redis.",
             relay.total { $0.refilled.current })
         count(
-            "gavelcast_relay_redis_ahead_total", "Auctions found ahead in Redis.",
+            "gavelcast_relay_redis_ahead_total", "Auctions whose state in Redis was ahead of PostgreSQL.",
             relay.total { $0.aheadOfDatabase.current })
         count(
-            "gavelcast_relay_redis_failures_total", "Failed calls of Redis.",
+            "gavelcast_relay_redis_failures_total", "Failed calls to Redis.",
             relay.total { $0.redisFailures.current })
         var response = Self.text(text.text)
         response.headers[.contentType] = PrometheusText.contentType

@@ -39,7 +39,7 @@ struct CreateAuctionBody: RequestBodyContent, Sendable {
         if let fault = terms.fault { throw .terms(fault) }
         startsAt = try body.time("starts_at")
         guard let end = try AuctionFields.end(body) else {
-            throw .validation("ends_at: give it or duration_seconds")
+            throw .validation("ends_at: give either ends_at or duration_seconds")
         }
         self.end = end
         description = try AuctionFields.description(body) ?? ""
@@ -154,11 +154,11 @@ private enum AuctionFields {
             }
             guard let table = IncrementTable(rows: rows) else {
                 throw .validation(
-                    "increment_table: must be 1 to \(IncrementTable.maximumRows) rows, from rising from 0, increments above 0"
+                    "increment_table: 1 to \(IncrementTable.maximumRows) rows; from must rise from 0; increments must be above 0"
                 )
             }
             return table
-        case (_?, _?): throw .validation("bid_increment: give it or increment_table, not both")
+        case (_?, _?): throw .validation("bid_increment: give bid_increment or increment_table, not both")
         }
     }
 
@@ -167,7 +167,7 @@ private enum AuctionFields {
         case (nil, nil): return nil
         case (let time?, nil): return .at(time)
         case (nil, let seconds?): return .after(milliseconds: seconds * 1_000)
-        case (_?, _?): throw .validation("ends_at: give it or duration_seconds, not both")
+        case (_?, _?): throw .validation("ends_at: give ends_at or duration_seconds, not both")
         }
     }
 
@@ -224,7 +224,7 @@ extension APIError {
         case .user(let refusal): .refusal(refusal)
         case .rule(.notSeller):
             APIError(status: .forbidden, code: "FORBIDDEN", message: "this auction is another seller's")
-        case .rule(.hasBids): .conflict("HAS_BIDS", "the auction has bids and stays as it is")
+        case .rule(.hasBids): .conflict("HAS_BIDS", "the auction has bids: it cannot be changed or cancelled")
         case .rule(.ended(let winner)): .refusal(BidRefusal.ended(winner: winner))
         case .rule(.endNotLater): .validation("ends_at: must be later than the present end")
         case .rule(.terms(let fault)): .terms(fault)
@@ -236,7 +236,7 @@ extension APIError {
         switch refusal {
         case .unknown: .unauthorized
         case .banned: .banned
-        case .notAdmin: APIError(status: .forbidden, code: "FORBIDDEN", message: "this needs the role admin")
+        case .notAdmin: APIError(status: .forbidden, code: "FORBIDDEN", message: "this needs the admin role")
         }
     }
 }

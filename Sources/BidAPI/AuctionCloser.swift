@@ -17,7 +17,7 @@ struct AuctionCloser: Service {
         while !Task.isShuttingDownGracefully, !Task.isCancelled {
             do {
                 let lateness = try await pool.run(AuctionClock.tick)
-                if isLossLogged { logger.info("the closer is back at PostgreSQL") }
+                if isLossLogged { logger.info("the closer reconnected to PostgreSQL") }
                 isLossLogged = false
                 if !lateness.isEmpty {
                     services.counters.endedOrStarted.add(lateness.count)

@@ -58,7 +58,7 @@ package enum BidAPIService {
         _ configuration: BidAPIConfiguration, _ logger: Logger
     ) -> (all: TokenKeys, signing: TokenKey) {
         if let keys = configuration.tokenKeys, let signing = keys.signing { return (keys, signing) }
-        logger.notice("signing tokens with a key made at this start; they end with this process")
+        logger.notice("token-keys is not set: a temporary key signs tokens, which end with this process")
         let key = TokenKey.random(keyID: AuctionID.random(prefix: "key_").text)
         return (TokenKeys([key]), key)
     }
@@ -104,7 +104,7 @@ package enum BidAPIService {
         do {
             try await ServiceGroup(configuration: group).run()
         } catch is CancellationError {
-            logger.notice("ended with requests under way")
+            logger.notice("the drain took too long; unfinished requests were cut off")
         }
     }
 }

@@ -69,7 +69,7 @@ package struct BidAPIConfiguration: Sendable {
         trustedProxies = []
         for text in values.list("trusted-proxies") {
             guard let block = AddressBlock(text: text) else {
-                throw .configuration("trusted-proxies: '\(text)' is no address or block such as 10.0.0.0/8")
+                throw .configuration("trusted-proxies: '\(text)' is not an address or block like 10.0.0.0/8")
             }
             trustedProxies.append(block)
         }
@@ -79,7 +79,7 @@ package struct BidAPIConfiguration: Sendable {
         -> SocketAddress
     {
         guard let address = SocketAddress(text: values.text(name)) else {
-            throw .configuration("\(name): '\(values.text(name))' is no HOST:PORT")
+            throw .configuration("\(name): '\(values.text(name))' is not HOST:PORT")
         }
         return address
     }
@@ -97,21 +97,21 @@ package enum BidAPISettings {
                 "PostgreSQL, as libpq takes it"),
             Setting(
                 "redis-url", .list, default: "redis://127.0.0.1:6379",
-                "Redis servers; the gateway's same list"),
+                "Redis servers; give the gateway the same list in the same order"),
             Setting(
                 "origins", .list, default: "http://127.0.0.1:8080,http://localhost:8080",
                 "origins whose pages may call; * allows all"),
             Setting(
                 "token-keys", .file,
-                "JWKS file; tokens are signed with its first private key; without one a key is made at start"),
+                "JWKS file; its first private key signs tokens; without a file, each start makes a new key"),
             Setting(
                 "snipe-window-seconds", .number(0...86_400), default: "30",
                 "a bid this close to the end extends the auction"),
             Setting(
                 "snipe-extension-seconds", .number(1...86_400), default: "120",
-                "from such a bid to the new end"),
+                "how long after such a bid the auction then ends"),
             Setting(
-                "bids-per-minute", .number(0...1_000_000), default: "10", "bids of one user; 0 means no limit"
+                "bids-per-minute", .number(0...1_000_000), default: "10", "bids by one user; 0 means no limit"
             ),
             Setting(
                 "auctions-per-hour", .number(0...1_000_000), default: "5",
@@ -121,9 +121,9 @@ package enum BidAPISettings {
                 "searches of one user, or of one address; 0 means no limit"),
             Setting(
                 "trusted-proxies", .list,
-                "addresses or blocks (10.0.0.0/8) of proxies whose X-Forwarded-For counts"),
+                "addresses or blocks (10.0.0.0/8) of proxies whose X-Forwarded-For is trusted"),
             Setting(
-                "log-format", .choice(["json", "text"]), default: "json", "one JSON object a line, or text"),
+                "log-format", .choice(["json", "text"]), default: "json", "one JSON object per line, or text"),
             Setting(
                 "log-level", .choice(["trace", "debug", "info", "notice", "warning", "error", "critical"]),
                 default: "info", "least severe message that is logged"),

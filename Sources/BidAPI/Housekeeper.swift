@@ -17,7 +17,7 @@ struct Housekeeper: Service {
                 while try await services.pool.run(Notifications.prune) {}
             } catch {
                 // Callers that need the database now report the cause.
-                logger.debug("tidying up was put off", metadata: ["error": "\(error)"])
+                logger.debug("cannot delete expired rows; retrying later", metadata: ["error": "\(error)"])
             }
             try? await cancelWhenGracefulShutdown { try await Task.sleep(for: Limits.housekeepingInterval) }
         }

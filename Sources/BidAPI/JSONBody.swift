@@ -16,8 +16,8 @@ struct JSONBody: Sendable {
             value = try JSONValue(Array(text.utf8).span)
         } catch {
             switch error {
-            case .malformed: throw .validation("the body is no valid JSON")
-            case .duplicateMember: throw .validation("the body has an object with a member twice")
+            case .malformed: throw .validation("the body is not valid JSON")
+            case .duplicateMember: throw .validation("the body has an object with a duplicate member")
             case .loneSurrogate: throw .validation("the body holds half of a surrogate pair")
             }
         }

@@ -61,7 +61,7 @@ struct SettingsReloader: Service {
                 settings.replace(try BidAPIConfiguration(ProgramEntry.reread(BidAPISettings.schema)))
                 logger.notice("settings were reloaded")
             } catch {
-                logger.error("settings were not reloaded", metadata: ["error": "\(error)"])
+                logger.error("settings were not reloaded; nothing changed", metadata: ["error": "\(error)"])
             }
         }
     }

@@ -72,7 +72,7 @@ final class RelaySession {
         try prepare(new)
         // Losing a "published" mark costs a repeat that Redis refuses; the bids themselves are synchronous.
         try new.query("SET synchronous_commit = off")
-        if isDatabaseLossLogged { relay.logger.info("the relay is back at PostgreSQL") }
+        if isDatabaseLossLogged { relay.logger.info("the relay reconnected to PostgreSQL") }
         isDatabaseLossLogged = false
         database = new
         return new
@@ -185,7 +185,7 @@ final class RelaySession {
         guard let refusal = reply.refusal, !isBeatRefusalLogged else { return }
         isBeatRefusalLogged = true
         relay.logger.warning(
-            "Redis does not let the relay publish its heartbeat; gateways cannot tell a wrong Redis by it",
+            "Redis denies the relay's heartbeat; unless it is allowed, gateways cannot detect a wrong Redis",
             metadata: serverLabel.merging(["error": "\(refusal)"]) { _, new in new })
     }
 
@@ -230,7 +230,7 @@ final class RelaySession {
             try report(ahead, database)
         }
         guard server != nil else { return false }
-        if isRedisLossLogged { relay.logger.info("the relay is back at Redis", metadata: serverLabel) }
+        if isRedisLossLogged { relay.logger.info("the relay reconnected to Redis", metadata: serverLabel) }
         isRedisLossLogged = false
         attempts = 0
         return true
@@ -246,7 +246,7 @@ final class RelaySession {
             guard let last = committed[auctionID], held > last else { continue }
             relay.aheadOfDatabase.add()
             relay.logger.error(
-                "Redis is ahead of PostgreSQL; left alone",
+                "Redis is ahead of PostgreSQL; the relay leaves it alone: an operator must decide which is right",
                 metadata: ["auction": "\(auctionID)", "redis": "\(held)", "postgres": "\(last)"])
         }
     }

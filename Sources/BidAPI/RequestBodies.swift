@@ -77,7 +77,7 @@ struct AdministerBody: RequestBodyContent, Sendable {
             switch (end, seconds) {
             case (let time?, nil): action = .extend(.to(time))
             case (nil, let seconds?): action = .extend(.by(milliseconds: seconds * 1_000))
-            default: throw .validation("ends_at: give it or seconds")
+            default: throw .validation("ends_at: give either ends_at or seconds")
             }
         default: throw .validation("action: must be cancel or extend")
         }
@@ -139,7 +139,7 @@ enum RequestBodies {
         guard mediaType == nil || mediaType == "application/json" else {
             throw APIError(
                 status: .unsupportedMediaType, code: "UNSUPPORTED_MEDIA_TYPE",
-                message: "send application/json")
+                message: "Content-Type must be application/json")
         }
         let bytes: ByteBuffer
         do {
@@ -151,7 +151,7 @@ enum RequestBodies {
         }
         // JSON between systems is UTF-8 (RFC 8259, 8.1).
         guard let text = String(validating: bytes.readableBytesView, as: UTF8.self) else {
-            throw APIError.validation("the body is no UTF-8")
+            throw APIError.validation("the body is not UTF-8")
         }
         return (try type.init(try JSONBody(text: text)), text)
     }

@@ -295,7 +295,7 @@ private final class StrictRequestHandler: ChannelDuplexHandler, RemovableChannel
     }
 
     private static let tooLarge = Wire.HTTPResponse.error(
-        .contentTooLarge, "CONTENT_TOO_LARGE", "a body may have \(Limits.bodyBytes) bytes")
+        .contentTooLarge, "CONTENT_TOO_LARGE", "the body is over \(Limits.bodyBytes) bytes")
 
     private static func response(to fault: RequestHead.Fault) -> Wire.HTTPResponse {
         switch fault {

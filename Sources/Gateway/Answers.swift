@@ -7,13 +7,13 @@ extension HTTPResponse {
 
     static func methodNotAllowed(allow: String) -> HTTPResponse {
         .error(
-            .methodNotAllowed, "METHOD_NOT_ALLOWED", "allowed here: \(allow)", fields: [("Allow", allow)])
+            .methodNotAllowed, "METHOD_NOT_ALLOWED", "allowed methods: \(allow)", fields: [("Allow", allow)])
     }
 
     /// What a request gets that cannot be served now.
     static func comeBack(afterMilliseconds milliseconds: Int) -> HTTPResponse {
         .error(
-            .serviceUnavailable, "UNAVAILABLE", "come back later",
+            .serviceUnavailable, "UNAVAILABLE", "the gateway cannot answer now; try again later",
             fields: [("Retry-After", "\((milliseconds + 999) / 1_000)")])
     }
 }

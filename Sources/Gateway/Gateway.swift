@@ -133,11 +133,11 @@ package enum Gateway {
             logger.info("settings were reloaded")
             if !ignored.isEmpty {
                 logger.warning(
-                    "these settings changed and need a restart",
+                    "these changed settings need a restart and were ignored",
                     metadata: ["settings": "\(ignored.joined(separator: ", "))"])
             }
         } catch {
-            logger.error("settings were not reloaded", metadata: ["error": "\(error)"])
+            logger.error("settings were not reloaded; nothing changed", metadata: ["error": "\(error)"])
         }
     }
 }

@@ -169,7 +169,7 @@ package struct GatewayConfiguration: Sendable {
 
     private func checkEcho() throws(SettingsError) {
         guard echoPath.isEmpty || !requiresToken else {
-            throw .configuration("echo-path: is open to everybody, which auth-required forbids")
+            throw .configuration("echo-path: is open to everybody; remove echo-path or auth-required")
         }
     }
 
@@ -206,7 +206,7 @@ package struct GatewayConfiguration: Sendable {
         var blocks: [AddressBlock] = []
         for text in values.list("trusted-proxies") {
             guard let block = AddressBlock(text: text) else {
-                throw .configuration("trusted-proxies: '\(text)' is no address or block such as 10.0.0.0/8")
+                throw .configuration("trusted-proxies: '\(text)' is not an address or block like 10.0.0.0/8")
             }
             blocks.append(block)
         }
@@ -219,14 +219,14 @@ package struct GatewayConfiguration: Sendable {
         guard !values.text("tls-listen").isEmpty else {
             let idle = ["tls-cert", "tls-key", "tls-ticket-key"].first { !values.text($0).isEmpty }
             if let idle {
-                throw .configuration("\(idle): has no effect without tls-listen; set that, or leave it out")
+                throw .configuration("\(idle): has no effect without tls-listen; set both or neither")
             }
             return nil
         }
         guard !certificates.isEmpty else { throw .configuration("tls-listen: needs tls-cert and tls-key") }
         guard certificates.count == keys.count else {
             throw .configuration(
-                "tls-key: \(keys.count) given for \(certificates.count) of tls-cert; each certificate has its key"
+                "tls-key: \(keys.count) files for \(certificates.count) in tls-cert; give one key for each certificate"
             )
         }
         var ticketKey: [UInt8]?
@@ -235,7 +235,7 @@ package struct GatewayConfiguration: Sendable {
             ticketKey = FileManager.default.contents(atPath: path).map(Array.init)
             guard ticketKey?.count == TLSServerContext.ticketKeyBytes else {
                 throw .configuration(
-                    "tls-ticket-key: '\(path)' does not hold \(TLSServerContext.ticketKeyBytes) bytes; openssl rand 80 makes them"
+                    "tls-ticket-key: '\(path)' must hold \(TLSServerContext.ticketKeyBytes) bytes; create it with openssl rand 80"
                 )
             }
         }
@@ -252,7 +252,7 @@ package struct GatewayConfiguration: Sendable {
         -> SocketAddress
     {
         guard let address = SocketAddress(text: values.text(name)) else {
-            throw .configuration("\(name): '\(values.text(name))' is no HOST:PORT")
+            throw .configuration("\(name): '\(values.text(name))' is not HOST:PORT")
         }
         return address
     }

@@ -14,9 +14,9 @@ enum RefusalReason: Sendable {
 
     var message: String {
         switch self {
-        case .tooManyAuctions: "this gateway watches as many auctions as it may"
+        case .tooManyAuctions: "this gateway has reached its limit of auctions"
         case .unreadable: "this topic is unavailable: Redis denies access to it"
-        case .overrun: "too many messages came at once; reconnect"
+        case .overrun: "an event was lost in a burst; reconnect"
         }
     }
 }

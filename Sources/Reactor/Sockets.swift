@@ -134,11 +134,17 @@ package enum Sockets {
         precondition(result == 0 || gavelcast_errno() != EBADF, "setsockopt on descriptor \(descriptor)")
     }
 
+    /// True when a socket call failed only for now: the same call may succeed once the poller reports the
+    /// socket. The kernel also answers ENOBUFS when it is short of memory for the socket's buffer.
+    package static func isTemporary(_ code: Int32) -> Bool {
+        code == EAGAIN || code == EINTR || code == ENOBUFS
+    }
+
     private static func outcome(_ count: Int) -> Outcome {
         if count > 0 { return .bytes(count) }
         let code = gavelcast_errno()
         switch code {
-        case EAGAIN, EINTR, ENOBUFS: return .wouldBlock
+        case _ where isTemporary(code): return .wouldBlock
         case EBADF, EFAULT, ENOTSOCK: preconditionFailure("socket call: errno \(code)")
         default: return .failed(code)
         }

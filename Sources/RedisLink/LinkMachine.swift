@@ -120,7 +120,7 @@ package struct LinkMachine {
         relayPatience = min(2 * relayPatience, times.longestRelayPatience)
         return [
             .lose(
-                "the bid API's heartbeat has stayed away for \(seconds) s: bids may arrive at another Redis")
+                "no heartbeat from the bid API for \(seconds) s: bids may be going to another Redis")
         ]
     }
 

@@ -120,7 +120,7 @@ final class RedisConnection {
             case .failed(let code): throw .refused(Errno(code: code, call: "send"))
             case .wouldBlock:
                 guard output.count - written <= Self.maximumOutputBytes else {
-                    throw .broken("Redis takes nothing")
+                    throw .broken("Redis stopped reading; the output buffer is full")
                 }
                 return wait(forWritable: true, poller)
             }

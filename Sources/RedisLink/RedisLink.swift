@@ -285,7 +285,7 @@ package final class RedisLink {
             case .refused(let refusal): machine.fail(refusal.description)
             case .reply(let reply):
                 guard reply.array?.first == .bytes(Array(text.utf8)) else {
-                    return machine.fail("Redis did not keep what a probe had written")
+                    return machine.fail("Redis lost the key that a probe had just written")
                 }
                 guard let connections = self.connections else { return }
                 send(["PUBLISH", probeName, text], over: connections) { [unowned self] in failIfRefused($0) }

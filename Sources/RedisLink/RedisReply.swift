@@ -76,7 +76,7 @@ package struct RedisRefusal: Error, Sendable, Equatable, CustomStringConvertible
     package var description: String {
         let cluster = ["MOVED ", "ASK ", "CROSSSLOT", "CLUSTERDOWN"]
         guard cluster.contains(where: text.hasPrefix) else { return "Redis refused: \(text)" }
-        return "this is a node of a Redis Cluster, which redis:// and rediss:// do not speak (\(text))"
+        return "this is a Redis Cluster node, which is not supported: use a standalone Redis (\(text))"
     }
 }
 

@@ -23,7 +23,7 @@ package struct RedisURL: Sendable {
     /// not percent-encoded may look like any other part.
     package init(text: String) throws(Invalid) {
         guard let separator = text.firstRange(of: "://") else {
-            throw Invalid(description: "is no redis:// address")
+            throw Invalid(description: "does not begin with redis:// or rediss://")
         }
         let scheme = text[..<separator.lowerBound]
         guard scheme == "redis" || scheme == "rediss" else {
@@ -43,7 +43,7 @@ package struct RedisURL: Sendable {
         else {
             throw Invalid(
                 description:
-                    "has no valid host and port; in a user or password, encode / ? # @ : % as %2F and so on")
+                    "has no valid host and port; percent-encode / ? # @ : % in user and password (%2F for /)")
         }
         host = address.host
         port = address.port
@@ -52,7 +52,7 @@ package struct RedisURL: Sendable {
         do throws(TLSError) {
             tls = scheme == "rediss" ? try TLSClientContext(authorities: authorities) : nil
         } catch {
-            throw Invalid(description: "names authorities for TLS that cannot be used: \(error)")
+            throw Invalid(description: "cannot be used with TLS: \(error)")
         }
     }
 

@@ -108,7 +108,7 @@ package struct SettingsReader {
         // Do not repeat the argument: it may be part of an unquoted value, and that value may be a secret.
         guard argument.hasPrefix("--") else {
             throw .usage(
-                "an argument begins without '--'; put quotes around values with blanks, or see --help")
+                "an argument does not begin with '--'; put quotes around values with spaces, or see --help")
         }
         let parts = argument.dropFirst(2).split(
             separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
@@ -138,7 +138,7 @@ package struct SettingsReader {
             root = try Yams.compose(yaml: text)
         } catch {
             let reason = "\(error)".split(separator: "\n").first ?? "syntax error"
-            throw .configuration("config: '\(path)' is no YAML: \(reason)")
+            throw .configuration("config: '\(path)' is not valid YAML: \(reason)")
         }
         guard let root else { return [:] }
         guard let mapping = root.mapping else {
@@ -150,8 +150,8 @@ package struct SettingsReader {
             guard let setting = schema.setting(named: key) else {
                 // A value in the place of a key may be a secret.
                 let isName = key.utf8.allSatisfy { $0 == UInt8(ascii: "-") || (0x61...0x7A).contains($0) }
-                let name = isName ? "the unknown key '\(key)'" : "a key that is no setting's name"
-                throw .configuration("config: '\(path)' has \(name) in line \(keyNode.mark?.line ?? 0)")
+                let name = isName ? "the unknown key '\(key)'" : "a key that is not a setting"
+                throw .configuration("config: '\(path)' has \(name) on line \(keyNode.mark?.line ?? 0)")
             }
             let values: [String]
             if let sequence = valueNode.sequence {
@@ -184,7 +184,7 @@ package struct SettingsReader {
         guard let setting = schema.setting(named: name) else { return }
         if case .list = setting.kind { return }
         guard values.count == 1, let value = values.first else {
-            throw error("\(shownName): is given \(values.count) times; it takes one value")
+            throw error("\(shownName): is set \(values.count) times but takes one value")
         }
         switch setting.kind {
         case .text, .list: break
@@ -193,16 +193,16 @@ package struct SettingsReader {
                 throw error("\(shownName): '\(value)' is not true or false")
             }
         case .number(let range):
-            guard let number = Int(value) else { throw error("\(shownName): '\(value)' is no whole number") }
+            guard let number = Int(value) else { throw error("\(shownName): '\(value)' is not an integer") }
             guard range.contains(number) else {
                 throw error("\(shownName): \(number) is not within \(range.lowerBound)…\(range.upperBound)")
             }
         case .choice(let choices):
             guard choices.contains(value) else {
-                throw error("\(shownName): '\(value)' is none of \(choices.joined(separator: ", "))")
+                throw error("\(shownName): '\(value)' is not one of \(choices.joined(separator: ", "))")
             }
         case .address:
-            guard Self.isAddress(value) else { throw error("\(shownName): '\(value)' is no HOST:PORT") }
+            guard Self.isAddress(value) else { throw error("\(shownName): '\(value)' is not HOST:PORT") }
         case .file:
             do { _ = try readFile(value) } catch { throw self.unreadable(shownName, value, error) }
         }

@@ -56,7 +56,7 @@ package struct SettingsSchema: Sendable {
 
             USAGE: \(program) [--config FILE] [--NAME VALUE ...]
 
-            A setting is a flag, a variable or a key of the YAML file; the flag wins over the variable, the variable over
+            Give a setting as a flag, an environment variable or a YAML key. A flag wins over a variable, a variable over
             the file. Lists: repeat the flag, put commas in the variable, write a YAML list.
 
             SETTINGS:

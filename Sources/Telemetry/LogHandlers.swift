@@ -1,4 +1,4 @@
-// Logs: one JSON object a line, or text for a person at a terminal, on standard error. One write a line, so
+// Logs: one JSON object per line, or text for a person at a terminal, on standard error. One write a line, so
 // that lines of several threads do not mix.
 
 import CLinux

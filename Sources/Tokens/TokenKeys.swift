@@ -49,7 +49,7 @@ package struct TokenKeys: Sendable {
     /// - Throws: what is wrong, and with which key.
     package init(json: [UInt8]) throws(TokenKey.Invalid) {
         guard let file = try? JSONDecoder().decode(File.self, from: Data(json)) else {
-            throw TokenKey.Invalid(description: "is no JWKS: an object with an array 'keys'")
+            throw TokenKey.Invalid(description: "is not a JWKS: an object with an array 'keys'")
         }
         guard (1...Self.maximumKeys).contains(file.keys.count) else {
             throw TokenKey.Invalid(description: "must have 1 to \(Self.maximumKeys) keys")
@@ -60,7 +60,7 @@ package struct TokenKeys: Sendable {
             do throws(TokenKey.Invalid) {
                 let key = try Self.key(entry)
                 guard !keys.contains(where: { $0.keyID == key.keyID }) else {
-                    throw TokenKey.Invalid(description: "its kid is given twice")
+                    throw TokenKey.Invalid(description: "another key has the same kid")
                 }
                 keys.append(key)
             } catch {

@@ -4,6 +4,7 @@
 import CLinux
 import COpenSSL
 import Glibc
+import Reactor
 
 enum SocketBIO {
     // SAFETY: made once, never changed and never freed; OpenSSL reads it from any thread.
@@ -40,8 +41,5 @@ enum SocketBIO {
         Int32(Int(bitPattern: BIO_get_data(bio)) - 1)
     }
 
-    private static var mayRetry: Bool {
-        let code = gavelcast_errno()
-        return code == EAGAIN || code == EINTR || code == ENOBUFS
-    }
+    private static var mayRetry: Bool { Sockets.isTemporary(gavelcast_errno()) }
 }

@@ -25,7 +25,7 @@ package final class TLSClientContext: Sendable {
         guard isSet else {
             throw TLSError(
                 description:
-                    "the authorities '\(authorities ?? "of the system")' cannot be used: \(TLSSession.lastError ?? "")"
+                    "cannot load the CA certificates from '\(authorities ?? "the system")': \(TLSSession.lastError ?? "")"
             )
         }
         SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nil)

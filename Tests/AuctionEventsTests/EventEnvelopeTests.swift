@@ -20,7 +20,7 @@ import Testing
     }
 
     @Test(
-        "what the contract refuses is refused for its reason",
+        "an envelope that breaks the contract is refused with its reason",
         arguments: [
             ("garbage", EventEnvelope.Rejection.notJSONObject), ("[1]", .notJSONObject), ("", .notJSONObject),
             (#"{"type":"BID_UPDATE","auction_id":"a2","seq":1}"#, .otherAuction),
@@ -56,7 +56,7 @@ import Testing
         #expect(scan(text) == .failure(.duplicateMember))
     }
 
-    @Test("an object of very many members is searched for one that is there twice")
+    @Test("a duplicate is found among very many members")
     func manyMembers() throws {
         let members = (0..<1_000).map { #""m\#($0)":0"# }.joined(separator: ",")
         #expect(try scan(#"{"type":"A",\#(members)}"#).get().kind == .other)

@@ -88,7 +88,7 @@ import Testing
         }
     }
 
-    @Test("random damage is judged as Foundation's parser judges it")
+    @Test("the scanner agrees with Foundation's parser on randomly damaged text")
     func agreesWithFoundation() {
         var generator = SeededGenerator.announced("JSON damage")
         let base = Array(#"{"type":"A","seq":10,"x":[1,2.5,{"y":"z\u00e9"}],"t":true,"n":null}"#.utf8)

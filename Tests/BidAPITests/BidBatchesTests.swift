@@ -53,7 +53,7 @@ import Testing
         #expect(Self.shown(batches.take()) == ["a[1, 2, 4]"])
     }
 
-    @Test("at most so many bids wait, and a taken bid makes room")
+    @Test("the number of waiting bids is bounded, and taking a bid makes room")
     func bound() {
         var batches = Self.batches(waiting: 2)
         #expect(batches.arrive(1, on: Self.auctions[0]) == .starts)

@@ -55,7 +55,7 @@ import Testing
         #expect(state.title == "other" && state.startingPrice.cents == 2_000 && events[0].sequence == 1)
     }
 
-    @Test("nobody else may, nor anybody after the first bid or the end")
+    @Test("only the seller changes an auction, and nobody after the first bid or the end")
     func refusals() {
         var auction = auction()
         #expect(auction.withdraw(by: "ava", at: at(1)) == .notSeller)
@@ -132,7 +132,7 @@ import Testing
 
     // MARK: Notices
 
-    @Test("who led and leads no more is told once, with the price that leads")
+    @Test("an outbid leader is told once, with the leading price")
     func outbid() {
         var auction = auction()
         bid(&auction, "ava", .plain(Money(cents: 1_000)))

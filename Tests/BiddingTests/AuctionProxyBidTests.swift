@@ -85,7 +85,7 @@ import Testing
         #expect(place(&auction, "c", .plain(money(5_000))) == "too low, 5100 [] a 5000")
     }
 
-    @Test("the leader may go further without moving price or end, and not less far; a plain bid is refused")
+    @Test("raising the leader's maximum moves no price or end; a lower maximum or a plain bid is refused")
     func raises() {
         var auction = auction()
         _ = place(&auction, "a", proxy(5_000))
@@ -106,7 +106,7 @@ import Testing
         #expect(place(&auction, "c", proxy(3_500)) == "3500 rank 2 [c 3500*, b 3600*] b 3600")
     }
 
-    @Test("a leader who goes further than an unmet reserve bids it; going still further moves nothing")
+    @Test("a leader whose maximum passes an unmet reserve bids the reserve; raising it again moves nothing")
     func raisesToReserve() {
         var auction = auction(reserve: 3_000)
         _ = place(&auction, "a", proxy(2_000))

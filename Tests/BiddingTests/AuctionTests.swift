@@ -97,7 +97,7 @@ import Testing
         #expect(auction.endsAt == at(100_000) && auction.takeEvents().count == 1)
     }
 
-    @Test("it is sold when the reserve is met, unsold otherwise, and ends once")
+    @Test("an auction is sold when the reserve is met, unsold otherwise, and ends once")
     func ends() {
         var unsold = auction(reserve: 5_000)
         _ = unsold.place(bid("a", 4_999), at: at(0), antiSniping: never)

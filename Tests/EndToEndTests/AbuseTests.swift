@@ -34,7 +34,7 @@ extension EndToEndTests {
             #expect(try watcher.next().type == "SNAPSHOT")
         }
 
-        @Test("a client that subscribes again and again and reads nothing is closed, and takes nobody along")
+        @Test("a client that keeps subscribing and reads nothing is closed, and nobody else is affected")
         func subscribesWithoutReading() throws {
             try fill("a1", count: 200, bytes: 8_000)
             for since in [1, 0] {
@@ -63,7 +63,7 @@ extension EndToEndTests {
         }
 
         @Test(
-            "nothing follows the word that a watcher is too slow",
+            "nothing is sent after a watcher is told that it is too slow",
             arguments: [WatchTransport.webSocket, .eventStream])
         func nothingAfterClose(_ transport: WatchTransport) throws {
             let watcher = try gateway.watch("a1", over: transport, receiveBufferBytes: 4_096)
@@ -162,7 +162,7 @@ extension EndToEndTests {
             #expect(try watcher.next().sequence == 1)
         }
 
-        @Test("a plain request to the TLS port is told so")
+        @Test("a plain HTTP request to the TLS port gets an error that says so")
         func plainOnSecurePort() throws {
             let socket = try BlockingSocket(port: gateway.securePort)
             try socket.send(Array("GET / HTTP/1.1\r\nHost: a\r\n\r\n".utf8))

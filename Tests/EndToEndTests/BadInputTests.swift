@@ -124,7 +124,7 @@ extension EndToEndTests {
             try checkBystander()
         }
 
-        @Test("pages come compressed to who takes that, and only once while they are the same")
+        @Test("pages are compressed for clients that accept gzip, and sent once while unchanged")
         func pages() throws {
             let http = HTTPClient(port: gateway.port)
             let (plain, gzip) = (
@@ -200,7 +200,7 @@ extension EndToEndTests {
             #expect(try watcher.next().type == "X")
         }
 
-        @Test("a message far too big is told so, though the rest of it is still coming")
+        @Test("an oversized message is refused with 1009 before all of it has arrived")
         func hugeMessage() throws {
             let watcher = try gateway.watch("a1")
             _ = try watcher.next()

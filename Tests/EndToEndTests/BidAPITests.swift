@@ -139,7 +139,7 @@ extension EndToEndTests {
                 (try http.request("GET", "/api/v1/auctions?q=LOT").json["auctions"] as? [Any])?.count == 4)
         }
 
-        @Test("500 auctions that end at one second end once each, without a word too many")
+        @Test("500 auctions that end in the same second end once each, with one event each")
         func manyEnds() throws {
             let database = try SharedPostgres.database()
             let redis = try RedisServer()
@@ -183,7 +183,7 @@ extension EndToEndTests {
                     .request("POST", "/api/v1/auctions", token: seller.token, json: Self.lot).status == 429)
         }
 
-        @Test("an auction whose row somebody holds keeps its own bids waiting and no others")
+        @Test("a locked auction row delays the bids on that auction and no others")
         func heldRow() throws {
             let database = try SharedPostgres.database()
             let redis = try RedisServer()
@@ -363,7 +363,7 @@ extension EndToEndTests {
         }
 
         @Test(
-            "mistakes are one line and the right status",
+            "a mistake prints one line and exits with the right status",
             arguments: ["gavelcast-gateway", "gavelcast-bidapi"])
         func mistakes(program: String) throws {
             let file = Guardian.shared.folder + "/\(UUID().uuidString).yml"

@@ -33,7 +33,7 @@ extension EndToEndTests {
             #expect(equal.status == 409 && equal.json["error"] as? String == "BID_TOO_LOW", "\(equal.text)")
         }
 
-        @Test("a bid that the database cannot take fails alone, and no stranger's with it")
+        @Test("a bid that the database refuses fails alone, not the bids batched with it")
         func poisonedBatch() throws {
             let seller = try api.user("seller")
             let good = try seller.createAuction(Self.lot)
@@ -104,7 +104,7 @@ extension EndToEndTests {
             }
         }
 
-        @Test("an auction that is read while bids come is of one moment")
+        @Test("an auction read while bids arrive is a consistent snapshot")
         func oneMoment() throws {
             let id = try api.user("seller").createAuction(Self.lot)
             let users = try (0..<2).map { try api.user("user\($0)").asSendable }
@@ -165,7 +165,7 @@ extension EndToEndTests {
             }
         }
 
-        @Test("who is banned or gone reads nothing that needs a user")
+        @Test("a banned user cannot read anything that needs a user")
         func bannedReaders() throws {
             let seller = try api.user("seller")
             let id = try seller.createAuction(Self.lot.dropLast() + #","visibility":"private"}"#)
@@ -197,7 +197,7 @@ extension EndToEndTests {
             _ = try seller.createAuction(Self.lot)
         }
 
-        @Test("a request that is wrong now and right later is decided anew under its key")
+        @Test("a refused request is decided again under its key once it is valid")
         func wrongNow() throws {
             let seller = try api.user("seller")
             let id = try seller.createAuction(Self.lot)

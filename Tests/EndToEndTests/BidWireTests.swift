@@ -48,7 +48,7 @@ extension EndToEndTests {
             #expect(admin.status == 200 && admin.body.isEmpty)
         }
 
-        @Test("a client that waits for a word before it sends its body gets it")
+        @Test("a client that waits for 100 Continue before it sends its body gets it")
         func expectContinue() throws {
             let user = try api.user("ava")
             let socket = try BlockingSocket(port: api.port)
@@ -199,10 +199,10 @@ extension EndToEndTests {
         @Test(
             "JSON is read to the letter, and an error begins with the field's name",
             arguments: [
-                (#"{"amount":7,}"#, "the body is no valid JSON"),
+                (#"{"amount":7,}"#, "the body is not valid JSON"),
                 (#"{"amount":7,"amount":8}"#, "the body has"),
                 (#"{"amount":11,"x":{"y":1,"y":2}}"#, "the body has"),
-                (#"{"amount":011}"#, "the body is no valid JSON"),
+                (#"{"amount":011}"#, "the body is not valid JSON"),
                 (#"{"amount":12.34000000000000000000000000000000000000001}"#, "amount:"),
                 (#"{"amount":1e400}"#, "amount:"),
                 (#"{"amount":12.345}"#, "amount:"), (#"{"amount":"12"}"#, "amount:"),
@@ -210,7 +210,7 @@ extension EndToEndTests {
                 (#"{"amount":0}"#, "amount:"), (#"{}"#, "amount:"), (#"{"amount":null}"#, "amount:"),
                 (#"{"amount":12,"max_amount":11}"#, "max_amount:"),
                 (#"{"amount":12,"max_amount":true}"#, "max_amount:"),
-                ("[]", "the body must be"), ("7", "the body must be"), ("", "the body is no valid JSON"),
+                ("[]", "the body must be"), ("7", "the body must be"), ("", "the body is not valid JSON"),
             ])
         func strictJSON(body: String, start: String) throws {
             let id = try api.user("seller").createAuction(lot())
@@ -292,7 +292,7 @@ extension EndToEndTests {
         }
 
         @Test(
-            "titles show something",
+            "a title without a visible character, or with a control character, is refused",
             arguments: [
                 "", " ", "\u{A0}\u{3000}", "\u{200B}\u{200D}", "\u{2060}\u{FEFF}", "\u{7}", "a\u{7}b",
                 "\u{3164}", "\u{2800}", "a\nb", "\u{301}",
@@ -346,7 +346,7 @@ extension EndToEndTests {
                 reply.status == 400 && message.hasPrefix("\(name):"), "\(query): \(reply.status) \(message)")
         }
 
-        @Test("a search for nothing that is a word finds nothing; of many words the first count")
+        @Test("a search without a word finds nothing; of many words only the first are used")
         func searches() throws {
             _ = try api.user("seller").createAuction(lot())
             let client = HTTPClient(port: api.port)
@@ -357,7 +357,7 @@ extension EndToEndTests {
             #expect(found.status == 200 && (found.json["auctions"] as? [Any])?.count == 1)
         }
 
-        @Test("what a message promises holds where it stands: only bids are told to repeat with a key")
+        @Test("a 503 suggests repeating with an Idempotency-Key for bids only")
         func promises() throws {
             let postgres = try PostgresServer()
             let other = try BidAPIProcess(database: try postgres.database("promises"), redis: [redis.url])

@@ -182,7 +182,7 @@ extension EndToEndTests {
         }
 
         @Test(
-            "who stands in the accept queue, or is in the middle of a head, is answered in a drain and not reset"
+            "a drain answers and does not reset clients that are in the accept queue or in the middle of a head"
         )
         func drainServesWhatHasArrived() throws {
             let redis = try RedisServer()

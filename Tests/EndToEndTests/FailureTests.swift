@@ -118,7 +118,7 @@ extension EndToEndTests {
         }
 
         @Test(
-            "PostgreSQL stands still: bids get 503, readiness tells, all goes on when it moves, and drains end"
+            "PostgreSQL hangs: bids get 503, readiness fails, everything resumes when it recovers, and drains end"
         )
         func postgresPaused() throws {
             let postgres = try PostgresServer()
@@ -170,7 +170,7 @@ extension EndToEndTests {
         }
 
         @Test(
-            "an auction whose keys Redis refuses is said once, holds up no other, and goes on when it is put right"
+            "an auction whose keys Redis refuses is logged once, delays no other, and goes on once it is repaired"
         )
         func refusedAuction() throws {
             let redis = try RedisServer()
@@ -201,7 +201,7 @@ extension EndToEndTests {
             #expect(!api.process.log.contains("lost Redis"))
         }
 
-        @Test("a Redis that takes no writes is said once, and everything arrives when it does again")
+        @Test("a Redis that takes no writes is logged once, and everything arrives when it recovers")
         func redisReadOnly() throws {
             let redis = try RedisServer()
             let api = try BidAPIProcess(database: try SharedPostgres.database(), redis: [redis.url])
@@ -224,7 +224,7 @@ extension EndToEndTests {
             #expect(losses.count == 1, "\(losses)")
         }
 
-        @Test("who is told of a new auction finds it at the gateway at once")
+        @Test("the gateway serves a new auction as soon as its creation is answered")
         func watchedAtOnce() throws {
             let redis = try RedisServer()
             let api = try BidAPIProcess(database: try SharedPostgres.database(), redis: [redis.url])
@@ -237,7 +237,7 @@ extension EndToEndTests {
             }
         }
 
-        @Test("a Redis that is named and not numbered is found, and found again")
+        @Test("a Redis given by host name is found, and found again after a restart")
         func redisByName() throws {
             let redis = try RedisServer()
             let gateway = try GatewayProcess(redis: ["redis://localhost:\(redis.port)"])

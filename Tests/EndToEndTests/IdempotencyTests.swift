@@ -76,7 +76,7 @@ extension EndToEndTests {
         }
 
         @Test(
-            "of many at once under one key one bids, and the others are told so; a clash takes nothing from the rest"
+            "of concurrent requests under one key one bids, and all get the same answer; other keys are unaffected"
         )
         func crowd() throws {
             let unlimited = try BidAPIProcess(database: database, redis: [redis.url])

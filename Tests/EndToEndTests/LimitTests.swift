@@ -41,7 +41,7 @@ extension EndToEndTests {
 
         // MARK: Addresses
 
-        @Test("an address has so many connections and no more; each transport is told so in its way")
+        @Test("connections per address are limited; each transport reports the refusal in its own way")
         func addresses() throws {
             let gateway = try GatewayProcess(
                 redis: [redis.url], arguments: ["--max-connections-per-ip", "3"])
@@ -66,7 +66,7 @@ extension EndToEndTests {
             for watcher in kept { #expect(try watcher.next().sequence == 1) }
         }
 
-        @Test("behind a trusted proxy the client counts that it names; what others claim does not")
+        @Test("X-Forwarded-For from a trusted proxy names the client; from others it is ignored")
         func proxies() throws {
             let gateway = try GatewayProcess(
                 redis: [redis.url],
@@ -251,7 +251,7 @@ extension EndToEndTests {
 
         // MARK: Tokens
 
-        @Test("a watch ends with its token, on every transport that stays")
+        @Test("a watch ends when its token expires, on every long-lived transport")
         func expiry() throws {
             let key = try TokenKey(keyID: "k", secret: Self.secret)
             let gateway = try GatewayProcess(

@@ -46,7 +46,7 @@ extension EndToEndTests {
         ]
 
         @Test(
-            "what random bidders, maxima, purchases, cancellations and endings come to is what the rules say, in one order"
+            "random bids, maxima, purchases, cancellations and endings lead to what the rules say, in one order"
         )
         func random() throws {
             let rounds = ProcessInfo.processInfo.environment["GAVELCAST_SOAK_ROUNDS"].flatMap { Int($0) } ?? 1

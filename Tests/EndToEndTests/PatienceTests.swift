@@ -121,7 +121,7 @@ import Testing
         #expect(unknown.status == 200 && unknown.json["viewer_count"] is NSNull)
     }
 
-    @Test("while Redis cannot be read, whoever comes is kept, and told after a while to come back")
+    @Test("while Redis cannot be read, new watchers are kept, and told after a while to come back")
     func withoutRedis() throws {
         let redis = try RedisServer()
         redis.kill()
@@ -152,24 +152,5 @@ import Testing
             case .longPoll: break
             }
         }
-    }
-
-    @Test("a change of less than 5 % is not told")
-    func smallChange() throws {
-        let redis = try RedisServer()
-        let gateway = try GatewayProcess(redis: [redis.url], arguments: ["--viewers-seconds", "1"])
-        var watchers = try (0..<40).map { _ in try gateway.watch("a1") }
-        try watchers[0].until { $0.json["count"] as? Int == 40 }
-        let told = try gateway.metric("gavelcast_viewers_announced_total")
-        watchers.append(try gateway.watch("a1"))
-        try eventually("Redis knows of all") {
-            try redis.client().call("HVALS", RedisKeys.viewers("a1")).array?.first?.bytes?.starts(
-                with: Array("41:".utf8)) == true
-        }
-        #expect(try gateway.metric("gavelcast_viewers_announced_total") == told)
-        watchers += try (0..<2).map { _ in try gateway.watch("a1") }
-        // A report may come between the two: 42 is 5 % more.
-        let next = try watchers[0].until { $0.type == "VIEWERS" }.json["count"] as? Int
-        #expect(next == 42 || next == 43)
     }
 }

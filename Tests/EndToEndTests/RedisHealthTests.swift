@@ -159,7 +159,7 @@ extension EndToEndTests {
             #expect(try watcher.next().sequence == 2)
         }
 
-        @Test("a rule that comes while watchers are there sends away those of its auction alone")
+        @Test("an access rule added later closes the watchers of its auction and no others")
         func deniedLater() throws {
             let redis = try RedisServer()
             let client = try redis.client()
@@ -247,7 +247,7 @@ extension EndToEndTests {
             #expect(losses.count == 1 && losses[0].contains("Cluster"), "\(losses)")
         }
 
-        @Test("a wrong password is said once, and up is said when a probe has come back")
+        @Test("a wrong password is logged once, and the link is logged as up after a probe")
         func wrongPassword() throws {
             let redis = try RedisServer()
             let client = try redis.client()

@@ -44,7 +44,7 @@ extension EndToEndTests {
             }
         }
 
-        @Test("from the gateway's own events, without a read of Redis")
+        @Test("a resume is served from the gateway's own events, without a read of Redis")
         func fromRing() throws {
             let keeper = try gateway.watch("a1")
             _ = try keeper.next()
@@ -62,7 +62,7 @@ extension EndToEndTests {
         }
 
         @Test(
-            "from Redis' log, further back than the gateway keeps, and on a gateway that never saw the auction"
+            "a resume is served from Redis' log if the gateway dropped the events or never saw the auction"
         )
         func fromLog() throws {
             try publish(1...40)
@@ -101,7 +101,7 @@ extension EndToEndTests {
             }
         }
 
-        @Test("1,000 that resume at once cost Redis one read, and all go on")
+        @Test("1,000 watchers that resume at once cost Redis one read, and all continue")
         func crowd() throws {
             try publish(1...40)
             let ports = gateway.ports

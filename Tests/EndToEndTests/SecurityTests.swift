@@ -76,7 +76,7 @@ extension EndToEndTests {
             #expect(try !isVerified("b.example", by: first))
         }
 
-        @Test("a session begun with one gateway is taken up by another that has the same ticket key")
+        @Test("a TLS session of one gateway is resumed by another with the same ticket key")
         func tickets() throws {
             let base = Guardian.shared.folder + "/\(UUID().uuidString)"
             let key = base + ".ticket"
@@ -176,7 +176,7 @@ extension EndToEndTests {
                 try HTTPClient(port: port).request("GET", "/v1/auctions/a1/live").status == 200, "no token")
         }
 
-        @Test("who breaks TLS, or says nothing, is closed, and the others do not notice")
+        @Test("a client that breaks TLS or stays silent is closed, and the others do not notice")
         func brokenClients() throws {
             let gateway = try GatewayProcess(redis: [redis.url], arguments: ["--handshake-seconds", "1"])
             let watcher = try gateway.watch("a1", over: .secureWebSocket)
@@ -248,7 +248,7 @@ extension EndToEndTests {
             #expect(refused.handshake.fields["sec-websocket-extensions"] == nil)
         }
 
-        @Test("Redis is spoken to over TLS by gateway and bid API, and only when it is who it should be")
+        @Test("gateway and bid API use Redis over TLS, and only if its certificate is valid")
         func redisOverTLS() throws {
             let certificate = try LocalCertificate()
             let server = try RedisServer(certificate: certificate)

@@ -53,7 +53,7 @@ import Testing
         #expect(channel.request(.state))
     }
 
-    @Test("a loop serves by itself who is at the last event, and a joiner while the state is the newest")
+    @Test("a loop serves watchers at the last event itself, and joiners while its state is the newest")
     func ownAttachment() {
         let channel = Self.watched()
         #expect(channel.ownAttachment(since: nil) == nil, "no number yet")

@@ -189,7 +189,7 @@ import Testing
         #expect(feed.taken() == ["read state", "gapOpened", "read log after 5"])
     }
 
-    @Test("who resumes within the ring is answered from it; from before it, by one read of the log")
+    @Test("a resume within the ring is answered from it; an older one by one read of the log")
     func resuming() {
         var feed = Driver.live(at: 5, historyEvents: 2)
         feed.received(6, 7, 8)

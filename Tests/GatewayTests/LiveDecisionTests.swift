@@ -66,7 +66,7 @@ import Wire
         #expect(status(try decide("/v1/auctions/a/live?since=x")) == 400)
     }
 
-    @Test("an origin is the own host, one of the list, or any where * stands; absent it is no browser")
+    @Test("own host, listed origins, or any origin with * may watch; so may a request without Origin")
     func origins() throws {
         let path = "/v1/auctions/a/live"
         for (origin, origins, isAllowed) in [

@@ -1,5 +1,6 @@
 import Fanout
 import LiveProtocol
+import LocalServers
 import Telemetry
 import Testing
 
@@ -48,11 +49,20 @@ import Testing
         #expect(far.received().contains(#""seq":8,"complete":false"#))
     }
 
-    @Test("a full socket keeps the newest bid, and nothing is lost or doubled around it")
-    func slowWatcher() throws {
-        let rooms = try Rooms()
-        let slow = try rooms.watcher(at: 5, sendBuffer: 4_608)
-        let quick = try rooms.watcher(at: 5)
+    @Test(
+        "a full socket keeps the newest bid, and nothing is lost or doubled around it",
+        arguments: [false, true])
+    func slowWatcher(isSecure: Bool) throws {
+        let certificate = try LocalCertificate()
+        let rooms = try Rooms(
+            isSecure
+                ? [
+                    "--tls-listen", "127.0.0.1:0", "--tls-cert", certificate.certificate, "--tls-key",
+                    certificate.key,
+                ] : [])
+        let client = isSecure ? try certificate.client() : nil
+        let slow = try rooms.watcher(at: 5, sendBuffer: 4_608, client: client)
+        let quick = try rooms.watcher(at: 5, client: client)
         var seen: [String] = []
         for sequence in UInt64(6)...40 {
             rooms.deliver(
@@ -61,16 +71,24 @@ import Testing
         }
         #expect(seen == (6...40).map(String.init))
         #expect(rooms.connections[slow.slot].flags.contains(.hasBacklog))
+        checkOrder(of: slow.sequences(in: readSlowly(slow, rooms)))
+    }
+
+    /// Reads and flushes in turns, until nothing waits for the watcher any more.
+    private func readSlowly(_ slow: Peer, _ rooms: Rooms) -> String {
         var text = ""
-        while true {
+        while rooms.connections[slow.slot].flags.contains(.hasBacklog) {
             text += slow.received()
-            guard rooms.connections[slow.slot].flags.contains(.hasBacklog) else { break }
             rooms.watching.flush(slow.slot)
         }
-        text += slow.received()
+        return text + slow.received()
+    }
+
+    /// Events 6…40 came once and in order, and 30 alone.
+    private func checkOrder(of parts: [String]) {
         var next: UInt64 = 6
         var merged = 0
-        for part in slow.sequences(in: text) {
+        for part in parts {
             let ends = part.split(separator: "-").compactMap { UInt64($0) }
             #expect(ends.first == next, "\(part) after \(next - 1)")
             if ends.count == 2 { merged += 1 }
@@ -166,6 +184,29 @@ import Testing
             let text = watcher.received()
             #expect(text.contains("SNAPSHOT") && watcher.sequences(in: text) == ["5", "6"])
         }
+    }
+
+    @Test("a hot auction's walks yield each turn, so another auction and newcomers do not wait for their end")
+    func fairness() throws {
+        let rooms = try Rooms()
+        let crowd = try (0..<300).map { _ in try rooms.watcher() }
+        let quiet = try rooms.webSocket("/v1/auctions/b/live")
+        rooms.attach("b", number: 1, state: 5, last: 5)
+        _ = quiet.received()
+        let third = try rooms.webSocket("/v1/auctions/c/live")
+        rooms.attach("c", number: 2, state: 5, last: 5)
+        // Events without a sequence number neither merge nor share a send.
+        let notes = 20
+        for _ in 0..<notes { rooms.watching.take(Rooms.event(0, type: "NOTE"), number: 0) }
+        rooms.watching.take(Rooms.event(6), number: 1)
+        let newcomer = try rooms.webSocket("/v1/auctions/c/live")
+        rooms.turn()
+        #expect(quiet.received().contains(#""seq":6"#))
+        #expect(third.received().contains("SNAPSHOT") && newcomer.received().contains("SNAPSHOT"))
+        #expect(rooms.context.counters.deliveries.current <= Limits.sendsPerTurn + Limits.walkChunk)
+        #expect(rooms.watching.hasWork)
+        rooms.turnUntilIdle()
+        for watcher in crowd { #expect(watcher.received().split(separator: "NOTE").count - 1 == notes) }
     }
 
     @Test("subscriptions of one connection come and go without touching each other")

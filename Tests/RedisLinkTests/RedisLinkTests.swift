@@ -85,7 +85,7 @@ import Testing
     }
 
     @Test(
-        "an error is told apart: about names, about the server, of a cluster",
+        "errors about names, about the server and of a cluster are told apart",
         arguments: [
             ("NOPERM this user has no permissions to access one of the channels used as arguments", true),
             ("NOPERM No permissions to access a key", true),

@@ -95,7 +95,7 @@ import Testing
         #expect(throws: SettingsError.configuration("config: cannot read 'gone.yml'")) {
             try read(["--config", "gone.yml"])
         }
-        #expect(throws: SettingsError.configuration("WORKERS: 'x' is no whole number")) {
+        #expect(throws: SettingsError.configuration("WORKERS: 'x' is not an integer")) {
             try read([], environment: ["WORKERS": "x"])
         }
     }
@@ -230,7 +230,7 @@ import Testing
     }
 
     @Test(
-        "what else would fail later, or have no effect, is refused at the start",
+        "other settings that would fail later or have no effect are refused at the start",
         arguments: [
             (["--tls-cert", "a.pem", "--tls-key", "b.pem"], "tls-cert"), (["--tls-key", "b.pem"], "tls-key"),
             (["--redis-url", "redis://:hunter2@h:99999"], "redis-url"),

@@ -187,7 +187,7 @@ import Tokens
     @Test(
         "a key file that is wrong is refused, with the key named",
         arguments: [
-            ("", "no JWKS"), ("[]", "no JWKS"), (#"{"keys":[]}"#, "1 to 64"),
+            ("", "not a JWKS"), ("[]", "not a JWKS"), (#"{"keys":[]}"#, "1 to 64"),
             (#"{"keys":[{"kty":"oct","kid":"a","alg":"HS256","k":"c2hvcnQ"}]}"#, "'a'"),
             (#"{"keys":[{"kty":"RSA","kid":"a","alg":"RS256"}]}"#, "'a'"),
             (#"{"keys":[{"kty":"oct","alg":"HS256","k":"c2hvcnQ"}]}"#, "number 1"),

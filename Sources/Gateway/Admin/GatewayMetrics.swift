@@ -39,7 +39,7 @@ enum GatewayMetrics {
     static let table: [Metric] = [
         Metric(.gauge, "gavelcast_connections", "Open connections.", .loops { $0.connections.current }),
         Metric(
-            .gauge, "gavelcast_subscriptions", "Auctions watched over connections with many.",
+            .gauge, "gavelcast_subscriptions", "Subscriptions on connections that watch several auctions.",
             .loops { $0.subscriptions.current }),
         Metric(
             .gauge, "gavelcast_backlogs", "Watchers whose socket is full.", .loops { $0.backlogs.current }),
@@ -64,7 +64,7 @@ enum GatewayMetrics {
             .counter, "gavelcast_tls_failures_total", "TLS handshakes that failed.",
             .loops { $0.handshakesFailed.current }),
         Metric(
-            .counter, "gavelcast_timeouts_total", "Connections that ran out of time.",
+            .counter, "gavelcast_timeouts_total", "Connections closed by a timeout.",
             .loops { $0.timeouts.current }),
         Metric(
             .counter, "gavelcast_deliveries_total", "Events delivered or queued.",
@@ -86,22 +86,22 @@ enum GatewayMetrics {
             .counter, "gavelcast_over_capacity_total", "Connections refused.",
             .loops { $0.overCapacity.current }),
         Metric(
-            .counter, "gavelcast_over_address_limit_total", "Connections of addresses that have too many.",
+            .counter, "gavelcast_over_address_limit_total", "Connections over the limit of their address.",
             .loops { $0.overAddressLimit.current }),
         Metric(
             .counter, "gavelcast_over_message_rate_total", "Clients closed because they sent too much.",
             .loops { $0.overMessageRate.current }),
         Metric(
-            .counter, "gavelcast_accept_pauses_total", "Times a loop left new connections waiting.",
+            .counter, "gavelcast_accept_pauses_total", "Times an event loop paused accepting connections.",
             .loops { $0.acceptPauses.current }),
         Metric(
             .counter, "gavelcast_tokens_refused_total", "Tokens refused.", .loops { $0.refusedTokens.current }
         ),
         Metric(
-            .counter, "gavelcast_tokens_expired_total", "Watches ended with their token.",
+            .counter, "gavelcast_tokens_expired_total", "Watches ended because their token expired.",
             .loops { $0.expiredTokens.current }),
         Metric(
-            .counter, "gavelcast_tokens_deferred_total", "Requests whose token waited for a later turn.",
+            .counter, "gavelcast_tokens_deferred_total", "Token checks put off to a later loop turn.",
             .loops { $0.deferredTokens.current }),
         Metric(.gauge, "gavelcast_channels", "Auctions subscribed in Redis.", .feed { $0.channels.current }),
         Metric(

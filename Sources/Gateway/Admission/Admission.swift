@@ -35,7 +35,7 @@ struct PublicListeners: Sendable {
 }
 
 final class Admission {
-    static let leaving = "this gateway is leaving"
+    static let leaving = "this gateway is shutting down"
 
     let context: LoopContext
     let connections: Connections
@@ -172,7 +172,7 @@ final class Admission {
         do throws(Errno) {
             return try connections.insert(descriptor, isSecure: kind == .secure)
         } catch {
-            context.logger.error("a connection could not be watched", metadata: ["error": "\(error)"])
+            context.logger.error("closed a new connection: epoll refused it", metadata: ["error": "\(error)"])
             return nil
         }
     }

@@ -315,7 +315,7 @@ final class AuctionFeed: RedisLinkOwner {
 
     func linkCannotHearRelay(_ link: Int, _ refusal: RedisRefusal) {
         logger.warning(
-            "Redis does not let this user subscribe to the bid API's heartbeat; only probes tell of a wrong Redis",
+            "Redis denies the heartbeat channel; unless it is allowed, only probes can detect a wrong Redis",
             metadata: [
                 "redis": "\(links[link].url.address)", "channel": "\(RedisKeys.relay)",
                 "reason": "\(refusal)",
@@ -333,7 +333,7 @@ final class AuctionFeed: RedisLinkOwner {
         counters.refusedTopics.add()
         if loggedRefusals.count < Limits.loggedRefusals, loggedRefusals.insert(channel.topic).inserted {
             logger.error(
-                "Redis refuses a channel or its keys; its watchers are sent away",
+                "Redis refuses a channel or its keys; closing its watchers with 1013",
                 metadata: [
                     "redis": "\(links[channel.link].url.address)",
                     "channel": "\(channel.topic.redisChannel)", "reason": "\(refusal)",

@@ -150,7 +150,7 @@ extension AuctionFeed {
         guard !isViewersRefusalLogged[link] else { return }
         isViewersRefusalLogged[link] = true
         logger.warning(
-            "viewers are not counted",
+            "Redis refuses to count viewers; VIEWERS messages may be missing",
             metadata: ["redis": "\(links[link].url.address)", "reason": "\(refusal)"])
     }
 
@@ -159,10 +159,9 @@ extension AuctionFeed {
     /// Tells an auction's watchers the number of viewers, when it has changed by 5 % and the last
     /// announcement is not recent.
     private func announce(_ count: Int, on channel: FeedChannel) {
-        guard channel.machine.isWatched, now >= channel.nextAnnouncementAt else { return }
-        if let announced = channel.announcedViewers {
-            guard count != announced, abs(count - announced) * 20 >= announced else { return }
-        }
+        guard channel.machine.isWatched, now >= channel.nextAnnouncementAt,
+            Self.isWorthAnnouncing(count, after: channel.announcedViewers)
+        else { return }
         channel.announcedViewers = count
         channel.nextAnnouncementAt = now + Int64(shared.configuration.viewersSeconds) * 1_000
         counters.viewersAnnounced.add()
@@ -170,5 +169,11 @@ extension AuctionFeed {
             EventEncoder.viewers(
                 count, auctionID: channel.topic.id,
                 serverTime: Timestamp(milliseconds: Clock.wallMilliseconds())), on: channel)
+    }
+
+    /// True for the first number, and for one that differs by at least 5 % from the last announced.
+    static func isWorthAnnouncing(_ count: Int, after announced: Int?) -> Bool {
+        guard let announced else { return true }
+        return count != announced && abs(count - announced) * 20 >= announced
     }
 }

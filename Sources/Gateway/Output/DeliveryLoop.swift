@@ -5,6 +5,7 @@
 import CLinux
 import Fanout
 import Glibc
+import Reactor
 
 /// A watcher that did not take the whole frame in the plain way.
 struct IncompleteSend {
@@ -66,8 +67,8 @@ func deliver(
         } else {
             let code = gavelcast_errno()
             precondition(code != EBADF && code != EFAULT, "send: errno \(code)")
-            let isFull = code == EAGAIN || code == EINTR || code == ENOBUFS
-            incomplete.append(IncompleteSend(slot: slot, cursor: cursor, reason: isFull ? .took(0) : .failed))
+            let reason: IncompleteSend.Reason = Sockets.isTemporary(code) ? .took(0) : .failed
+            incomplete.append(IncompleteSend(slot: slot, cursor: cursor, reason: reason))
         }
     }
     return delivered

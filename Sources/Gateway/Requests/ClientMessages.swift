@@ -75,7 +75,7 @@ extension Requests {
         case .echoing: echo(slot, isText ? .text : .binary, payload)
         case .joining, .watching, .multiplexing:
             guard isText else {
-                return dismiss(slot, CloseCode.unsupportedData, "only text is understood")
+                return dismiss(slot, CloseCode.unsupportedData, "only text messages are accepted")
             }
             answer(payload, of: slot)
         case .free, .securing, .readingHead, .readingBody, .opening, .closing, .lingering: break
@@ -106,7 +106,7 @@ extension Requests {
             watching.unsubscribe(slot, auctionID: auctionID.text)
         case .subscribe, .unsubscribe, .other:
             let known = isMultiplexing ? "SUBSCRIBE, UNSUBSCRIBE, PING" : "PING"
-            watching.refuse(slot, "UNKNOWN_TYPE", "understood here: \(known)")
+            watching.refuse(slot, "UNKNOWN_TYPE", "this connection understands only \(known)")
         }
     }
 

@@ -71,7 +71,7 @@ extension Requests {
         respond(
             to: slot,
             .error(
-                .contentTooLarge, "CONTENT_TOO_LARGE", "a body may have \(Limits.echoBodyBytes) bytes here"),
+                .contentTooLarge, "CONTENT_TOO_LARGE", "the body is over \(Limits.echoBodyBytes) bytes"),
             keepsAlive: false)
     }
 

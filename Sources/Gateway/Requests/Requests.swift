@@ -88,7 +88,7 @@ final class Requests: InputHandler {
         let isRead = head.method == .get || head.method == .head || head.method == .options
         guard !head.hasBody || !isRead else {
             return .respondAndClose(
-                .error(.contentTooLarge, "CONTENT_TOO_LARGE", "requests have no body here"))
+                .error(.contentTooLarge, "CONTENT_TOO_LARGE", "requests to the gateway must have no body"))
         }
         guard let address = LiveAddress(path) else { return page(path, head, bytes) }
         return LiveDecision.decide(

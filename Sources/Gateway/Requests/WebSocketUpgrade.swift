@@ -13,7 +13,7 @@ struct WebSocketUpgrade {
     init(_ head: RequestHead, _ bytes: Span<UInt8>, deflates: Bool) throws(LiveRefusal) {
         guard bytes.text(head.webSocketVersion) == "13" else {
             throw LiveRefusal(
-                .upgradeRequired, "UPGRADE_REQUIRED", "only WebSocket version 13 is spoken",
+                .upgradeRequired, "UPGRADE_REQUIRED", "only WebSocket version 13 is supported",
                 fields: [("Sec-WebSocket-Version", "13")])
         }
         guard head.method == .get, WebSocketHandshake.isValidKey(bytes, head.webSocketKey) else {

@@ -61,7 +61,7 @@ extension AccessToken.Fault {
     fileprivate var explanation: String {
         switch self {
         case .malformed: "the token is malformed"
-        case .wrongSignature: "the token is signed with no key that is known here"
+        case .wrongSignature: "no key of this gateway verifies the token's signature"
         case .expired: "the token has expired"
         case .notYetValid: "the token is not valid yet"
         }

@@ -43,7 +43,7 @@ extension Watching {
         let due = connections[slot].lastProgressTick &+ ticks
         guard context.nowTick >= due else { return connections.schedule(slot, at: due) }
         context.counters.slowCloses.add()
-        connections.end(slot, .dismissal(.tooSlow("nothing was taken for \(seconds) s")))
+        connections.end(slot, .dismissal(.tooSlow("the client read nothing for \(seconds) s")))
     }
 
     /// Sends a control frame before anything that waits. A peer that sends pings and reads nothing is cut

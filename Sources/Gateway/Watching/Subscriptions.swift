@@ -58,7 +58,7 @@ extension Watching {
     /// Ends the subscription to an auction at the client's wish.
     func unsubscribe(_ connection: UInt32, auctionID: String) {
         guard let slot = subscriptionSets[connection]?.subscriptions[auctionID] else {
-            return refuse(connection, "NOT_SUBSCRIBED", "there is no subscription to end", auctionID)
+            return refuse(connection, "NOT_SUBSCRIBED", "you are not subscribed to this auction", auctionID)
         }
         endSubscription(slot)
         connections.settle(output.send(EventEncoder.unsubscribed(auctionID), to: connection), of: connection)

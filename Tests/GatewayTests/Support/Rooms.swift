@@ -7,6 +7,7 @@ import Reactor
 import Settings
 import Synchronization
 import Testing
+import TransportSecurity
 import Wire
 
 @testable import Gateway
@@ -72,7 +73,10 @@ final class Rooms {
     // MARK: Connections
 
     /// A connection with what its client has sent.
-    func connect(_ text: String = "", sendBuffer: Int32? = nil) throws -> Peer {
+    /// - Parameter client: the client's side of TLS; the handshake is complete on return.
+    func connect(
+        _ text: String = "", sendBuffer: Int32? = nil, client: TLSClientContext? = nil
+    ) throws -> Peer {
         var pair: [Int32] = [0, 0]
         try #require(socketpair(AF_UNIX, Int32(gavelcast_stream | gavelcast_nonblocking), 0, &pair) == 0)
         if var bytes = sendBuffer {
@@ -80,8 +84,9 @@ final class Rooms {
         }
         // As admission counts it.
         shared.connectionCount.add(1, ordering: .relaxed)
-        let slot = try #require(try connections.insert(pair[0], isSecure: false))
+        let slot = try #require(try connections.insert(pair[0], isSecure: client != nil))
         let peer = Peer(slot: slot, token: connections.token(slot), descriptor: pair[1])
+        if let client { try shakeHands(client, peer) }
         if !text.isEmpty { send(text, from: peer) }
         return peer
     }
@@ -92,17 +97,32 @@ final class Rooms {
     }
 
     func send(_ bytes: [UInt8], from peer: Peer) {
-        _ = bytes.withUnsafeBytes {
-            Glibc.send(peer.descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
-        }
+        _ = bytes.withUnsafeBytes { peer.session?.send($0) ?? Sockets.send(peer.descriptor, $0) }
         if isOpen(peer) { connections.read(peer.slot, with: requests) }
         departures.workOffEndings()
     }
 
+    private func shakeHands(_ client: TLSClientContext, _ peer: Peer) throws {
+        try #require(connections.beginSecuring(peer.slot))
+        let session = try #require(TLSSession(client, host: "127.0.0.1", descriptor: peer.descriptor))
+        peer.session = session
+        var state = TLSSession.Handshake.wantsToRead
+        for _ in 0..<20 where state != .complete || connections[peer.slot].phase == .securing {
+            if state != .complete { state = session.handshake() }
+            connections.beginTurn()
+            connections.read(peer.slot, with: requests)
+        }
+        #expect(state == .complete && connections[peer.slot].phase == .readingHead)
+        // The session ticket is a record without data.
+        _ = peer.bytes()
+    }
+
     func isOpen(_ peer: Peer) -> Bool { connections.slot(of: peer.token) != nil }
 
-    func webSocket(_ path: String, sendBuffer: Int32? = nil, headers: String = "") throws -> Peer {
-        let peer = try connect(sendBuffer: sendBuffer)
+    func webSocket(
+        _ path: String, sendBuffer: Int32? = nil, headers: String = "", client: TLSClientContext? = nil
+    ) throws -> Peer {
+        let peer = try connect(sendBuffer: sendBuffer, client: client)
         send(
             "GET \(path) HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                 + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\(headers)\r\n",
@@ -150,11 +170,12 @@ final class Rooms {
     }
 
     func attach(
-        _ id: String = "a", state: UInt64, events: [UInt64] = [], last: UInt64, isThorough: Bool = false
+        _ id: String = "a", number: UInt32 = 0, state: UInt64, events: [UInt64] = [], last: UInt64,
+        isThorough: Bool = false
     ) {
         watching.take(
             Fanout.Attachment(
-                topic: .auction(id), number: 0,
+                topic: .auction(id), number: number,
                 snapshot: Snapshot(sequence: state, state: Array(#"{"title":"T"}"#.utf8), isEnded: false),
                 events: events.map { Self.event($0) }, last: last, isThorough: isThorough))
         turnUntilIdle()
@@ -166,8 +187,10 @@ final class Rooms {
     }
 
     /// A WebSocket that watches auction `a` and has had its first message.
-    func watcher(at sequence: UInt64 = 5, sendBuffer: Int32? = nil) throws -> Peer {
-        let peer = try webSocket("/v1/auctions/a/live", sendBuffer: sendBuffer)
+    func watcher(
+        at sequence: UInt64 = 5, sendBuffer: Int32? = nil, client: TLSClientContext? = nil
+    ) throws -> Peer {
+        let peer = try webSocket("/v1/auctions/a/live", sendBuffer: sendBuffer, client: client)
         if connections[peer.slot].phase == .joining { attach(state: sequence, last: sequence) }
         _ = peer.received()
         return peer
@@ -179,6 +202,8 @@ final class Peer {
     let slot: UInt32
     let token: UInt64
     let descriptor: Int32
+    /// The client's TLS session; `nil` on a plain connection.
+    var session: TLSSession?
     private var isClosed = false
 
     init(slot: UInt32, token: UInt64, descriptor: Int32) {
@@ -188,6 +213,7 @@ final class Peer {
     }
 
     deinit {
+        session?.free()
         if !isClosed { close(descriptor) }
     }
 
@@ -201,8 +227,11 @@ final class Peer {
         var all: [UInt8] = []
         var buffer = [UInt8](repeating: 0, count: 65_536)
         while all.count < limit {
-            let count = recv(descriptor, &buffer, min(buffer.count, limit - all.count), 0)
-            guard count > 0 else { break }
+            let outcome = buffer.withUnsafeMutableBytes {
+                let part = UnsafeMutableRawBufferPointer(rebasing: $0.prefix(limit - all.count))
+                return session?.receive(into: part) ?? Sockets.receive(descriptor, into: part)
+            }
+            guard case .bytes(let count) = outcome else { break }
             all += buffer[..<count]
         }
         return all

@@ -21,7 +21,7 @@ private final class Keys {
         }
         for (key, value) in mapping {
             guard let key = key.string, rest[key] == nil else {
-                throw ScenarioError(description: "\(path): a key is no text, or is there twice")
+                throw ScenarioError(description: "\(path): a key is not text, or is duplicated")
             }
             rest[key] = value
         }
@@ -44,7 +44,7 @@ private final class Keys {
         guard let number = Int(text), range.contains(number) else {
             throw ScenarioError(
                 description:
-                    "\(path(key)): '\(text)' is no whole number from \(range.lowerBound) to \(range.upperBound)"
+                    "\(path(key)): '\(text)' is not an integer from \(range.lowerBound) to \(range.upperBound)"
             )
         }
         return number
@@ -98,7 +98,7 @@ extension Scenario {
         try keys.finish()
         guard !steps.isEmpty else { throw ScenarioError(description: "steps: is empty") }
         guard !groups.contains(where: \.isFloor) || servers.hasFloor else {
-            throw ScenarioError(description: "groups: one watches the floor, but servers.floor is not true")
+            throw ScenarioError(description: "groups: one has server: floor, but servers.floor is not true")
         }
     }
 
@@ -194,7 +194,7 @@ extension Scenario {
                 sockets: try keys.number("sockets", 1...9_500) ?? 5_000,
                 bytes: try keys.number("bytes", 1...65_536) ?? 280,
                 rounds: try keys.number("rounds", 1...1_000) ?? 9)
-        default: throw ScenarioError(description: "\(keys.path("do")): '\(kind)' is no step")
+        default: throw ScenarioError(description: "\(keys.path("do")): '\(kind)' is not a step")
         }
         try keys.finish()
         return Named(name: name, step: step)
@@ -204,7 +204,7 @@ extension Scenario {
         func number(_ key: String) throws(ScenarioError) -> Double? {
             guard let text = try keys.text(key) else { return nil }
             guard let number = Double(text) else {
-                throw ScenarioError(description: "\(keys.path(key)): '\(text)' is no number")
+                throw ScenarioError(description: "\(keys.path(key)): '\(text)' is not a number")
             }
             return number
         }

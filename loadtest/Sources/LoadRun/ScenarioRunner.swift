@@ -150,7 +150,7 @@ package final class ScenarioRunner {
         while !condition() {
             guard seconds < Double(scenario.limitSeconds) else {
                 throw TimedOut(
-                    description: "the run: not over within \(scenario.limitSeconds) s, while: \(what)")
+                    description: "the run did not end in \(scenario.limitSeconds) s, waiting for: \(what)")
             }
             guard seconds < deadline else {
                 throw TimedOut(description: "\(what): not within \(Int(limit)) s")

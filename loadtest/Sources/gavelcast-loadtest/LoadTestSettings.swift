@@ -8,14 +8,14 @@ enum Command: String, CaseIterable {
 
     var summary: String {
         switch self {
-        case .demo: "keeps a few lively auctions running through the bid API, for looking at"
+        case .demo: "keeps a few lively auctions running through the bid API, to look at"
         case .watch:
             "watches auctions with many simulated watchers, and keeps an account of what each applied"
         case .publish: "publishes events straight to Redis at a steady rate, whatever the servers do"
         case .bid: "bids through the bid API at a steady rate, whatever the servers do"
         case .replay: "replays recorded auctions through the bid API and compares where they end"
         case .audit: "compares watchers' accounts with what was published"
-        case .floor: "the yardstick: the kernel alone, or (with --listen) a gateway that does nothing else"
+        case .floor: "measures the kernel alone, or (with --listen) serves as a bare gateway to compare with"
         case .run: "runs a scenario from start to report"
         }
     }
@@ -64,7 +64,7 @@ enum Command: String, CaseIterable {
                 ),
                 Setting(
                     "lossless-every", .number(0...1_000_000), default: "50",
-                    "every so many events of an auction is a TIME_EXTENDED; 0 for none"),
+                    "every Nth event of an auction is a TIME_EXTENDED; 0 means none"),
                 Setting("truth", .text, "file to write what was published to, for audit"),
             ]
         case .bid:
@@ -104,12 +104,12 @@ enum Command: String, CaseIterable {
                 redis, Setting("pattern", .text, default: "auction:*", "channels the bare gateway hears"),
                 Setting("sockets", .number(1...9_500), default: "5000", "connections to send to"),
                 Setting("bytes", .number(1...65_536), default: "280", "bytes of each send"),
-                Setting("rounds", .number(1...10_000), default: "9", "rounds of which the median is told"),
+                Setting("rounds", .number(1...10_000), default: "9", "rounds to run; the median is printed"),
             ]
         case .run:
             return [
                 Setting("reports", .text, default: "loadtest/reports", "folder for the report"),
-                Setting("quiet", .flag, default: "false", "no line of progress a second"),
+                Setting("quiet", .flag, default: "false", "do not print a progress line every second"),
             ]
         }
     }
@@ -126,7 +126,7 @@ enum Command: String, CaseIterable {
             + allCases.map { "  \($0.rawValue.padded(to: 9))\($0.summary)\n" }.joined()
                 + """
 
-                Each tells its settings with --help. SCENARIO is a file, or the name of one in loadtest/scenarios.
+                Each command lists its settings with --help. SCENARIO is a file, or the name of one in loadtest/scenarios.
 
                 EXIT STATUS: 0 after a clean run; 1 when an audit found a fault; 64 for a wrong command line; 69 when a server
                 cannot be reached or a run cannot go on; 78 for a wrong setting.

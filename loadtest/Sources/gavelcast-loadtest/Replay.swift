@@ -65,7 +65,7 @@ struct Replay {
             let cells = line.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
             guard cells.count == header.count, let time = Double(cells[places[2]]),
                 let price = Double(cells[places[5]])
-            else { throw Failure(description: "csv: line \(number + 1) is not as the first line says") }
+            else { throw Failure(description: "csv: line \(number + 1) does not match the header") }
             let id = cells[places[0]]
             if recordings[id] == nil {
                 order.append(id)

@@ -31,7 +31,7 @@ enum Tasks {
         case .watch:
             for name in values.list("transports") where CrowdTransport(rawValue: name) == nil {
                 throw .usage(
-                    "--transports: '\(name)' is none of \(CrowdTransport.allCases.map(\.rawValue).joined(separator: ", "))"
+                    "--transports: '\(name)' is not one of \(CrowdTransport.allCases.map(\.rawValue).joined(separator: ", "))"
                 )
             }
             guard !values.list("auctions").isEmpty else { throw .usage("--auctions: is empty") }
@@ -43,7 +43,7 @@ enum Tasks {
         case .audit where values.text("truth").isEmpty == values.text("database-url").isEmpty:
             throw .usage("give either --truth or --database-url")
         case .floor where !values.text("listen").isEmpty && SocketAddress(text: values.text("listen")) == nil:
-            throw .usage("--listen: '\(values.text("listen"))' is no HOST:PORT")
+            throw .usage("--listen: '\(values.text("listen"))' is not HOST:PORT")
         case .publish, .floor:
             do { _ = try RedisURL(text: values.text("redis-url")) } catch {
                 throw .configuration("redis-url: \(error)")
@@ -127,7 +127,7 @@ enum Tasks {
     private static func ordered(_ file: TruthFile, as auctions: [String]) throws -> [AuctionTruth] {
         try auctions.map { auction in
             guard let index = file.auctions.firstIndex(of: auction) else {
-                throw ScenarioError(description: "the truth file knows no auction '\(auction)'")
+                throw ScenarioError(description: "the truth file has no auction '\(auction)'")
             }
             return file.truth[index]
         }
@@ -171,7 +171,7 @@ enum Tasks {
             return try JSONDecoder().decode(type, from: Data(contentsOf: URL(fileURLWithPath: path)))
         } catch {
             throw ScenarioError(
-                description: "'\(path)' is no such file of ours: \(error.localizedDescription)")
+                description: "'\(path)' was not written by this program: \(error.localizedDescription)")
         }
     }
 }

@@ -1,0 +1,39 @@
+import CLinux
+import Glibc
+import Reactor
+import Testing
+
+@Suite struct SocketsTests {
+    @Test("a full socket and a kernel short of memory are temporary, and a broken connection is not")
+    func temporary() {
+        for code in [EAGAIN, EWOULDBLOCK, EINTR, ENOBUFS] { #expect(Sockets.isTemporary(code), "\(code)") }
+        for code in [EPIPE, ECONNRESET, ETIMEDOUT, EBADF, 0] {
+            #expect(!Sockets.isTemporary(code), "\(code)")
+        }
+    }
+
+    @Test("a socket tells bytes, an empty or full buffer, the peer's end and a broken connection apart")
+    func outcomes() throws {
+        var pair: [Int32] = [0, 0]
+        try #require(socketpair(AF_UNIX, Int32(gavelcast_stream | gavelcast_nonblocking), 0, &pair) == 0)
+        var buffer = [UInt8](repeating: 7, count: 65_536)
+        #expect(buffer.withUnsafeMutableBytes { Sockets.receive(pair[0], into: $0) } == .wouldBlock)
+        var outcome = Sockets.Outcome.bytes(0)
+        while outcome.isBytes { outcome = buffer.withUnsafeBytes { Sockets.send(pair[1], $0) } }
+        #expect(outcome == .wouldBlock)
+        #expect(buffer.withUnsafeMutableBytes { Sockets.receive(pair[0], into: $0) } == .bytes(65_536))
+        Sockets.close(pair[1])
+        repeat {
+            outcome = buffer.withUnsafeMutableBytes { Sockets.receive(pair[0], into: $0) }
+        } while outcome.isBytes
+        #expect(outcome == .closed)
+        #expect(buffer.withUnsafeBytes { Sockets.send(pair[0], $0) } == .failed(EPIPE))
+        Sockets.close(pair[0])
+    }
+}
+
+extension Sockets.Outcome {
+    fileprivate var isBytes: Bool {
+        if case .bytes = self { true } else { false }
+    }
+}
