@@ -15,10 +15,12 @@ package struct Attachment: Sendable {
     /// True when the state and the log were read for this attachment. Events that are not in ``events`` are
     /// then not available.
     package let isThorough: Bool
+    /// False when watchers are to be told that the auction's Redis does not deliver.
+    package let isLive: Bool
 
     package init(
         topic: Topic, number: UInt32, snapshot: Snapshot, events: [EncodedEvent], last: UInt64,
-        isThorough: Bool
+        isThorough: Bool, isLive: Bool
     ) {
         self.topic = topic
         self.number = number
@@ -26,6 +28,7 @@ package struct Attachment: Sendable {
         self.events = events
         self.last = last
         self.isThorough = isThorough
+        self.isLive = isLive
     }
 
     package var extent: ReplayExtent {

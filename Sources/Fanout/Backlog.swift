@@ -82,6 +82,7 @@ package struct Backlog {
                 queue[index] = .event(event, first: earlier, watch: watch)
                 return true
             }
+        case .replaceable: dropReplaceable(of: watch)
         case .lossless: losslessBytes += event.frame.count
         case .message: messageBytes += event.frame.count
         }
@@ -118,6 +119,15 @@ package struct Backlog {
         messageBytes = 0
     }
 
+    /// Empties the place of a watch's event that gives way to a newer one.
+    private mutating func dropReplaceable(of watch: UInt32) {
+        let index = queue.lastIndex {
+            guard case .event(let event, _, let other) = $0 else { return false }
+            return other == watch && event.treatment == .replaceable
+        }
+        if let index { queue[index] = .bytes([]) }
+    }
+
     private func lastEntry(of watch: UInt32) -> Int? {
         guard let newest else { return queue.isEmpty ? nil : queue.count - 1 }
         guard let number = newest[watch], number >= departed else { return nil }
@@ -149,20 +159,25 @@ package struct Backlog {
             swap(&current, &control)
             return true
         }
-        guard let entry = queue.popFirst() else { return false }
-        departed += 1
+        while current.isEmpty, let entry = queue.popFirst() {
+            departed += 1
+            take(entry, encode: encode)
+        }
+        return !current.isEmpty
+    }
+
+    private mutating func take(_ entry: Entry, encode: Encode) {
         switch entry {
         case .event(let event, let first, let watch):
             switch event.treatment {
             case .lossless: losslessBytes -= event.frame.count
             case .message: messageBytes -= event.frame.count
-            case .conflatable, .droppable: break
+            case .conflatable, .droppable, .replaceable: break
             }
             current = encode(event, first, watch)
         case .bytes(let bytes):
             messageBytes -= bytes.count
             current = bytes
         }
-        return true
     }
 }

@@ -26,6 +26,8 @@ package final class Channel {
     package private(set) var last: UInt64 = 0
     /// True when nothing follows ``last``.
     package private(set) var isEnded = false
+    /// False while the feed says that the auction's Redis does not deliver.
+    package var isLive = true
 
     /// An event that waits for its walk; bids that waited too long are merged into the newest.
     package struct Pending {
@@ -98,7 +100,8 @@ package final class Channel {
             || since.map { $0 == last } ?? (snapshot.sequence >= last && snapshot.state != nil)
         guard isEnough else { return nil }
         return Attachment(
-            topic: topic, number: number, snapshot: snapshot, events: [], last: last, isThorough: false)
+            topic: topic, number: number, snapshot: snapshot, events: [], last: last, isThorough: false,
+            isLive: isLive)
     }
 
     /// Notes that watchers need something of the feed. Returns true when the loop must ask for it, and false
@@ -142,6 +145,7 @@ package final class Channel {
         requested = nil
         number = nil
         snapshot = nil
+        isLive = true
         endGreeting()
     }
 
@@ -171,6 +175,11 @@ package final class Channel {
         if hasUnbegun, let last = pending.last, merges(last, event, now: now) {
             pending[pending.count - 1] = Pending(event: event, first: last.first, since: last.since)
             return true
+        }
+        if event.treatment == .replaceable,
+            let older = pending[walkCount...].firstIndex(where: { $0.event.treatment == .replaceable })
+        {
+            pending.remove(at: older)
         }
         pending.append(Pending(event: event, first: event.sequence, since: now))
         return false
@@ -311,7 +320,8 @@ package final class Channel {
         guard !greetingEvents.isEmpty else { return (greeting, slots) }
         let attachment = Attachment(
             topic: topic, number: greeting.number, snapshot: greeting.snapshot,
-            events: greeting.events + greetingEvents, last: last, isThorough: greeting.isThorough)
+            events: greeting.events + greetingEvents, last: last, isThorough: greeting.isThorough,
+            isLive: isLive)
         return (attachment, slots)
     }
 

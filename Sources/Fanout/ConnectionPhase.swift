@@ -17,7 +17,7 @@ package enum ConnectionPhase: UInt8, Sendable {
     case joining
     /// A watcher that receives events.
     case watching
-    /// A connection whose subscriptions are watchers (`/v1/live`).
+    /// A connection whose subscriptions are watchers, or a long-poll over them (`/v1/live`).
     case multiplexing
     /// A WebSocket that gets its messages back (conformance suites).
     case echoing
@@ -39,8 +39,8 @@ package enum ConnectionPhase: UInt8, Sendable {
         case .opening: [.joining, .multiplexing, .echoing, .closing, .readingHead]
         // An answered long-poll is free for the next request.
         case .joining: [.watching, .readingHead, .closing]
-        case .watching: [.readingHead, .closing]
-        case .multiplexing, .echoing: [.closing]
+        case .watching, .multiplexing: [.readingHead, .closing]
+        case .echoing: [.closing]
         case .closing: [.lingering]
         case .lingering: []
         }

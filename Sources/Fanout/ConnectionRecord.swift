@@ -81,6 +81,8 @@ package struct ConnectionRecord {
     package var transport: Transport = .http
     /// The window, in bits, that messages to this client may be compressed with; 0 when they may not.
     package var deflateBits: UInt8 = 0
+    /// Seconds between heartbeats that the client asked for; 0 when it did not.
+    package var heartbeatSeconds: UInt8 = 0
     package var flags: ConnectionFlags = []
 }
 

@@ -26,6 +26,8 @@ package struct FeedMachine: ~Copyable {
         case attach(Attachment, to: LoopSet)
         /// Tell these loops that events were skipped, and what replaces them.
         case jump(Snapshot, to: LoopSet)
+        /// Tell these loops whether the auction's Redis delivers.
+        case announce(isLive: Bool, to: LoopSet)
         /// Read the state; `isRetry` when an earlier read brought nothing of use a moment ago.
         case readState(isRetry: Bool)
         /// Read the log behind this sequence number.
@@ -82,11 +84,20 @@ package struct FeedMachine: ~Copyable {
     /// Loops whose mailbox overflowed: they are sent the ring when there is room.
     package private(set) var overflowed: LoopSet = []
 
+    /// Whether the link delivers, as ``deliveryChanged(_:_:)`` said last.
+    private var isDelivering: Bool
+    /// What watchers were told last. They are told `true` again only when they have what they missed.
+    package private(set) var isAnnouncedLive: Bool
+
+    /// - Parameter isDelivering: whether the link delivers now.
     package init(
-        topic: Topic, number: UInt32, historyEvents: Int, heldEvents: Int = FanoutLimits.heldEvents
+        topic: Topic, number: UInt32, historyEvents: Int, heldEvents: Int = FanoutLimits.heldEvents,
+        isDelivering: Bool = true
     ) {
         self.topic = topic
         self.number = number
+        self.isDelivering = isDelivering
+        isAnnouncedLive = isDelivering || topic.kind != .auction
         order = SequenceGuard(limit: heldEvents)
         ring = ReplayRing(capacity: historyEvents)
     }
@@ -196,7 +207,7 @@ package struct FeedMachine: ~Copyable {
         attached.formUnion(loops)
         let attachment = Attachment(
             topic: topic, number: number, snapshot: snapshot, events: recentEvents, last: last,
-            isThorough: isThorough)
+            isThorough: isThorough, isLive: isAnnouncedLive)
         actions.append(.attach(attachment, to: loops))
     }
 
@@ -232,6 +243,22 @@ package struct FeedMachine: ~Copyable {
         answerWaiting(&actions)
     }
 
+    /// The link delivers again, or no longer.
+    package mutating func deliveryChanged(_ isDelivering: Bool, _ actions: inout [Action]) {
+        self.isDelivering = isDelivering
+        guard !isDelivering else { return announceIfLevel(&actions) }
+        guard isAnnouncedLive, topic.kind == .auction else { return }
+        isAnnouncedLive = false
+        actions.append(.announce(isLive: false, to: attached))
+    }
+
+    /// Tells the watchers that the auction is live again, once they have what they missed meanwhile.
+    private mutating func announceIfLevel(_ actions: inout [Action]) {
+        guard !isAnnouncedLive, isDelivering, phase == .live, repair == nil, !isJumping else { return }
+        isAnnouncedLive = true
+        actions.append(.announce(isLive: true, to: attached))
+    }
+
     // MARK: Events
 
     /// An event came through pub/sub.
@@ -257,6 +284,7 @@ package struct FeedMachine: ~Copyable {
         guard let repair, !order.hasHole, last >= repair.target else { return }
         self.repair = nil
         actions.append(.count(.gapFilled))
+        announceIfLevel(&actions)
     }
 
     // MARK: States
@@ -284,6 +312,7 @@ package struct FeedMachine: ~Copyable {
             beginRepair(target: first - 1, now: now, &actions)
         }
         answerWaiting(&actions)
+        announceIfLevel(&actions)
     }
 
     /// Makes `state` the snapshot for joiners, unless the one at hand is newer.
@@ -349,7 +378,8 @@ package struct FeedMachine: ~Copyable {
             order.establish(target)
             deliverHeld(&actions)
             adopt(state, now: now)
-            return answerWaiting(&actions)
+            answerWaiting(&actions)
+            return announceIfLevel(&actions)
         }
         // A state older than the gap's end still is the best there is to show.
         let shown = state?.sequence ?? 0 >= snapshot?.sequence ?? 0 ? state : snapshot
@@ -363,6 +393,7 @@ package struct FeedMachine: ~Copyable {
         deliverHeld(&actions)
         answerWaiting(&actions)
         if let first = order.firstHeld { beginRepair(target: first - 1, now: now, &actions) }
+        announceIfLevel(&actions)
     }
 
     // MARK: History

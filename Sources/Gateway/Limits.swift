@@ -144,6 +144,11 @@ enum Limits {
     static let scriptRetryMilliseconds: Int64 = 1_000
     /// How often a loop tells the feed which numbers have changed.
     static let viewersReportMilliseconds: Int64 = 1_000
+    /// How long probes may stay away before watchers are told that Redis does not deliver. A probe is sent
+    /// every 500 ms and has 2 s to come back.
+    static let feedSilenceMilliseconds: Int64 = 2_500
+    /// At most so many auctions a turn learn whether their Redis delivers.
+    static let feedNewsPerTurn = 1_024
     /// The longest time between two reports to Redis: a gateway's number is ignored after 15 s.
     static let viewersRefreshMilliseconds: Int64 = 5_000
     /// Auctions in one report, and such reports under way at once on one link.

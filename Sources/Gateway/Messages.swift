@@ -29,6 +29,8 @@ enum LoopMessage: Sendable {
     case event(channel: UInt32, EncodedEvent)
     /// The feed gave a gap up. Every watcher gets this with `complete:false` and goes on behind it.
     case jump(channel: UInt32, Snapshot)
+    /// Whether an auction's Redis delivers.
+    case feed(channel: UInt32, isLive: Bool)
     case drain
     /// Settings that were read anew.
     case reload(GatewayConfiguration)

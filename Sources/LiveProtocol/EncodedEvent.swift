@@ -12,6 +12,8 @@ package final class EncodedEvent: Sendable {
         case conflatable
         /// Left out (`VIEWERS`).
         case droppable
+        /// An unsent one gives way to a newer one (`FEED`).
+        case replaceable
         /// Kept, and bounded by bytes.
         case lossless
         /// Kept: what the gateway itself says to this watcher (a snapshot, an answer).
@@ -54,6 +56,8 @@ package final class EncodedEvent: Sendable {
     }
 
     package var isConflatable: Bool { treatment == .conflatable }
+    /// False for what a long-poll's answer does not carry, or says in another way.
+    package var isForPolls: Bool { treatment != .droppable && treatment != .replaceable }
     /// True for a snapshot that all watchers of its channel get in the place of skipped events.
     package var isJump: Bool { treatment == .message && sequence != 0 }
 

@@ -189,6 +189,15 @@ package enum EventEncoder {
         }
     }
 
+    /// Whether an auction's Redis delivers.
+    package static func feed(_ isLive: Bool, auctionID: String, serverTime: Timestamp) -> EncodedEvent {
+        message("FEED", treatment: .replaceable) {
+            $0.field("auction_id", auctionID)
+            $0.field("live", isLive)
+            $0.field("server_time", serverTime)
+        }
+    }
+
     /// What an event stream says before it ends.
     package static func close(code: UInt16, message text: String, retryMilliseconds: Int?) -> [UInt8] {
         var writer = JSONWriter(capacity: 96)
@@ -201,19 +210,39 @@ package enum EventEncoder {
         return (retryMilliseconds.map(ServerSentEvent.retry) ?? []) + event
     }
 
-    /// The answer to a long-poll.
+    /// The answer to a long-poll, or one auction's part of it.
+    /// - Parameters:
+    ///   - sequence: the client's next cursor.
+    ///   - live: whether the auction's Redis delivers.
     package static func poll(
-        auctionID: String, sequence: UInt64, complete: Bool, ended: Bool, events: [[UInt8]]
+        auctionID: String, sequence: UInt64, complete: Bool, live: Bool, ended: Bool, events: [[UInt8]]
     ) -> [UInt8] {
         var writer = JSONWriter(capacity: 96 + events.reduce(0) { $0 + $1.count + 1 })
         writer.object {
             $0.field("auction_id", auctionID)
             $0.field("seq", sequence)
             $0.field("complete", complete)
+            $0.field("live", live)
             if ended { $0.field("ended", true) }
             $0.key("events")
             $0.array { for event in events { $0.raw(event) } }
         }
+        return writer.bytes
+    }
+
+    /// The answer to a long-poll over many auctions, made of the parts of those that have something.
+    package static func polls(_ parts: [[UInt8]]) -> [UInt8] {
+        var writer = JSONWriter(capacity: 16 + parts.reduce(0) { $0 + $1.count + 1 })
+        writer.object {
+            $0.key("auctions")
+            $0.array { for part in parts { $0.raw(part) } }
+        }
+        return writer.bytes
+    }
+
+    package static func time(_ serverTime: Timestamp) -> [UInt8] {
+        var writer = JSONWriter(capacity: 48)
+        writer.object { $0.field("server_time", serverTime) }
         return writer.bytes
     }
 

@@ -25,7 +25,7 @@ package enum LiveQuery {
             guard let auctionID = AuctionID(text) else { throw .auctionID }
             if auctions.contains(where: { $0.auctionID == auctionID }) { continue }
             // Stops at the first auction too many, because each one is compared with all before it.
-            guard auctions.count < LiveLimits.auctionsPerStream else { throw .auctions }
+            guard auctions.count < LiveLimits.auctionsPerRequest else { throw .auctions }
             auctions.append((auctionID, nil))
         }
         guard !auctions.isEmpty else { throw .auctions }
@@ -44,11 +44,22 @@ package enum LiveQuery {
 
     /// Seconds that a long-poll waits, brought within the range.
     package static func pollSeconds(_ query: String) throws(LiveRefusal) -> Int {
-        guard let text = QueryString.value("timeout", in: query) else { return LiveLimits.pollSeconds }
+        try seconds("timeout", "BAD_TIMEOUT", within: LiveLimits.pollSecondsRange, query)
+            ?? LiveLimits.pollSeconds
+    }
+
+    /// Seconds between heartbeats, brought within the range; `nil` when the client does not ask.
+    package static func heartbeatSeconds(_ query: String) throws(LiveRefusal) -> Int? {
+        try seconds("heartbeat", "BAD_HEARTBEAT", within: LiveLimits.heartbeatSecondsRange, query)
+    }
+
+    private static func seconds(
+        _ name: String, _ code: String, within range: ClosedRange<Int>, _ query: String
+    ) throws(LiveRefusal) -> Int? {
+        guard let text = QueryString.value(name, in: query) else { return nil }
         guard let seconds = Int(text) else {
-            throw LiveRefusal(.badRequest, "BAD_TIMEOUT", "timeout is a whole number of seconds")
+            throw LiveRefusal(.badRequest, code, "\(name) is a whole number of seconds")
         }
-        let range = LiveLimits.pollSecondsRange
         return min(max(seconds, range.lowerBound), range.upperBound)
     }
 }

@@ -18,7 +18,7 @@ package struct LiveRefusal: Error {
 
     package static let auctionID = LiveRefusal(.badRequest, "BAD_AUCTION_ID", ClientMessage.auctionIDRule)
     package static let auctions = LiveRefusal(
-        .badRequest, "BAD_AUCTIONS", "auctions names 1 to \(LiveLimits.auctionsPerStream) auctions")
+        .badRequest, "BAD_AUCTIONS", "auctions names 1 to \(LiveLimits.auctionsPerRequest) auctions")
     package static let token = LiveRefusal(.unauthorized, "UNAUTHORIZED", "this address needs a token")
     package static let noPoll = LiveRefusal(
         .upgradeRequired, "UPGRADE_REQUIRED", "this address speaks WebSocket and text/event-stream",

@@ -34,7 +34,7 @@ package struct LinkMachine {
     package struct Times: Sendable {
         /// How long connecting may take, from the first packet to the greeting's answer.
         package var connecting: Int64 = 2_000
-        package var probeInterval: Int64 = 1_000
+        package var probeInterval: Int64 = 500
         /// A probe that is not back within this means that the link does not deliver.
         package var probeReturn: Int64 = 2_000
         /// How long the relay's heartbeat may stay away: at first, and at most after attempts that did not
@@ -60,6 +60,8 @@ package struct LinkMachine {
     private var nextProbeAt: Int64 = 0
     private var probeNumber: UInt64 = 0
     private var oldestProbeSentAt: Int64?
+    /// When a probe came back last; `nil` before the first.
+    package private(set) var provedAt: Int64?
 
     // The relay's heartbeat
     /// When the heartbeat arrived last, or when the link came up after it; `nil` when it has never arrived.
@@ -161,6 +163,7 @@ package struct LinkMachine {
 
     package mutating func probeReturned(now: Int64) -> Action? {
         oldestProbeSentAt = nil
+        provedAt = now
         guard case .proving = phase else { return nil }
         phase = .up
         backoff.reset()

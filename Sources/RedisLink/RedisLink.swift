@@ -84,6 +84,9 @@ package final class RedisLink {
     /// True while the link delivers: probes come back.
     package var isUp: Bool { machine.isUp }
 
+    /// When a probe came back last, in the owner's milliseconds; `nil` before the first.
+    package var provedAt: Int64? { machine.provedAt }
+
     /// True from the moment at which the heartbeat has stayed away too long until it arrives again.
     package var isRelayMissing: Bool { machine.isRelayMissing }
 

@@ -41,7 +41,7 @@ extension EndToEndTests {
             let live = "GET /v1/auctions/a1/live HTTP/1.1\r\n" + host
             let many = "GET /v1/live"
             let stream = "Accept: text/event-stream\r\n"
-            let tooMany = (1...21).map { "a\($0)" }.joined(separator: ",")
+            let tooMany = (1...51).map { "a\($0)" }.joined(separator: ",")
             let cases: [(String, Int)] = [
                 ("nonsense\r\n\r\n", 400), ("GET / HTTP/1.1\r\n\r\n", 400),
                 ("GET / HTTP/3\r\n\(host)\r\n", 400),
@@ -55,7 +55,7 @@ extension EndToEndTests {
                 ("GET / HTTP/1.1\r\n\(host)Content-Length: 5\r\n\r\nhello", 413),
                 ("GET /\(String(repeating: "t", count: 5_000)) HTTP/1.1\r\n\(host)\r\n", 414),
                 ("GET / HTTP/1.1\r\n\(host)X: \(String(repeating: "y", count: 9_000))\r\n\r\n", 431),
-                ("\(many) HTTP/1.1\r\n\(host)\r\n", 426), ("\(live)\(websocket)\(key)\r\n", 426),
+                ("\(many) HTTP/1.1\r\n\(host)\r\n", 400), ("\(live)\(websocket)\(key)\r\n", 426),
                 ("\(many) HTTP/1.1\r\n\(host)\(stream)\r\n", 400),
                 ("\(many)?auctions=a,b%20c HTTP/1.1\r\n\(host)\(stream)\r\n", 400),
                 ("\(many)?auctions=a,prv_b HTTP/1.1\r\n\(host)\(stream)\r\n", 401),
@@ -290,7 +290,10 @@ extension EndToEndTests {
             let sockets = try (0..<1_000).map { _ in try BlockingSocket(port: gateway.port) }
             for socket in sockets.prefix(100) { try socket.send(Array("GET / HT".utf8)) }
             try eventually("all are open") { try gateway.metric("gavelcast_connections") >= 1_001 }
-            #expect(try gateway.metric("gavelcast_resident_bytes") - before < 4 << 20)
+            // The address sanitizer keeps freed memory.
+            if !Sanitizer.isOn {
+                #expect(try gateway.metric("gavelcast_resident_bytes") - before < 4 << 20)
+            }
             try checkBystander()
             // The time-out for a head is 10 s; who began one is told.
             try eventually("all are closed") { try gateway.metric("gavelcast_connections") <= 2 }

@@ -352,7 +352,10 @@ extension EndToEndTests {
             try churn()
             let before = try gateway.metric("gavelcast_resident_bytes")
             try churn()
-            #expect(try gateway.metric("gavelcast_resident_bytes") - before < 2 << 20)
+            // The address sanitizer keeps freed memory.
+            if !Sanitizer.isOn {
+                #expect(try gateway.metric("gavelcast_resident_bytes") - before < 2 << 20)
+            }
             let text = try HTTPClient(port: gateway.adminPort).request("GET", "/metrics").text
             #expect(text.contains("gavelcast_watchers{transport=\"websocket\"} 0\n"))
             #expect(try gateway.metric("gavelcast_backlogs") == 0)

@@ -54,6 +54,48 @@ extension EndToEndTests {
             try eventually("its return is logged") { lines(gateway, "Redis link is up").count == 2 }
         }
 
+        @Test("FEED says when Redis stops delivering, and that it delivers again behind what was missed")
+        func feed() throws {
+            let redis = try RedisServer()
+            let gateway = try GatewayProcess(redis: [redis.url])
+            let client = try redis.client()
+            _ = try client.call("SET", RedisKeys.state("a1"), #"{"seq":1,"status":"active"}"#)
+            let watchers = try WatchTransport.allCases.filter { $0.form != .longPoll }.map {
+                try gateway.watch("a1", over: $0)
+            }
+            for watcher in watchers { #expect(try watcher.next().sequence == 1) }
+            let writer = try BlockingSocket(port: redis.port)
+            try writer.send(Array("PING\r\n".utf8))
+            #expect(try writer.receive(milliseconds: 5_000) != nil)
+            redis.signal(SIGSTOP)
+            for watcher in watchers {
+                let (isLive, behind) = try watcher.nextFeed()
+                #expect(!isLive && behind == [], "\(watcher.transport)")
+            }
+            let joiner = try gateway.watch("a1")
+            let (isLive, behind) = try joiner.nextFeed()
+            #expect(!isLive && behind == [1], "after its first message")
+            for path in ["/v1/auctions/a1/live?", "/v1/live?auctions=a1&"] {
+                #expect(try gateway.get(path).text.contains(#""seq":1,"complete":true,"live":false,"#))
+            }
+            // Redis reads this as soon as it goes on, before the gateway's new link asks for the state.
+            let commands = [
+                ["XADD", RedisKeys.log("a1"), "2-0", "e", event("a1", 2)],
+                ["SET", RedisKeys.state("a1"), #"{"seq":2,"status":"active"}"#],
+            ]
+            var bytes: [UInt8] = []
+            for command in commands { RedisCodec.append(command.map { Array($0.utf8) }, to: &bytes) }
+            try writer.send(bytes)
+            redis.signal(SIGCONT)
+            for watcher in watchers + [joiner] {
+                let (isLive, behind) = try watcher.nextFeed()
+                #expect(isLive && behind == [2], "\(watcher.transport)")
+            }
+            #expect(
+                try gateway.get("/v1/auctions/a1/live").text.contains(
+                    #""seq":2,"complete":true,"live":true,"#))
+        }
+
         @Test(
             "where the relay's heartbeat was heard and stays away, the name is looked up and the other server found"
         )

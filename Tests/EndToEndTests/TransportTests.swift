@@ -171,8 +171,8 @@ extension EndToEndTests {
             while let more = try socket.receive(milliseconds: 10_000), !more.isEmpty { bytes += more }
             let text = String(decoding: bytes, as: UTF8.self)
             let order = [
-                #""seq":6,"complete":true,"events":[{"type":"BID_UPDATE","auction_id":"a1","seq":6"#,
-                #""seq":6,"complete":true,"events":[{"type":"BID_UPDATE","auction_id":"a1","seq":3"#,
+                #""seq":6,"complete":true,"live":true,"events":[{"type":"BID_UPDATE","auction_id":"a1","seq":6"#,
+                #""seq":6,"complete":true,"live":true,"events":[{"type":"BID_UPDATE","auction_id":"a1","seq":3"#,
                 "NOT_FOUND",
             ]
             .map { text.firstRange(of: $0)?.lowerBound }

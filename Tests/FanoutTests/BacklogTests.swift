@@ -43,6 +43,20 @@ import Testing
         return String(decoding: output, as: UTF8.self).replacing(".", with: "")
     }
 
+    @Test("a newer FEED replaces an unsent one of the same watch, and comes behind what was queued before it")
+    func replaceable() {
+        var backlog = Backlog(frame: Array("x".utf8), hasManyWatches: true)
+        for (event, watch) in [
+            (event("d", 0, .replaceable), 1), (event("d", 0, .replaceable), 2), (lossless(6), 1),
+            (event("u", 0, .replaceable), 1),
+        ] {
+            let fits = backlog.enqueue(event, first: event.sequence, watch: UInt32(watch), bounds: bounds)
+            #expect(fits)
+        }
+        #expect(written(&backlog) == "xd0;l6;u0;")
+        #expect(backlog.isEmpty)
+    }
+
     @Test("bids that follow one another merge into the newest and say from where")
     func conflates() {
         var backlog = Backlog()

@@ -22,7 +22,32 @@ import Testing
         Fanout.Attachment(
             topic: .auction("a"), number: 1,
             snapshot: Snapshot(sequence: state, state: [123, 125], isEnded: false),
-            events: events?.map(bid) ?? [], last: last, isThorough: isThorough)
+            events: events?.map(bid) ?? [], last: last, isThorough: isThorough, isLive: true)
+    }
+
+    private static func feed(_ isLive: Bool) -> EncodedEvent {
+        EncodedEvent(
+            sequence: 0, cursor: nil, treatment: .replaceable, type: isLive ? "up" : "down",
+            frame: [0], jsonStart: 0)
+    }
+
+    @Test("a newer FEED replaces the one that has not begun its walk, and stands behind what came before it")
+    func replaceable() {
+        let channel = Self.watched()
+        _ = channel.take(Self.feed(false), now: 0)
+        _ = channel.take(Self.lossless(6), now: 0)
+        _ = channel.take(Self.feed(true), now: 0)
+        #expect(channel.pending.map(\.event.type) == ["TIME_EXTENDED", "up"])
+        _ = channel.beginWalk(bytes: 1_000, now: 0, window: 0)
+        _ = channel.take(Self.feed(false), now: 0)
+        _ = channel.take(Self.feed(true), now: 0)
+        #expect(channel.walked.map(\.event.type) == ["TIME_EXTENDED"])
+        #expect(channel.pending.map(\.event.type) == ["TIME_EXTENDED", "up"])
+        while let stretch = channel.nextStretch(budget: 1) { channel.endStretch(stretch) { _, _ in } }
+        channel.endWalk(now: 0)
+        _ = channel.beginWalk(bytes: 1_000, now: 0, window: 0)
+        _ = channel.take(Self.feed(false), now: 0)
+        #expect(channel.pending.map(\.event.type) == ["up", "down"], "a walk under way is not taken back")
     }
 
     /// A channel with one watcher, in step at 5.

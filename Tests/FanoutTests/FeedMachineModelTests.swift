@@ -27,6 +27,7 @@ final class Simulation {
         case resumedFromRing, resumedFromLog, snapshot, incomplete, aheadOfEvents
         case jump, gap, filled, duplicate, linkLost, mailboxOverflow, caughtUp
         case conflated, walkedWhole, backlogged, closedWhileWalking, timerFired, overtaken
+        case saidNotLive, saidLive
     }
 
     /// A read from Redis that is not answered.
@@ -59,6 +60,9 @@ final class Simulation {
     /// Messages of pub/sub under way, in an order of their own.
     private var inFlight: [UInt64] = []
     private var isSubscribing = true
+    private var isDelivering = true
+    /// The sequence number that the state had when it was first read after the link came back.
+    private var levelAt: UInt64 = 0
     private var reads: [Read] = []
 
     // The feed
@@ -119,13 +123,22 @@ final class Simulation {
             guard chance(3) else { return }
             isSubscribing = false
             give { $0.subscribed(&$1) }
+        } else if !isDelivering {
+            changeDelivery(true)
         } else if chance(60) {
             take(.linkLost)
             isSubscribing = true
             inFlight = []
             reads = []
+            levelAt = .max
             give { $0.linkLost(&$1) }
+            if chance(2) { changeDelivery(false) }
         }
+    }
+
+    private func changeDelivery(_ isDelivering: Bool) {
+        self.isDelivering = isDelivering
+        give { $0.deliveryChanged(isDelivering, &$1) }
     }
 
     private func answerRead(mayFail: Bool) {
@@ -137,6 +150,7 @@ final class Simulation {
         case .state where fails, .history where fails: reads.append(read)
         case .state:
             let state = isStateLost ? nil : Snapshot(sequence: published, state: [], isEnded: false)
+            if levelAt == .max { levelAt = state?.sequence ?? 0 }
             give { $0.stateRead(state, now: now, &$1) }
         case .log(let after):
             let events = fails ? nil : log.filter { $0 > after }.map(event)
@@ -166,6 +180,11 @@ final class Simulation {
         case .attach(let attachment, let targets):
             targets.forEach { loops[$0].mailbox.append(.attached(attachment)) }
         case .jump(let snapshot, let targets): targets.forEach { loops[$0].mailbox.append(.jump(snapshot)) }
+        case .announce(let isLive, _):
+            take(isLive ? .saidLive : .saidNotLive)
+            if isLive, !isDelivering || machine.isRepairing || machine.last < levelAt {
+                faults.append("said live at \(machine.last), not level with \(levelAt)")
+            }
         case .readState: reads.append(.state)
         case .readLog(let sequence): reads.append(.log(after: sequence))
         case .readHistory: reads.append(.history)
@@ -223,6 +242,7 @@ final class Simulation {
                 isSubscribing = false
                 give { $0.subscribed(&$1) }
             }
+            if !isDelivering { changeDelivery(true) }
             // What pub/sub lost last is noticed when something follows.
             if round == 20 {
                 isLossless.append(true)
@@ -236,5 +256,6 @@ final class Simulation {
             for loop in loops { loop.settle() }
         }
         for loop in loops { loop.check() }
+        if !machine.isAnnouncedLive { faults.append("not live at the end") }
     }
 }

@@ -39,6 +39,7 @@ import Testing
             machine.attach(loop: loop, needs: needs, &actions)
         }
         mutating func subscribed() { machine.subscribed(&actions) }
+        mutating func delivers(_ isDelivering: Bool) { machine.deliveryChanged(isDelivering, &actions) }
         mutating func linkLost() { machine.linkLost(&actions) }
         mutating func received(_ sequences: UInt64...) {
             for sequence in sequences { machine.received(event(sequence), now: now, &actions) }
@@ -66,7 +67,9 @@ import Testing
                     "attach \(loops.rawValue) at \(attachment.snapshot.sequence)+"
                         + "\(attachment.events.map { String($0.sequence) }.joined(separator: ","))"
                         + (attachment.isThorough ? " thorough" : "")
+                        + (attachment.isLive ? "" : " not live")
                 case .jump(let snapshot, let loops): "jump to \(snapshot.sequence) for \(loops.rawValue)"
+                case .announce(let isLive, let loops): "\(isLive ? "live" : "not live") for \(loops.rawValue)"
                 case .readState(let isRetry): isRetry ? "read state again" : "read state"
                 case .readLog(let sequence): "read log after \(sequence)"
                 case .readHistory: "read history"
@@ -90,6 +93,54 @@ import Testing
         #expect(feed.taken() == ["deliver 6 to 0", "attach 3 at 5+6"])
         feed.received(7)
         #expect(feed.taken() == ["deliver 7 to 3"])
+    }
+
+    @Test(
+        "watchers are told that Redis does not deliver, and that it does only when they have what they missed"
+    )
+    func announcements() {
+        var feed = Driver.live(at: 5)
+        feed.linkLost()
+        #expect(feed.taken() == [], "a short interruption is not worth a word")
+        feed.delivers(false)
+        feed.delivers(false)
+        #expect(feed.taken() == ["not live for 1"])
+        feed.attach(1, .state)
+        #expect(feed.taken() == ["attach 2 at 5+ not live"], "a joiner learns it with its attachment")
+        feed.subscribed()
+        feed.delivers(true)
+        feed.stateRead(Self.state(7))
+        #expect(feed.taken() == ["read state", "gapOpened"])
+        feed.tick()
+        feed.logRead(6...7)
+        #expect(
+            feed.taken() == [
+                "read log after 5", "deliver 6 to 3", "deliver 7 to 3", "gapFilled", "live for 3",
+            ])
+    }
+
+    @Test("a link that is back without the bid API's heartbeat leaves its auctions not live")
+    func relayMissing() {
+        var feed = Driver.live(at: 5)
+        feed.delivers(false)
+        feed.linkLost()
+        feed.subscribed()
+        feed.stateRead(Self.state(5))
+        #expect(feed.taken() == ["not live for 1", "read state"])
+        feed.delivers(true)
+        #expect(feed.taken() == ["live for 1"])
+    }
+
+    @Test("after a gap that is given up, the jump comes before the word that the auction is live")
+    func announcementBehindJump() {
+        var feed = Driver.live(at: 5)
+        feed.received(8)
+        feed.delivers(false)
+        feed.delivers(true)
+        #expect(feed.taken() == ["gapOpened", "not live for 1"])
+        feed.tick(after: FanoutLimits.gapMilliseconds)
+        feed.stateRead(Self.state(8))
+        #expect(feed.taken() == ["read state", "jumped", "jump to 8 for 1", "live for 1"])
     }
 
     @Test("an event without a sequence number goes to the attached loops at once, also across a gap")

@@ -37,6 +37,7 @@ import Testing
             case .refused(let topic, let reason): "refused \(topic.id) \(reason)"
             case .event(_, let event): "event \(event.sequence)"
             case .jump(_, let snapshot): "jump \(snapshot.sequence)"
+            case .feed(_, let isLive): isLive ? "live" : "not live"
             case .reload, .drain, .disconnect: "other"
             }
         }

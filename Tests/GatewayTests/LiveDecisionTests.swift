@@ -50,6 +50,23 @@ import Wire
         }
     }
 
+    @Test("a client may ask for heartbeats within 5 to 60 s, and for messages without compression")
+    func wishes() throws {
+        let deflate = "Sec-WebSocket-Extensions: permessage-deflate\r\n"
+        for (query, seconds, deflates) in [
+            ("", 0, true), ("?heartbeat=7", 7, true), ("?heartbeat=1", 5, true), ("?heartbeat=900", 60, true),
+            ("?compression=none", 0, false), ("?compression=some", 0, true),
+        ] {
+            guard case .watch(let request) = try decide("/v1/live" + query, Self.upgrade + deflate),
+                case .webSocket(let upgrade) = request.carrier
+            else {
+                Issue.record("no WebSocket for \(query)")
+                return
+            }
+            #expect(request.heartbeatSeconds == seconds && (upgrade.deflateBits > 0) == deflates, "\(query)")
+        }
+    }
+
     @Test("Last-Event-ID is stronger than since on an event stream, and means nothing elsewhere")
     func cursors() throws {
         let id = "Last-Event-ID: 9\r\n"
@@ -101,7 +118,10 @@ import Wire
         #expect(status(try decide("/v1/auctions/a.b/live")) == 400)
         #expect(status(try decide(path, Self.upgrade.replacing("13", with: "8"))) == 426)
         #expect(status(try decide(path, Self.upgrade.replacing("dGhl", with: "!"))) == 400)
-        #expect(status(try decide("/v1/live")) == 426)
+        #expect(status(try decide("/v1/live")) == 400)
+        #expect(status(try decide("/v1/live?auctions=a&since=b:x")) == 400)
+        #expect(status(try decide("/v1/users/me/live?heartbeat=9", Self.upgrade)) == 401)
+        #expect(status(try decide(path + "?heartbeat=often", Self.upgrade)) == 400)
         #expect(status(try decide("/v1/live", "Accept: text/event-stream\r\n")) == 400)
         #expect(status(try decide(path + "?timeout=soon")) == 400)
     }

@@ -19,6 +19,41 @@ import Testing
         #expect(rooms.connections[peer.slot].phase == .lingering)
     }
 
+    @Test("the server's time is there for every page, and never from a cache")
+    func time() throws {
+        let rooms = try Rooms()
+        let peer = try rooms.connect(
+            "GET /v1/time HTTP/1.1\r\nHost: h\r\nOrigin: https://other.example\r\n\r\n")
+        let text = peer.received()
+        #expect(text.hasPrefix("HTTP/1.1 200") && text.contains("Access-Control-Allow-Origin: *\r\n"))
+        #expect(text.contains("Cache-Control: no-store\r\n"))
+        let body = String(text.split(separator: "\r\n\r\n")[1])
+        #expect(body.wholeMatch(of: /\{"server_time":"\d{4}-\d\d-\d\dT[\d:.]+Z"\}/) != nil, "\(body)")
+        rooms.send("HEAD /v1/time HTTP/1.1\r\nHost: h\r\n\r\n", from: peer)
+        #expect(peer.received().hasSuffix("\r\n\r\n"))
+        rooms.send("POST /v1/time HTTP/1.1\r\nHost: h\r\n\r\n", from: peer)
+        #expect(peer.received().hasPrefix("HTTP/1.1 405"))
+    }
+
+    @Test("a client's own heartbeat interval holds for its connection alone")
+    func heartbeat() throws {
+        let rooms = try Rooms(["--heartbeat-seconds", "40"])
+        let asking = try rooms.eventStream("/v1/auctions/a/live?heartbeat=5")
+        let other = try rooms.eventStream("/v1/auctions/a/live")
+        rooms.attach(state: 5, last: 5)
+        _ = (asking.received(), other.received())
+        for _ in 0..<40 {
+            rooms.pass(milliseconds: 250)
+            while let (slot, timer) = rooms.connections.nextTimer() {
+                #expect(timer == .own)
+                rooms.watching.heartbeatIsDue(slot)
+            }
+        }
+        let beats = asking.received().split(separator: "\n\n").count
+        #expect(beats == 2 || beats == 3, "\(beats) in 10 s")
+        #expect(other.received().isEmpty)
+    }
+
     @Test("a request that waits for a long-poll's answer is read after it")
     func requestBehindPoll() throws {
         let rooms = try Rooms()

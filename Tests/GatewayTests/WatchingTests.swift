@@ -157,6 +157,35 @@ import Testing
         #expect(poll.received().hasPrefix("HTTP/1.1 404"))
     }
 
+    @Test(
+        "FEED reaches every watcher, and a joiner behind its first message; a poll's answer says live instead"
+    )
+    func feed() throws {
+        let rooms = try Rooms()
+        let watcher = try rooms.watcher(at: 5)
+        let stream = try rooms.eventStream("/v1/auctions/a/live")
+        let poll = try rooms.longPoll("/v1/auctions/a/live?since=5")
+        _ = stream.received()
+        rooms.watching.takeFeed(number: 0, isLive: false)
+        rooms.turnUntilIdle()
+        let told = #""type":"FEED","auction_id":"a","live":false,"server_time":"#
+        #expect(watcher.received().contains(told))
+        let block = stream.received()
+        #expect(block.hasPrefix("event: FEED\ndata: {") && block.contains(told) && !block.contains("id:"))
+        #expect(poll.received().isEmpty)
+        let joiner = try rooms.webSocket("/v1/auctions/a/live").received()
+        let first = try #require(joiner.firstRange(of: "SNAPSHOT"))
+        #expect(try #require(joiner.firstRange(of: told)).lowerBound > first.lowerBound)
+        let asker = try rooms.longPoll("/v1/auctions/a/live")
+        #expect(asker.received().contains(#""seq":5,"complete":true,"live":false,"events":[{"#))
+        rooms.attach(state: 5, last: 5, isLive: true)
+        #expect(
+            watcher.received().contains(#""live":true"#), "a loop that missed FEED has it with its attachment"
+        )
+        rooms.deliver(Rooms.event(6))
+        #expect(poll.received().contains(#""seq":6,"complete":true,"live":true,"#))
+    }
+
     @Test("the last watcher's leaving gives the auction up")
     func leaving() throws {
         let rooms = try Rooms()
@@ -177,7 +206,7 @@ import Testing
             Fanout.Attachment(
                 topic: .auction("a"), number: 0,
                 snapshot: Snapshot(sequence: 5, state: Array("{}".utf8), isEnded: false), events: [], last: 5,
-                isThorough: false))
+                isThorough: false, isLive: true))
         rooms.watching.continueGreetings()
         rooms.deliver(Rooms.event(6))
         for watcher in crowd {

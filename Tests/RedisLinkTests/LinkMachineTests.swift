@@ -80,16 +80,17 @@ import Testing
             machine.tick(now: 3_000, isLookingUp: false) == [.lose("a published probe did not come back")])
     }
 
-    @Test("a probe goes out each second, and one that is not back in two seconds means a lost link")
+    @Test("a probe goes out each half second, and one that is not back in two seconds means a lost link")
     func probes() {
         var machine = Self.up()
-        #expect(machine.tick(now: 999, isLookingUp: false).isEmpty)
-        #expect(machine.tick(now: 1_000, isLookingUp: false) == [.probe(2)])
-        #expect(machine.probeReturned(now: 1_001) == nil)
-        #expect(machine.tick(now: 2_000, isLookingUp: false) == [.probe(3)])
-        #expect(machine.tick(now: 3_000, isLookingUp: false) == [.probe(4)])
+        #expect(machine.tick(now: 499, isLookingUp: false).isEmpty)
+        #expect(machine.tick(now: 500, isLookingUp: false) == [.probe(2)])
+        #expect(machine.probeReturned(now: 501) == nil)
+        #expect(machine.provedAt == 501)
+        #expect(machine.tick(now: 1_000, isLookingUp: false) == [.probe(3)])
+        #expect(machine.tick(now: 1_500, isLookingUp: false) == [.probe(4)])
         #expect(
-            machine.tick(now: 4_001, isLookingUp: false) == [.lose("a published probe did not come back")])
+            machine.tick(now: 3_001, isLookingUp: false) == [.lose("a published probe did not come back")])
     }
 
     @Test("a heartbeat that was heard and stays away leads to a look-up and then to a new link, ever later")

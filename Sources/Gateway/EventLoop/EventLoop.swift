@@ -129,6 +129,7 @@ final class EventLoop {
             case .refused(let topic, let reason): departures.refuse(topic, reason)
             case .event(let number, let event): watching.take(event, number: number)
             case .jump(let number, let snapshot): watching.jump(number: number, to: snapshot)
+            case .feed(let number, let isLive): watching.takeFeed(number: number, isLive: isLive)
             case .reload(let new): context.reload(new)
             case .drain: departures.beginDrain(with: requests)
             case .disconnect(let auctionID): departures.disconnectWatchers(auctionID)

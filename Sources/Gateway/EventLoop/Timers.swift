@@ -32,6 +32,7 @@ extension EventLoop {
             } else {
                 watching.heartbeatIsDue(slot)
             }
+        case .multiplexing where connections[slot].transport == .longPoll: watching.manyPollTimedOut(slot)
         case .multiplexing, .echoing: watching.heartbeatIsDue(slot)
         case .closing, .lingering: connections.end(slot, .abrupt)
         }

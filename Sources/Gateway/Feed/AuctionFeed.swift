@@ -37,6 +37,8 @@ final class AuctionFeed: RedisLinkOwner {
     var history: HistoryBudget
 
     /// By link.
+    var news: [FeedNews] = []
+    /// By link.
     var viewers: [ViewerReports]
     /// For each link: true after the log said that Redis does not let this gateway count viewers.
     var isViewersRefusalLogged: [Bool]
@@ -76,7 +78,7 @@ final class AuctionFeed: RedisLinkOwner {
     /// missed events.
     var isBusy: Bool {
         !repairing.isEmpty || !overflowed.isEmpty || reads.contains { $0.hasRetries }
-            || links.contains { !$0.isUp }
+            || links.contains { !$0.isUp } || news.contains { $0.isSpreading }
     }
 
     // MARK: Turns
@@ -95,6 +97,8 @@ final class AuctionFeed: RedisLinkOwner {
     /// Does what is due, after the loop's events and before its walks.
     func turn(now: Int64, poller: borrowing Poller) {
         self.now = now
+        if news.isEmpty { news = links.map { _ in FeedNews(startedAt: now) } }
+        spreadNews()
         readMessages()
         continueRepairs()
         readStates()
@@ -146,6 +150,7 @@ final class AuctionFeed: RedisLinkOwner {
             loops.forEach { post(.attached(attachment), to: $0, .always) }
         case .jump(let snapshot, let loops):
             loops.forEach { post(.jump(channel: channel.number, snapshot), to: $0, .always) }
+        case .announce(let isLive, let loops): announce(isLive: isLive, on: channel, to: loops)
         case .readState(let isRetry): queueStateRead(channel, isRetry: isRetry)
         case .readLog(let sequence): readLog(channel, after: sequence)
         case .readHistory: reads[channel.link].histories.append(channel)
@@ -184,9 +189,10 @@ final class AuctionFeed: RedisLinkOwner {
     private func open(_ topic: Topic) -> FeedChannel? {
         guard channelsByTopic.count < shared.configuration.maxAuctions else { return nil }
         let number = freeNumbers.popLast() ?? UInt32(channels.count)
+        let link = RedisKeys.server(of: topic.id, count: links.count)
         let channel = FeedChannel(
-            topic: topic, number: number, link: RedisKeys.server(of: topic.id, count: links.count),
-            historyEvents: shared.configuration.historyEvents)
+            topic: topic, number: number, link: link, historyEvents: shared.configuration.historyEvents,
+            isDelivering: news.isEmpty || news[link].isDelivering)
         if Int(number) == channels.count { channels.append(channel) } else { channels[Int(number)] = channel }
         channelsByTopic[topic] = channel
         counters.channels.set(channelsByTopic.count)
@@ -238,10 +244,22 @@ final class AuctionFeed: RedisLinkOwner {
         // A loop that missed an event must not get the next one.
         loops.subtracting(channel.machine.overflowed).forEach { loop in
             guard !post(.event(channel: channel.number, event), to: loop) else { return }
-            counters.mailboxOverflows.add()
-            channel.machine.overflow(loop: loop)
-            overflowed[channel.number] = channel
+            overflow(loop, of: channel)
         }
+    }
+
+    /// Tells loops whether an auction's Redis delivers. A loop that has missed events learns it with these.
+    private func announce(isLive: Bool, on channel: FeedChannel, to loops: LoopSet) {
+        loops.subtracting(channel.machine.overflowed).forEach { loop in
+            guard !post(.feed(channel: channel.number, isLive: isLive), to: loop) else { return }
+            overflow(loop, of: channel)
+        }
+    }
+
+    private func overflow(_ loop: Int, of channel: FeedChannel) {
+        counters.mailboxOverflows.add()
+        channel.machine.overflow(loop: loop)
+        overflowed[channel.number] = channel
     }
 
     /// The ring holds no events without a sequence number, so a loop cannot catch up on one. A full mailbox

@@ -25,11 +25,12 @@ final class FeedChannel {
     var announcedViewers: Int?
     var nextAnnouncementAt: Int64 = 0
 
-    init(topic: Topic, number: UInt32, link: Int, historyEvents: Int) {
+    init(topic: Topic, number: UInt32, link: Int, historyEvents: Int, isDelivering: Bool) {
         self.topic = topic
         self.number = number
         self.link = link
-        machine = FeedMachine(topic: topic, number: number, historyEvents: historyEvents)
+        machine = FeedMachine(
+            topic: topic, number: number, historyEvents: historyEvents, isDelivering: isDelivering)
     }
 
     var viewers: Int { viewersByLoop.reduce(0, +) }

@@ -57,19 +57,18 @@ struct LiveDecision {
         let since = try LiveQuery.cursor(query, lastEventID: isStream ? bytes.text(head.lastEventID) : "")
         let target = LiveRequest.Target.auction(auctionID, since: since)
         if head.wantsWebSocket || isStream { return try watch(target, access, bytes) }
-        let seconds = try LiveQuery.pollSeconds(query)
-        guard head.method == .get else { return describe("application/json") }
-        return watch(target, .longPoll(seconds: seconds), access)
+        return try poll(target, access, bytes)
     }
 
     private func many(_ bytes: Span<UInt8>) throws(LiveRefusal) -> RequestDecision {
         let access = try access(bytes)
         if case .anonymous = access, rules.requiresToken { throw .token }
         guard !head.wantsWebSocket else { return try watch(.many([]), access, bytes) }
-        guard head.acceptsEventStream else { throw .noPoll }
+        let isStream = head.acceptsEventStream
         let auctions = try LiveQuery.auctions(
-            bytes.text(head.query), lastEventID: bytes.text(head.lastEventID))
+            bytes.text(head.query), lastEventID: isStream ? bytes.text(head.lastEventID) : "")
         for (auctionID, _) in auctions { try access.check(auctionID, requiresToken: rules.requiresToken) }
+        guard isStream else { return try poll(.many(auctions), access, bytes) }
         return try watch(.many(auctions), access, bytes)
     }
 
@@ -87,21 +86,32 @@ struct LiveDecision {
     private func watch(
         _ target: LiveRequest.Target, _ access: Access, _ bytes: Span<UInt8>
     ) throws(LiveRefusal) -> RequestDecision {
+        let query = bytes.text(head.query)
+        let heartbeat = try LiveQuery.heartbeatSeconds(query)
         if head.wantsWebSocket {
-            let upgrade = try WebSocketUpgrade(head, bytes, deflates: rules.deflates)
-            return watch(target, .webSocket(upgrade), access)
+            let deflates = rules.deflates && QueryString.value("compression", in: query) != "none"
+            let upgrade = try WebSocketUpgrade(head, bytes, deflates: deflates)
+            return watch(target, .webSocket(upgrade), access, heartbeat)
         }
         guard head.method == .get else { return describe(ServerSentEvent.mediaType) }
-        return watch(target, .eventStream, access)
+        return watch(target, .eventStream, access, heartbeat)
+    }
+
+    private func poll(
+        _ target: LiveRequest.Target, _ access: Access, _ bytes: Span<UInt8>
+    ) throws(LiveRefusal) -> RequestDecision {
+        let seconds = try LiveQuery.pollSeconds(bytes.text(head.query))
+        guard head.method == .get else { return describe("application/json") }
+        return watch(target, .longPoll(seconds: seconds), access, nil)
     }
 
     private func watch(
-        _ target: LiveRequest.Target, _ carrier: LiveRequest.Carrier, _ access: Access
+        _ target: LiveRequest.Target, _ carrier: LiveRequest.Carrier, _ access: Access, _ heartbeat: Int?
     ) -> RequestDecision {
         .watch(
             LiveRequest(
-                target: target, carrier: carrier, access: access, fields: fields, keepsAlive: head.keepsAlive)
-        )
+                target: target, carrier: carrier, access: access, fields: fields, keepsAlive: head.keepsAlive,
+                heartbeatSeconds: UInt8(heartbeat ?? 0)))
     }
 
     /// Answers HEAD with the head that GET's answer would have.

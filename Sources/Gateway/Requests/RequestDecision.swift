@@ -45,6 +45,8 @@ struct LiveRequest {
     /// The fields that the answer carries because of the request's origin.
     let fields: HTTPFields
     let keepsAlive: Bool
+    /// Seconds between heartbeats that the client asked for; 0 when it did not.
+    let heartbeatSeconds: UInt8
 }
 
 /// The settings that decide about requests, and the time.

@@ -90,6 +90,7 @@ final class Requests: InputHandler {
             return .respondAndClose(
                 .error(.contentTooLarge, "CONTENT_TOO_LARGE", "requests to the gateway must have no body"))
         }
+        if path == "/v1/time" { return time(head) }
         guard let address = LiveAddress(path) else { return page(path, head, bytes) }
         return LiveDecision.decide(
             head, bytes, address,
@@ -108,6 +109,21 @@ final class Requests: InputHandler {
         case .get, .head: return .respond(page)
         case .options: return .respond(HTTPResponse(.noContent, fields: [("Allow", "GET, HEAD, OPTIONS")]))
         case .post, .other: return .respond(.methodNotAllowed(allow: "GET, HEAD, OPTIONS"))
+        }
+    }
+
+    /// The server's time, which any page may read.
+    private func time(_ head: RequestHead) -> RequestDecision {
+        let methods = "GET, HEAD, OPTIONS"
+        let fields: HTTPFields = [("Access-Control-Allow-Origin", "*"), ("Cache-Control", "no-store")]
+        switch head.method {
+        case .get, .head:
+            return .respond(
+                HTTPResponse(
+                    .ok, fields: [("Content-Type", "application/json")] + fields,
+                    body: EventEncoder.time(context.serverTime())))
+        case .options: return .respond(HTTPResponse(.noContent, fields: [("Allow", methods)] + fields))
+        case .post, .other: return .respond(.methodNotAllowed(allow: methods))
         }
     }
 
@@ -181,6 +197,7 @@ final class Requests: InputHandler {
     /// Makes a connection a watcher, or turns it away.
     private func watch(_ slot: UInt32, _ request: LiveRequest) {
         connections[slot].setKeepsAlive(request.keepsAlive)
+        connections[slot].heartbeatSeconds = request.heartbeatSeconds
         switch request.carrier {
         case .webSocket(let upgrade):
             var isAuction = false
@@ -211,6 +228,7 @@ final class Requests: InputHandler {
         case .many(let auctions):
             watching.beginMultiplexing(slot, request.access)
             watching.openIfStream(slot)
+            watching.awaitAnswers(auctions.count { $0.since == nil }, of: slot)
             for (auctionID, since) in auctions where !connections[slot].flags.contains(.isEnding) {
                 watching.subscribe(slot, auctionID, since: since)
             }

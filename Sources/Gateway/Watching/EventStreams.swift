@@ -15,7 +15,8 @@ extension Watching {
         // The peer of a stream never answers. Sent bytes that it never acknowledges show that it is gone. The
         // time also runs while the peer's window is closed, but only the slow deadline may judge that.
         let configuration = context.configuration
-        let seconds = max(2 * configuration.heartbeatSeconds, configuration.slowDeadlineSeconds + 5)
+        let heartbeat = max(configuration.heartbeatSeconds, Int(connections[slot].heartbeatSeconds))
+        let seconds = max(2 * heartbeat, configuration.slowDeadlineSeconds + 5)
         Sockets.setUserTimeout(connections[slot].descriptor, seconds: seconds)
         openRequests[slot] = OpenRequest(fields: fields)
     }

@@ -116,19 +116,23 @@ extension Watching {
     ) {
         beginWatching(slot, on: channel)
         connections[slot].cursor = max(last, position)
+        if isPoll(slot) {
+            return greetPoll(slot, on: channel, first, at: position, then: events, complete: complete)
+        }
         switch connections[slot].transport {
-        case .longPoll: greetPoll(slot, on: channel, first, at: position, then: events, complete: complete)
         case .eventStream where first.type == "RESUMED" && channel.isOver(at: position):
             // A browser stops coming back after this.
             answerStreamOver(slot)
         case .subscription:
             connections.cancelTimer(slot)
             sendFirst(slot, first, then: events)
-        case .http, .webSocket, .eventStream:
+        case .http, .longPoll, .webSocket, .eventStream:
             scheduleHeartbeat(slot, isFirst: true)
             if channel.isEnded { scheduleDeparture(slot, of: channel) }
             sendFirst(slot, first, then: events)
         }
+        guard !channel.isLive else { return }
+        connections.settle(output.send(feedEvent(of: channel), to: slot), of: slot)
     }
 
     /// Sends a first message and the events behind it: in one piece while that is small, else through a

@@ -10,7 +10,9 @@ extension Watching {
     /// Sets the next heartbeat. The first one comes after a random part of the interval, so that a crowd's
     /// pings spread out.
     func scheduleHeartbeat(_ slot: UInt32, isFirst: Bool = false) {
-        let ticks = Int64(context.configuration.heartbeatSeconds) * 1_000 / Limits.tickMilliseconds
+        let own = Int64(connections[slot].heartbeatSeconds)
+        let seconds = own == 0 ? Int64(context.configuration.heartbeatSeconds) : own
+        let ticks = seconds * 1_000 / Limits.tickMilliseconds
         let wait = isFirst ? Int64.random(in: ticks / 2...ticks, using: &context.generator) : ticks
         connections.schedule(slot, at: context.nowTick &+ UInt32(max(1, wait)))
     }
@@ -65,6 +67,7 @@ extension Watching {
         }
         switch connections[connection].phase {
         case .watching where connections[connection].transport == .longPoll: break
+        case .multiplexing where connections[connection].transport == .longPoll: break
         case .watching, .multiplexing: scheduleHeartbeat(connection)
         case .echoing: scheduleEchoHeartbeat(connection)
         case .free, .securing, .readingHead, .readingBody, .opening, .joining, .closing, .lingering: break

@@ -35,6 +35,8 @@ extension Watching {
     /// How long a watcher waits for its first message. A poll with a cursor has its own time, if that is
     /// shorter.
     private func scheduleFirstMessage(_ slot: UInt32) {
+        // A poll over many auctions has one time for all of them.
+        guard connections[slot].transport != .subscription || !isPoll(slot) else { return }
         var deadline = context.tick(afterSeconds: Limits.firstMessageTimeoutSeconds)
         if connections[slot].transport == .longPoll, connections[slot].flags.contains(.hasCursor) {
             deadline = min(deadline, openRequests[slot]?.deadlineTick ?? deadline)
@@ -56,6 +58,7 @@ extension Watching {
     /// Takes a connection off everything that it watches.
     func leaveAll(_ slot: UInt32) {
         leaveChannel(slot)
+        if !manyPolls.isEmpty { manyPolls.removeValue(forKey: slot) }
         guard !subscriptionSets.isEmpty, let set = subscriptionSets.removeValue(forKey: slot) else { return }
         countWatcher(slot, -1)
         for subscription in set.subscriptions.values { free(subscription: subscription) }

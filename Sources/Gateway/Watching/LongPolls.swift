@@ -17,7 +17,7 @@ struct OpenRequest {
 
 extension Watching {
     /// Makes a request a long-poll.
-    /// - Parameter timeout: seconds, 1…60.
+    /// - Parameter timeout: how many seconds the client waits, 1…60.
     func openPoll(_ slot: UInt32, fields: HTTPFields, timeout: Int) {
         connections.transition(slot, to: .opening)
         connections[slot].transport = .longPoll
@@ -33,6 +33,7 @@ extension Watching {
         let isSnapshot = first.type == "SNAPSHOT"
         guard isSnapshot || !events.isEmpty || channel.isOver(at: position) else {
             connections[slot].cursor = position
+            guard connections[slot].transport == .longPoll else { return }
             return connections.schedule(slot, at: openRequests[slot]?.deadlineTick ?? context.nowTick)
         }
         let replay = Replay(events, maximumBytes: Limits.replayBytes)
@@ -48,7 +49,7 @@ extension Watching {
         var events: [[UInt8]] = []
         var bytes = 0
         var isComplete = true
-        for pending in channel.pending where pending.event.treatment != .droppable {
+        for pending in channel.pending where pending.event.isForPolls {
             let event = pending.event
             // A snapshot that declares a jump comes first in its answer.
             guard !event.isJump || events.isEmpty else { break }
@@ -68,14 +69,18 @@ extension Watching {
             ? EventEncoder.conflatedJSON(entry.event, from: entry.first) : Array(entry.event.json)
     }
 
-    /// Answers a poll; the connection is then free for the next request.
+    /// Answers a poll; the connection is then free for the next request. The answer for one of many auctions
+    /// is kept for the answer to all of them.
     /// - Parameter sequence: the client's next cursor.
     private func answerPoll(
         _ slot: UInt32, on channel: Channel, sequence: UInt64, complete: Bool, events: [[UInt8]]
     ) {
+        // A gateway that knows nothing of the auction yet cannot say that its Redis delivers.
         let body = EventEncoder.poll(
             auctionID: channel.topic.id, sequence: sequence, complete: complete,
-            ended: channel.isOver(at: sequence), events: events)
+            live: channel.isLive && channel.snapshot != nil, ended: channel.isOver(at: sequence),
+            events: events)
+        guard connections[slot].transport == .longPoll else { return keepAnswer(body, of: slot) }
         answerRequest(slot, HTTPResponse(.ok, fields: [("Content-Type", "application/json")], body: body))
     }
 
@@ -102,7 +107,7 @@ extension Watching {
 
     /// Answers a live request that was kept waiting, and goes on with what the client sent meanwhile.
     func answerRequest(_ slot: UInt32, _ response: HTTPResponse) {
-        leaveChannel(slot)
+        leaveAll(slot)
         connections.cancelExpiry(slot)
         var response = response
         response.fields +=

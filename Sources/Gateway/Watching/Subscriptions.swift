@@ -21,8 +21,9 @@ extension Watching {
     func beginMultiplexing(_ slot: UInt32, _ access: Access) {
         subscriptionSets[slot] = SubscriptionSet(access: access)
         connections.transition(slot, to: .multiplexing)
-        output.separateWatches(of: slot)
         countWatcher(slot, 1)
+        guard connections[slot].transport != .longPoll else { return beginManyPoll(slot) }
+        output.separateWatches(of: slot)
         scheduleHeartbeat(slot, isFirst: true)
     }
 
@@ -64,8 +65,11 @@ extension Watching {
         connections.settle(output.send(EventEncoder.unsubscribed(auctionID), to: connection), of: connection)
     }
 
-    /// Tells the client of a WebSocket what is wrong with its message.
+    /// Tells the client of a WebSocket what is wrong with its message. A long-poll is answered with 503.
     func refuse(_ connection: UInt32, _ code: String, _ message: String, _ auctionID: String? = nil) {
+        guard connections[connection].transport != .longPoll else {
+            return connections.end(connection, .dismissal(overCapacity(message)))
+        }
         let event = EventEncoder.error(code, message, auctionID: auctionID)
         connections.settle(output.send(event, to: connection), of: connection)
     }
@@ -86,13 +90,21 @@ extension Watching {
     func disconnectSubscription(_ slot: UInt32) {
         let connection = connections[slot].owner
         guard let auctionID = channel(of: slot)?.topic.id else { return }
-        endSubscription(slot)
         let retry = context.promptRetryMilliseconds()
+        guard connections[connection].transport != .longPoll else {
+            return refusePoll(connection, retryMilliseconds: retry)
+        }
+        endSubscription(slot)
         let event = EventEncoder.unsubscribed(auctionID, retryMilliseconds: retry)
         connections.settle(output.send(event, to: connection), of: connection)
     }
 
-    private func endSubscription(_ slot: UInt32) {
+    private func overCapacity(_ message: String) -> Dismissal {
+        Dismissal(
+            code: CloseCode.tryAgainLater, message: message, retryMilliseconds: context.retryMilliseconds())
+    }
+
+    func endSubscription(_ slot: UInt32) {
         let connection = connections[slot].owner
         if let auctionID = channel(of: slot)?.topic.id {
             subscriptionSets[connection]?.subscriptions.removeValue(forKey: auctionID)

@@ -128,8 +128,8 @@ extension Watching {
             }
             let cursor = connections[slot].cursor
             guard last.event.sequence == 0 || cursor < last.event.sequence else { continue }
-            if connections[slot].transport == .longPoll {
-                guard last.event.treatment != .droppable else { continue }
+            if isPoll(slot) {
+                guard last.event.isForPolls else { continue }
                 context.counters.deliveries.add()
                 answerPollFromWalk(slot, on: channel)
                 continue

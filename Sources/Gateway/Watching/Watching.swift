@@ -2,8 +2,8 @@
 // The feed sends its messages here, requests bring watches, and bytes go out through `Output`. This room
 // never closes a connection itself. It puts the connection on the list of endings.
 // Watching.swift: channels and what the feed says. Joining.swift, Greetings.swift: how a watcher begins.
-// Walks.swift, IncompleteSends.swift: events. LongPolls.swift, EventStreams.swift, Subscriptions.swift: what
-// is special about a transport. Heartbeats.swift: liveness.
+// Walks.swift, IncompleteSends.swift: events. LongPolls.swift, ManyPolls.swift, EventStreams.swift,
+// Subscriptions.swift: what is special about a transport. Heartbeats.swift: liveness.
 
 import AuctionEvents
 import DequeModule
@@ -42,6 +42,10 @@ final class Watching {
     /// The answer to the handshake that is being read. It leaves with the first message, or when the reading
     /// ends.
     var pendingHandshake: (slot: UInt32, answer: [UInt8])?
+    /// Long-polls over many auctions, by connection.
+    var manyPolls: [UInt32: ManyPoll] = [:]
+    /// The connections of those that are answered at the end of this turn.
+    var duePolls: [UInt64] = []
 
     init(context: LoopContext, connections: Connections, output: Output) {
         self.context = context
@@ -51,7 +55,7 @@ final class Watching {
     }
 
     /// True while the loop has work that does not wait for an event.
-    var hasWork: Bool { !walks.isEmpty || !greetings.isEmpty }
+    var hasWork: Bool { !walks.isEmpty || !greetings.isEmpty || !duePolls.isEmpty }
 
     /// When the next window closes, in the loop's milliseconds.
     var nextWindowEnd: Int64? { windows.first?.end }
@@ -61,6 +65,7 @@ final class Watching {
         closeWindows()
         continueGreetings()
         runWalks()
+        answerDuePolls()
     }
 
     // MARK: Channels
@@ -159,6 +164,7 @@ final class Watching {
         if jumps { jump(channel, to: attachment.snapshot) }
         for event in missed { enqueue(event, on: channel) }
         channel.advance(to: attachment)
+        setLive(attachment.isLive, on: channel)
         greetWaiting(channel, attachment)
     }
 
@@ -180,6 +186,24 @@ final class Watching {
         enqueue(
             EventEncoder.jump(to: snapshot, auctionID: channel.topic.id, serverTime: context.serverTime()),
             on: channel)
+    }
+
+    /// The feed says whether an auction's Redis delivers.
+    func takeFeed(number: UInt32, isLive: Bool) {
+        guard let channel = channelsByNumber[number], channel.snapshot != nil else { return }
+        setLive(isLive, on: channel)
+    }
+
+    /// Tells the watchers whether their auction's Redis delivers, when that has changed.
+    private func setLive(_ isLive: Bool, on channel: Channel) {
+        guard channel.isLive != isLive else { return }
+        channel.isLive = isLive
+        enqueue(feedEvent(of: channel), on: channel)
+    }
+
+    func feedEvent(of channel: Channel) -> EncodedEvent {
+        EventEncoder.feed(
+            channel.isLive, auctionID: channel.topic.id, serverTime: context.serverTime())
     }
 
     /// Queues an event for its walk.

@@ -33,7 +33,7 @@ struct GatewayPorts: Sendable {
 enum WatchTransport: CaseIterable, Sendable {
     case webSocket, eventStream, longPoll
     /// One auction of a connection that can carry many.
-    case manyOverWebSocket, manyOverEventStream
+    case manyOverWebSocket, manyOverEventStream, manyOverLongPoll
     case deflatedWebSocket
     /// With compressed messages, too.
     case secureWebSocket
@@ -48,7 +48,7 @@ enum WatchTransport: CaseIterable, Sendable {
         switch self {
         case .webSocket, .deflatedWebSocket, .secureWebSocket: .webSocket
         case .eventStream, .secureEventStream: .eventStream
-        case .longPoll, .secureLongPoll: .longPoll
+        case .longPoll, .secureLongPoll, .manyOverLongPoll: .longPoll
         case .manyOverWebSocket: .manyOverWebSocket
         case .manyOverEventStream: .manyOverEventStream
         }
@@ -77,6 +77,9 @@ final class Watcher {
     /// Events of an answered poll that were not taken yet.
     private var polled: [Received] = []
     private(set) var isEnded = false
+    private var stopsAtFeed = false
+    /// What FEED, or the answer of a poll, said of the auction's Redis. FEED is not among the messages.
+    private(set) var feeds: [Bool] = []
 
     init(
         _ ports: GatewayPorts, auctionID: String, over transport: WatchTransport = .webSocket,
@@ -164,7 +167,29 @@ final class Watcher {
                 guard let message = try nextPolled(client, within: seconds) else { return nil }
                 return take(message)
             }
-            return take(try Received(text))
+            let message = try Received(text)
+            guard message.type == "FEED" else { return take(message) }
+            #expect(
+                message.json["auction_id"] as? String == auctionID && message.json["server_time"] is String)
+            #expect(message.json["seq"] == nil)
+            feeds.append(try #require(message.json["live"] as? Bool))
+            if stopsAtFeed { return message }
+        }
+    }
+
+    /// Waits for the next word on whether the auction's Redis delivers.
+    /// - Returns: what it was, and the sequence numbers of the events that came before it.
+    func nextFeed() throws -> (isLive: Bool, behind: [Int]) {
+        var sequences: [Int] = []
+        stopsAtFeed = true
+        defer { stopsAtFeed = false }
+        while true {
+            let message = try next()
+            guard message.type == "FEED" else {
+                sequences.append(message.sequence)
+                continue
+            }
+            return (feeds.last == true, sequences)
         }
     }
 
@@ -191,20 +216,32 @@ final class Watcher {
 
     private func nextPolled(_ client: HTTPClient, within seconds: Double) throws -> Received? {
         if polled.isEmpty {
-            let since = cursor.map { "&since=\($0)" } ?? ""
+            let isMany = transport == .manyOverLongPoll
+            let prefix = isMany ? "\(auctionID):" : ""
+            let since = cursor.map { "&since=\(prefix)\($0)" } ?? ""
             let reply = try client.request(
-                "GET", "/v1/auctions/\(auctionID)/live?timeout=\(max(1, min(60, Int(seconds))))\(since)")
+                "GET",
+                (isMany ? "/v1/live?auctions=\(auctionID)&" : "/v1/auctions/\(auctionID)/live?")
+                    + "timeout=\(max(1, min(60, Int(seconds))))\(since)")
             try #require(reply.status == 200, "\(reply.status) \(reply.text)")
-            let next = try #require(reply.json["seq"] as? Int)
-            isEnded = reply.json["ended"] as? Bool ?? false
-            let events = try #require(reply.json["events"] as? [[String: Any]])
+            var answer = reply.json
+            if isMany {
+                let answers = try #require(answer["auctions"] as? [[String: Any]])
+                guard let own = answers.first else { return nil }
+                #expect(answers.count == 1 && own["auction_id"] as? String == auctionID)
+                answer = own
+            }
+            let next = try #require(answer["seq"] as? Int)
+            isEnded = answer["ended"] as? Bool ?? false
+            feeds.append(try #require(answer["live"] as? Bool))
+            let events = try #require(answer["events"] as? [[String: Any]])
             polled = try events.map {
                 try Received(String(decoding: try JSONSerialization.data(withJSONObject: $0), as: UTF8.self))
             }
             if let last = polled.last?.json["seq"] as? Int { #expect(last == next) }
             if polled.isEmpty { #expect(next == cursor) }
             if polled.first?.type == "SNAPSHOT" {
-                #expect(reply.json["complete"] as? Bool == polled[0].json["complete"] as? Bool)
+                #expect(answer["complete"] as? Bool == polled[0].json["complete"] as? Bool)
             }
         }
         return polled.isEmpty ? nil : polled.removeFirst()

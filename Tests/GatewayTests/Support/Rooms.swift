@@ -171,13 +171,13 @@ final class Rooms {
 
     func attach(
         _ id: String = "a", number: UInt32 = 0, state: UInt64, events: [UInt64] = [], last: UInt64,
-        isThorough: Bool = false
+        isThorough: Bool = false, isLive: Bool = true
     ) {
         watching.take(
             Fanout.Attachment(
                 topic: .auction(id), number: number,
                 snapshot: Snapshot(sequence: state, state: Array(#"{"title":"T"}"#.utf8), isEnded: false),
-                events: events.map { Self.event($0) }, last: last, isThorough: isThorough))
+                events: events.map { Self.event($0) }, last: last, isThorough: isThorough, isLive: isLive))
         turnUntilIdle()
     }
 

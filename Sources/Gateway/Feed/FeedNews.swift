@@ -1,0 +1,55 @@
+// Tells watchers whether their auction's Redis delivers (`FEED`). The news of a link goes to its auctions a
+// stretch a turn. Each auction's machine decides what its watchers are told, and when.
+
+import Fanout
+import LiveProtocol
+import RedisLink
+
+/// What the auctions of one link are told about it.
+struct FeedNews {
+    /// When the gateway began to wait for the link's first probe.
+    private let startedAt: Int64
+    /// What was said last. It stays `true` through an interruption that is too short to be worth a word.
+    private(set) var isDelivering = true
+    /// The number of the first channel that has not heard the news yet; `nil` when all have.
+    private var position: Int?
+
+    init(startedAt: Int64) {
+        self.startedAt = startedAt
+    }
+
+    var isSpreading: Bool { position != nil }
+
+    /// Takes the state of the link in.
+    mutating func update(isUp: Bool, isRelayMissing: Bool, provedAt: Int64?, now: Int64) {
+        let isSilent = now - (provedAt ?? startedAt) > Limits.feedSilenceMilliseconds
+        let delivers = isRelayMissing || isSilent ? false : isUp ? true : isDelivering
+        guard delivers != isDelivering else { return }
+        isDelivering = delivers
+        position = 0
+    }
+
+    /// The numbers of the channels that hear the news next, at most `count` of all `channels`.
+    mutating func nextStretch(of count: Int, among channels: Int) -> Range<Int> {
+        guard let start = position else { return 0..<0 }
+        let end = min(start + count, channels)
+        position = end < channels ? end : nil
+        return min(start, end)..<end
+    }
+}
+
+extension AuctionFeed {
+    /// Looks at the links, and tells the next auctions of those that have changed.
+    func spreadNews() {
+        for link in links.indices {
+            news[link].update(
+                isUp: links[link].isUp, isRelayMissing: links[link].isRelayMissing,
+                provedAt: links[link].provedAt, now: now)
+            let isDelivering = news[link].isDelivering
+            for number in news[link].nextStretch(of: Limits.feedNewsPerTurn, among: channels.count) {
+                guard let channel = channels[number], channel.link == link else { continue }
+                perform(channel) { $0.deliveryChanged(isDelivering, &$1) }
+            }
+        }
+    }
+}
