@@ -112,11 +112,33 @@ struct AuctionRoutes: Sendable {
         let id = try context.auctionID
         try await services.requireUser(request, toRead: id)
         let record = try await find(id)
+        // The auction may be read without a token, so a bad one only leaves the user's part out.
+        let userID = try? services.authenticate(request)
+        let part = try await participation(of: userID, in: id)
         let viewers = await ViewerCounts.count(of: id.text, services.redis)
         return .json {
             Self.write(record, to: &$0)
             $0.key("viewer_count")
             if let viewers { $0.raw("\(viewers)") } else { $0.null() }
+            if userID != nil { Self.write(part, to: &$0) }
+        }
+    }
+
+    private func participation(of userID: String?, in id: AuctionID) async throws -> Participation? {
+        guard let userID else { return nil }
+        return try await services.pool.run { connection throws(DatabaseError) in
+            try Participation.find(connection, id, of: userID)
+        }
+    }
+
+    private static func write(_ part: Participation?, to writer: inout JSONWriter) {
+        writer.key("you")
+        guard let part else { return writer.null() }
+        writer.object {
+            $0.field("bidder", part.bidder)
+            $0.field("is_highest_bidder", part.isHighest)
+            $0.field("max_amount", part.maximum)
+            $0.field("bid_count", part.bidCount)
         }
     }
 

@@ -53,6 +53,34 @@ extension EndToEndTests {
             }
         }
 
+        @Test("an auction tells a user's own part in it, and the own maximum to nobody else")
+        func ownPart() throws {
+            let (ava, ben) = (try api.user("ava"), try api.user("ben"))
+            let id = try auction("lot")
+            let path = "/api/v1/auctions/\(id)"
+            func part(_ client: BidClient) throws -> [String: Any]? {
+                let reply = try client.request("GET", path)
+                try #require(reply.status == 200 && reply.json["you"] != nil, "\(reply.text)")
+                return reply.json["you"] as? [String: Any]
+            }
+            #expect(try part(ava) == nil, "no bid, no part")
+            try #require(try ava.bid("10", on: id).status == 201)
+            try #require(
+                try ava.request("POST", path + "/proxy", json: #"{"max_amount":50}"#).status == 201)
+            try #require(try ben.bid("20", on: id).status == 201)
+            let own = try #require(try part(ava))
+            #expect(own["bidder"] as? String == "ava" && own["is_highest_bidder"] as? Bool == true)
+            #expect(own["max_amount"] as? Int == 50 && own["bid_count"] as? Int == 2)
+            let other = try #require(try part(ben))
+            #expect(other["is_highest_bidder"] as? Bool == false)
+            #expect(other["max_amount"] as? Int == 20 && other["bid_count"] as? Int == 1)
+            for token in [nil, "rubbish"] {
+                let fields = token.map { ["Authorization": "Bearer \($0)"] } ?? [:]
+                let reply = try HTTPClient(port: api.port).request("GET", path, fields: fields)
+                #expect(reply.status == 200 && reply.json["you"] == nil && !reply.text.contains("50"))
+            }
+        }
+
         @Test("a user's bids tell what has become of them, newest first")
         func bids() throws {
             let (ava, ben) = (try api.user("ava"), try api.user("ben"))

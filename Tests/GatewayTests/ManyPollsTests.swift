@@ -51,6 +51,15 @@ import Testing
         rooms.pass(milliseconds: 2_000)
         rooms.watching.manyPollTimedOut(poll.slot)
         #expect(try body(poll) == #"{"auctions":[]}"#)
+        // An auction whose Redis does not deliver has something to tell.
+        rooms.watching.takeFeed(number: 0, isLive: false)
+        rooms.send("GET /v1/live?auctions=a&since=a:6&timeout=2 HTTP/1.1\r\nHost: h\r\n\r\n", from: poll)
+        rooms.turnUntilIdle()
+        #expect(try body(poll) == "")
+        rooms.watching.manyPollTimedOut(poll.slot)
+        #expect(
+            try body(poll)
+                == #"{"auctions":[{"auction_id":"a","seq":6,"complete":true,"live":false,"events":[]}]}"#)
     }
 
     @Test("an auction that cannot be read delays the others by a second, and alone it is answered with 503")

@@ -72,7 +72,7 @@ extension Watching {
     /// Answers a poll; the connection is then free for the next request. The answer for one of many auctions
     /// is kept for the answer to all of them.
     /// - Parameter sequence: the client's next cursor.
-    private func answerPoll(
+    func answerPoll(
         _ slot: UInt32, on channel: Channel, sequence: UInt64, complete: Bool, events: [[UInt8]]
     ) {
         // A gateway that knows nothing of the auction yet cannot say that its Redis delivers.

@@ -77,11 +77,25 @@ extension Watching {
                 .ok, fields: [("Content-Type", "application/json")], body: EventEncoder.polls(poll.parts)))
     }
 
+    /// Adds the auctions about which nothing came because their Redis does not deliver.
+    private func tellOfSilence(_ connection: UInt32) {
+        for slot in (subscriptionSets[connection]?.subscriptions ?? [:]).values {
+            guard connections[slot].flags.contains(.hasCursor), let channel = channel(of: slot),
+                !channel.isLive || channel.snapshot == nil
+            else { continue }
+            answerPoll(
+                slot, on: channel, sequence: connections[slot].cursor, complete: true, events: [])
+        }
+    }
+
     /// A poll's time is over. It is answered with what there is, but not with silence about an auction whose
     /// state the client asked for.
     func manyPollTimedOut(_ connection: UInt32) {
         guard let poll = manyPolls[connection] else { return }
-        guard poll.parts.isEmpty, poll.awaited > 0 else { return answerManyPoll(connection) }
+        guard poll.parts.isEmpty, poll.awaited > 0 else {
+            tellOfSilence(connection)
+            return answerManyPoll(connection)
+        }
         context.counters.timeouts.add()
         refusePoll(connection, retryMilliseconds: context.retryMilliseconds())
     }
