@@ -1,6 +1,7 @@
 # make run    builds and starts everything with a demo; prints the address to open
 # make test   builds and runs all tests; starts its own servers
 # make test-unit   runs the tests that need no server, in seconds after the build
+# make test-browser   runs the page and the client library in Chromium and Node, on networks that fail
 # make soak   breaks everything again and again for some minutes; ROUNDS=n for longer
 # make figures   measures memory, ages and recovery with release builds, and prints them
 # make bench   runs the load scenarios (about seven minutes) and prints figures, floor and goals
@@ -10,7 +11,7 @@
 # make lint   format and warnings as errors
 # make stop   ends a run; make clean also removes what was built and the demo's data
 
-.PHONY: help run test test-unit soak figures bench bench-million fuzz sanitize lint format stop clean setup setup-tests
+.PHONY: help run test test-unit test-browser soak figures bench bench-million fuzz sanitize lint format stop clean setup setup-tests
 .DEFAULT_GOAL := help
 
 help:
@@ -32,6 +33,11 @@ test-unit: setup
 test: setup-tests
 	GAVELCAST_STRICT=1 swift build --build-tests
 	GAVELCAST_STRICT=1 swift test --skip-build
+
+test-browser: setup-tests
+	swift build --product gavelcast-gateway
+	swift build --product gavelcast-bidapi
+	cd Tests/BrowserTests && /usr/bin/python3 -m unittest -v
 
 # About 20 s a round.
 ROUNDS ?= 20

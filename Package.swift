@@ -21,9 +21,12 @@ let settings: [SwiftSetting] =
     + (fuzzes ? [.unsafeFlags(["-sanitize=fuzzer"])] : [])
 
 func module(
-    _ name: String, _ dependencies: [Target.Dependency] = [], path: String? = nil, resources: [Resource] = []
+    _ name: String, _ dependencies: [Target.Dependency] = [], path: String? = nil, exclude: [String] = [],
+    resources: [Resource] = []
 ) -> Target {
-    .target(name: name, dependencies: dependencies, path: path, resources: resources, swiftSettings: settings)
+    .target(
+        name: name, dependencies: dependencies, path: path, exclude: exclude, resources: resources,
+        swiftSettings: settings)
 }
 
 func program(_ name: String, _ dependencies: [Target.Dependency], path: String? = nil) -> Target {
@@ -110,10 +113,16 @@ let package = Package(
                 "TransportSecurity", "Compression", "CLinux", "COpenSSL",
                 deque, logging,
             ],
+            exclude: ["Viewer/package.json"],
             resources: [
-                .embedInCode("Viewer/index.html"), .embedInCode("Viewer/viewer.js"),
-                .embedInCode("Viewer/format.js"),
-                .embedInCode("Viewer/gavelcast.js"), .embedInCode("Viewer/style.css"),
+                .embedInCode("Viewer/index.html"), .embedInCode("Viewer/style.css"),
+                .embedInCode("Viewer/gavelcast.js"), .embedInCode("Viewer/gavelcast.d.ts"),
+                .embedInCode("Viewer/api.js"), .embedInCode("Viewer/app.js"),
+                .embedInCode("Viewer/bidding.js"), .embedInCode("Viewer/dialogs.js"),
+                .embedInCode("Viewer/list.js"), .embedInCode("Viewer/lots.js"),
+                .embedInCode("Viewer/money.js"), .embedInCode("Viewer/pictures.js"),
+                .embedInCode("Viewer/room.js"), .embedInCode("Viewer/speech.js"),
+                .embedInCode("Viewer/wall.js"),
             ]),
         program("gavelcast-gateway", ["Gateway", "Settings", "Telemetry", "Reactor", logging]),
         module(

@@ -109,7 +109,7 @@ extension EndToEndTests {
             try fill("a1", count: 3, bytes: 10)
             let watcher = try gateway.watch("a1")
             _ = try watcher.next()
-            let page = "GET /viewer.js HTTP/1.1\r\nHost: a\r\n\r\n"
+            let page = "GET /gavelcast.js HTTP/1.1\r\nHost: a\r\n\r\n"
             let streams =
                 "GET /v1/auctions/a1/live?since=1 HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n"
             let socket = try BlockingSocket(port: gateway.port, receiveBufferBytes: 4_096)

@@ -220,7 +220,7 @@ extension EndToEndTests {
         func unreadAnswers() throws {
             let memory = try gateway.metric("gavelcast_resident_bytes")
             let socket = try BlockingSocket(port: gateway.port, receiveBufferBytes: 4_096)
-            let request = "GET /viewer.js HTTP/1.1\r\nHost: a\r\n\r\n"
+            let request = "GET /gavelcast.js HTTP/1.1\r\nHost: a\r\n\r\n"
             try socket.send(Array(String(repeating: request, count: 1_700).utf8))
             try eventually("its socket is full") { try gateway.metric("gavelcast_backlogs") == 1 }
             // All the answers would be 16 MB, the requests one read of the socket.

@@ -433,9 +433,13 @@ extension EndToEndTests {
             let redis = try RedisServer()
             let gateway = try GatewayProcess(
                 redis: [redis.url], arguments: ["--bid-api-url", "http://127.0.0.1:1234"])
-            for (path, type) in [
-                ("/", "text/html"), ("/viewer.js", "text/javascript"), ("/gavelcast.js", "text/javascript"),
-                ("/format.js", "text/javascript"), ("/style.css", "text/css"),
+            let html = try gateway.get("/").text
+            let assets = html.matches(of: /(?:href|src)="(\/assets\/\w+\/[\w.]+)"/).map { String($0.1) }
+            #expect(assets.count == 2, "a style sheet and a script")
+            let scripts = assets.map { ($0, $0.hasSuffix(".css") ? "text/css" : "text/javascript") }
+            for (path, type) in scripts + [
+                ("/", "text/html"), ("/a/some-lot_1", "text/html"), ("/wall", "text/html"),
+                ("/gavelcast.js", "text/javascript"), ("/gavelcast.d.ts", "application/typescript"),
             ] {
                 let reply = try gateway.get(path)
                 #expect(reply.status == 200 && reply.fields["content-type"]?.hasPrefix(type) == true)

@@ -1,0 +1,139 @@
+// The page: addresses, the bar at the top, and the clock that all parts are drawn by.
+
+import { call, session } from './api.js';
+import { signIn } from './dialogs.js';
+import { Gavelcast } from './gavelcast.js';
+import * as list from './list.js';
+import { changed, gavelcast, onDraw } from './lots.js';
+import { ago } from './money.js';
+import * as room from './room.js';
+import { say } from './speech.js';
+import * as wall from './wall.js';
+
+const TICK_MS = 250;
+const $ = (id) => document.getElementById(id);
+
+// --- Addresses -------------------------------------------------------------------------------------------------
+
+function route() {
+  const [, kind, id] = /^\/(a|wall)(?:\/([\w-]{1,64}))?\/?$/.exec(location.pathname) ?? [];
+  const view = kind === 'wall' ? 'wall' : id ? 'room' : 'list';
+  document.body.dataset.view = view;
+  document.body.dataset.auction = id ?? '';
+  for (const link of document.querySelectorAll('[data-nav]')) {
+    if (link.dataset.nav === view) link.setAttribute('aria-current', 'page');
+    else link.removeAttribute('aria-current');
+  }
+  if (view !== 'room') document.title = 'Gavelcast · live auctions';
+  $('catalogue').hidden = view === 'wall';
+  room.show(view === 'room' ? id : null);
+  wall.show(view === 'wall');
+  list.setVisible(view === 'list' || view === 'room' && innerWidth > 900);
+  changed();
+}
+
+document.addEventListener('click', (event) => {
+  const link = event.target.closest?.('a[href^="/"]');
+  if (!link || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
+  event.preventDefault();
+  if (link.pathname !== location.pathname) window.history.pushState(null, '', link.pathname);
+  route();
+  scrollTo(0, 0);
+});
+addEventListener('popstate', route);
+
+// --- The bar ---------------------------------------------------------------------------------------------------
+
+const words = { connecting: 'connecting', live: 'live', stale: 'not current', offline: 'no connection', failed: 'cannot be watched' };
+
+function drawConnection() {
+  const { state, transport, reason } = gavelcast.status;
+  const own = room.current()?.status;
+  const shown = own && !['live', 'ended'].includes(own) ? own : state;
+  const element = document.querySelector('[data-part=connection]');
+  element.dataset.state = shown;
+  element.title = [transport, reason].filter(Boolean).join(' · ');
+  list.text(element, words[shown] ?? shown);
+}
+
+let stopNotices = () => {};
+let unread = 0;
+
+const titles = {
+  OUTBID: 'You have been outbid', AUCTION_WON: 'You won', AUCTION_LOST: 'You did not win', AUCTION_SOLD: 'Your lot was sold', AUCTION_UNSOLD: 'Your lot was not sold',
+};
+
+function addNotice(notice, isNew) {
+  const item = document.createElement('li');
+  const link = document.createElement('a');
+  link.href = `/a/${notice.auction_id}`;
+  link.textContent = `${titles[notice.type] ?? notice.type}: ${notice.title ?? notice.auction_id}`;
+  const time = document.createElement('time');
+  time.textContent = notice.created_at ? ago(gavelcast.clock.now() - Date.parse(notice.created_at)) : 'now';
+  item.append(link, time);
+  const items = $('notices').querySelector('ul');
+  if (isNew) items.prepend(item);
+  else items.append(item);
+  if (!isNew) return;
+  unread += 1;
+  $('unread').textContent = String(unread);
+  $('unread').hidden = false;
+  say(link.textContent);
+}
+
+async function drawSession() {
+  const { current } = session;
+  $('account').textContent = current ? `${current.username} · sign out` : 'Sign in';
+  $('bell').hidden = !current;
+  stopNotices();
+  stopNotices = () => {};
+  $('notices').querySelector('ul').replaceChildren();
+  unread = 0;
+  $('unread').hidden = true;
+  if (!current) return;
+  // A connection of its own: it carries the user's token, which the lots' connection does not need.
+  const own = new Gavelcast(location.origin, { getToken: async () => session.current?.token ?? null });
+  const stop = own.notifications((notice) => addNotice(notice, true));
+  stopNotices = () => {
+    stop();
+    own.close();
+  };
+  try {
+    const { notifications } = await call('/api/v1/users/me/notifications?limit=20');
+    for (const notice of notifications) addNotice(notice, false);
+  } catch { /* They come with the next sign-in. */ }
+}
+
+$('account').onclick = async () => {
+  if (session.current) session.set(null);
+  else await signIn();
+};
+$('bell').onclick = () => {
+  const isOpen = $('notices').hidden;
+  $('notices').hidden = !isOpen;
+  $('bell').setAttribute('aria-expanded', String(isOpen));
+  unread = 0;
+  $('unread').hidden = true;
+};
+addEventListener('keydown', ({ key }) => {
+  if (key !== 'Escape' || $('notices').hidden) return;
+  $('bell').click();
+  $('bell').focus();
+});
+
+// --- Start -----------------------------------------------------------------------------------------------------
+
+session.onChange(() => {
+  drawSession();
+  list.refresh();
+});
+onDraw(drawConnection);
+room.start();
+wall.start();
+list.start();
+route();
+drawSession();
+setInterval(() => {
+  room.drawTimes();
+  changed();
+}, TICK_MS);

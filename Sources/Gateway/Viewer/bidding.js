@@ -1,0 +1,35 @@
+// A bid from the click to its outcome. A bid is a frozen object with its own key. It goes to the lot for which it was
+// made, whatever the page shows by then, and it is repeated with the same key until its outcome is known.
+
+import { call } from './api.js';
+
+const TRIES_MS = 60_000;
+
+/** @param {'bid'|'maximum'|'buy'} kind */
+export const intend = (kind, auction_id, amount, currency) => Object.freeze({ kind, auction_id, amount, currency, key: crypto.randomUUID() });
+
+const requests = {
+  bid: ({ auction_id, amount }) => [`/api/v1/auctions/${auction_id}/bids`, { amount }],
+  maximum: ({ auction_id, amount }) => [`/api/v1/auctions/${auction_id}/proxy`, { max_amount: amount }],
+  buy: ({ auction_id }) => [`/api/v1/auctions/${auction_id}/buy-now`, undefined],
+};
+
+/**
+ * Places a bid; resolves to the answer.
+ * @param {() => void} onDelay called when there was no answer and the bid is sent again
+ * @throws {CallError} the refusal; one with status 0 or 503 when the outcome stayed unknown
+ */
+export async function place(bid, onDelay) {
+  const [path, body] = requests[bid.kind](bid);
+  const deadline = performance.now() + TRIES_MS;
+  for (let wait = 300; ; wait = Math.min(2 * wait, 3_000)) {
+    try {
+      return await call(path, { method: 'POST', body, key: bid.key });
+    } catch (error) {
+      const isUnknown = error.status === 0 || error.status >= 502;
+      if (!isUnknown || performance.now() > deadline) throw error;
+      onDelay();
+      await new Promise((done) => setTimeout(done, wait * (0.5 + Math.random())));
+    }
+  }
+}

@@ -1,0 +1,132 @@
+// The lots that the page knows: what the bid API says of each, the live watch where there is one, and how the user
+// stands. Whoever shows lots asks `draw` to be called, at most once a frame.
+
+import { call, session } from './api.js';
+import { Gavelcast } from './gavelcast.js';
+
+const parameters = new URLSearchParams(location.search);
+/** `?transport=sse` shows the page as behind a network that lets nothing else through. */
+const transports = parameters.getAll('transport');
+
+export const gavelcast = new Gavelcast(location.origin, {
+  ...(transports.length ? { transports } : {}),
+  // A share link carries its own token.
+  getToken: async () => parameters.get('token') ?? session.current?.token ?? null,
+});
+
+const lots = new Map();
+const drawers = new Set();
+let isDue = false;
+
+/** Calls `draw` in the next frame after something has changed. */
+export function onDraw(draw) { drawers.add(draw); }
+
+export function changed() {
+  if (isDue) return;
+  isDue = true;
+  // A hidden page has no frames.
+  const next = document.hidden ? (draw) => setTimeout(draw, 200) : requestAnimationFrame;
+  next(() => {
+    isDue = false;
+    for (const draw of drawers) draw();
+  });
+}
+
+class KnownLot {
+  /** As the bid API last described it. */
+  details = null;
+  /** The live watch; null while nothing shows the lot. */
+  watch = null;
+  /** True once the user has bid here. */
+  hasBid = false;
+  /** The newest bids, `{ bid_id, bidder, amount, bid_at, is_proxy }`, newest first. */
+  bids = [];
+  extendedAt = 0;
+  extension = '';
+  #users = 0;
+
+  constructor(id) { this.id = id; }
+
+  /** The newest state known: from the watch, else from the bid API. */
+  get state() { return this.watch?.state ?? this.details; }
+
+  get status() { return this.watch?.status ?? 'connecting'; }
+
+  /** True when the price is the one of this moment, or final. */
+  get isFresh() { return this.status === 'live' || this.status === 'ended'; }
+
+  get isRunning() { return this.state?.status === 'active' && !this.watch?.result; }
+
+  get standing() {
+    const { state } = this;
+    const me = session.username;
+    if (!me || !state) return 'none';
+    const best = state.top_bids?.[0]?.bidder;
+    if (['sold', 'unsold', 'cancelled'].includes(state.status)) {
+      if (!this.hasBid && best !== me) return 'none';
+      const winner = this.watch?.result ? this.watch.result.winner?.username : state.status === 'sold' ? best : null;
+      return winner === me ? 'won' : 'lost';
+    }
+    if (best === me) return 'leading';
+    return this.hasBid || state.top_bids?.some(({ bidder }) => bidder === me) ? 'outbid' : 'none';
+  }
+
+  /** The least amount that the next bid must have. */
+  get minimum() {
+    const { state } = this;
+    if (!state.bid_count) return state.starting_price;
+    return Number((state.current_price + state.bid_increment).toFixed(4));
+  }
+
+  /** Shows the lot live until `release`. */
+  hold() {
+    this.#users += 1;
+    if (this.watch) return;
+    this.watch = gavelcast.watch(this.id);
+    for (const event of ['change', 'status']) this.watch.on(event, changed);
+    this.watch.on('bid', ({ bid }) => {
+      if (bid.bidder === session.username) this.hasBid = true;
+      if (!this.bids.some(({ bid_id }) => bid_id === bid.bid_id)) this.bids = [bid, ...this.bids].slice(0, 200);
+    });
+    this.watch.on('extended', ({ new_ends_at, previous_ends_at }) => {
+      const seconds = Math.round((Date.parse(new_ends_at) - Date.parse(previous_ends_at)) / 1000);
+      this.extension = `A late bid gave everyone ${seconds} s more.`;
+      this.extendedAt = performance.now();
+    });
+  }
+
+  release() {
+    this.#users -= 1;
+    if (this.#users > 0) return;
+    this.details = { ...this.details, ...this.watch?.state };
+    this.watch?.close();
+    this.watch = null;
+  }
+
+  take(details) {
+    this.details = details;
+    if (details.you) this.hasBid = true;
+    changed();
+  }
+
+  /** Reads details and history from the bid API. */
+  async load() {
+    const [details, history] = await Promise.all([
+      call(`/api/v1/auctions/${this.id}`), call(`/api/v1/auctions/${this.id}/bids?limit=50`),
+    ]);
+    this.take(details);
+    const known = new Set(this.bids.map(({ bid_id }) => bid_id));
+    this.bids = [...this.bids, ...history.bids.filter(({ bid_id }) => !known.has(bid_id))].sort((one, other) => other.amount - one.amount);
+  }
+}
+
+export function lot(id) {
+  if (!lots.has(id)) lots.set(id, new KnownLot(id));
+  return lots.get(id);
+}
+
+gavelcast.on('status', changed);
+session.onChange(() => {
+  for (const known of lots.values()) known.hasBid = false;
+  changed();
+});

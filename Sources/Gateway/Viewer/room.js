@@ -1,0 +1,318 @@
+// One auction: its price, where the user stands, bids, and the end. The room changes by its address alone.
+
+import { call, explain, session } from './api.js';
+import { intend, place } from './bidding.js';
+import { confirm, signIn } from './dialogs.js';
+import { text, timeLeft } from './list.js';
+import { changed, gavelcast, lot, onDraw } from './lots.js';
+import { ago, moment, money, parseAmount } from './money.js';
+import { picture } from './pictures.js';
+import { say } from './speech.js';
+
+const ROWS = 10;
+const EXTENSION_MS = 10_000;
+
+const $ = (id) => document.getElementById(id);
+const form = $('bid');
+const amount = $('amount');
+/** The lot in the room; null in other views. */
+let known = null;
+let placing = null;
+let freshAt = 0;
+let lastStanding = 'none';
+let lastResult = null;
+let failure = '';
+
+const rows = (list) => Array.from({ length: ROWS }, () => {
+  const item = document.createElement('li');
+  item.innerHTML = '<span class="who"></span><span class="amount"></span><time></time>';
+  list.append(item);
+  return item;
+});
+const history = rows($('history'));
+const bidders = rows($('bidders'));
+
+const shown = (value) => money(value, known.state.currency);
+
+/** Opens the room of an auction, or leaves it. */
+export function show(id) {
+  if (known?.id === id) return;
+  known?.release();
+  known = id ? lot(id) : null;
+  $('room').hidden = !known;
+  amount.value = '';
+  note('');
+  failure = '';
+  lastStanding = 'none';
+  lastResult = null;
+  freshAt = 0;
+  $('picture').replaceChildren();
+  if (!known) return;
+  known.hold();
+  load(known);
+  changed();
+}
+
+async function load(entered) {
+  try {
+    await entered.load();
+    if (known === entered && !$('picture').firstChild) $('picture').append(picture(entered.details));
+  } catch (error) {
+    if (known !== entered) return;
+    failure = error.status === 404 ? 'There is no such auction.' : '';
+    // A private lot is not to be read without its owner's account, but may be watched.
+    if (error.status === 0 || error.status >= 500) setTimeout(() => known === entered && load(entered), 2_000);
+  }
+  changed();
+}
+
+export const current = () => known;
+
+// --- Drawing ---------------------------------------------------------------------------------------------------
+
+function note(message, kind = '') {
+  $('note').textContent = message;
+  $('note').dataset.kind = kind;
+}
+
+function fill(list, items) {
+  list.forEach((row, index) => {
+    const item = items[index];
+    const [who, value, time] = row.children;
+    row.classList.toggle('own', Boolean(item?.isOwn));
+    row.classList.toggle('pending', Boolean(item?.isPending));
+    row.classList.toggle('unused', !item);
+    text(who, item?.who ?? '');
+    text(value, item?.amount ?? '');
+    text(time, item?.time ?? '');
+  });
+}
+
+function drawHistory() {
+  const me = session.username;
+  const now = gavelcast.clock.now();
+  const { bids } = known;
+  const list = bids.slice(0, ROWS).map((bid) => ({
+    who: bid.bidder === me ? 'you' : bid.bidder, amount: shown(bid.amount), time: ago(now - Date.parse(bid.bid_at)), isOwn: bid.bidder === me,
+  }));
+  // A bid under way is a row of its own until its outcome is known.
+  if (placing?.auction_id === known.id) list.unshift({ who: 'you', amount: money(placing.amount, placing.currency), time: 'placing…', isOwn: true, isPending: true });
+  fill(history, list);
+  const best = new Map();
+  for (const { bidder, amount: value } of bids) if (!(best.get(bidder) >= value)) best.set(bidder, value);
+  for (const { bidder, amount: value } of known.state.top_bids ?? []) if (!(best.get(bidder) >= value)) best.set(bidder, value);
+  fill(bidders, [...best].sort((one, other) => other[1] - one[1]).slice(0, ROWS).map(([bidder, value]) => ({
+    who: bidder === me ? 'you' : bidder, amount: shown(value), time: '', isOwn: bidder === me,
+  })));
+  const prices = bids.map((bid) => bid.amount).reverse();
+  const [low, high] = [Math.min(...prices), Math.max(...prices)];
+  const points = prices.map((value, index) => `${(300 * index / Math.max(1, prices.length - 1)).toFixed(1)},${(57 - 54 * (value - low) / (high - low || 1)).toFixed(1)}`);
+  const line = $('line').firstElementChild;
+  if (line.getAttribute('points') !== points.join(' ')) line.setAttribute('points', points.join(' '));
+}
+
+const standingText = {
+  none: () => '', leading: () => 'You lead.', outbid: () => 'You have been outbid.',
+  won: () => `You won, for ${shown(known.state.current_price)}.`, lost: () => 'You did not win this one.',
+};
+
+function drawStanding() {
+  const { standing } = known;
+  const element = $('standing');
+  element.dataset.standing = standing;
+  const words = standingText[standing]() + (known.isFresh || standing === 'none' ? '' : ' (at the last price we know)');
+  if (element.firstChild?.nodeValue !== words) element.replaceChildren(document.createTextNode(words));
+  let again = element.querySelector('button');
+  const isOffered = standing === 'outbid' && known.isRunning;
+  if (isOffered && !again) {
+    again = document.createElement('button');
+    again.type = 'button';
+    again.onclick = () => attempt(intend('bid', known.id, Number(again.dataset.amount), known.state.currency));
+    element.append(again);
+  }
+  if (isOffered && !again.matches(':hover, :focus')) {
+    again.dataset.amount = known.minimum;
+    text(again, `Bid ${shown(known.minimum)}`);
+  }
+  if (!isOffered) again?.remove();
+  if (standing !== lastStanding) {
+    lastStanding = standing;
+    if (words) say(words);
+  }
+}
+
+function drawForm() {
+  const { state, isRunning } = known;
+  amount.disabled = !isRunning;
+  const typed = parseAmount(amount.value, state.currency);
+  const label = placing ? 'Placing…' : typed?.amount ? `${$('is-maximum').checked ? 'Bid up to' : 'Bid'} ${shown(typed.amount)}` : 'Bid';
+  text($('place'), label);
+  $('place').disabled = !isRunning || placing !== null;
+  const placeholder = `${shown(known.minimum)} or more`;
+  if (amount.placeholder !== placeholder) amount.placeholder = placeholder;
+  const buy = known.details?.buy_now_price;
+  const mayBuy = isRunning && buy && state.current_price < buy;
+  $('buy').hidden = !mayBuy;
+  if (mayBuy) text($('buy'), `Buy now for ${shown(buy)}`);
+  $('buy').disabled = placing !== null;
+  drawQuick();
+  const reserve = !state.bid_count || !('reserve_met' in state) ? '' : state.reserve_met ? 'The reserve is met.' : 'The reserve is not met yet.';
+  text($('reserve'), isRunning ? reserve : '');
+}
+
+function drawQuick() {
+  const group = $('quick');
+  while (group.children.length < 3) {
+    const button = document.createElement('button');
+    button.type = 'button';
+    button.className = 'secondary';
+    button.onclick = () => {
+      amount.value = button.dataset.amount;
+      changed();
+      amount.focus();
+    };
+    group.append(button);
+  }
+  // What somebody points at does not change.
+  if (group.matches(':hover') || group.contains(document.activeElement)) return;
+  const { minimum, state, isRunning } = known;
+  [...group.children].forEach((button, index) => {
+    const value = Number((minimum + [0, 1, 4][index] * (state.bid_increment || 1)).toFixed(4));
+    button.dataset.amount = value;
+    button.disabled = !isRunning;
+    text(button, shown(value));
+  });
+}
+
+function drawEnd() {
+  const result = known.watch?.result ?? null;
+  const hammer = $('hammer');
+  hammer.hidden = result === null;
+  if (result === null) return;
+  const { outcome, winner, winning_bid } = result;
+  const isOwn = winner && winner.username === session.username;
+  const words = outcome === 'sold' ? `Sold to ${isOwn ? 'you' : winner?.username ?? 'the highest bidder'} for ${shown(winning_bid)}`
+    : outcome === 'cancelled' ? 'This auction was cancelled' : 'The auction is over. It was not sold';
+  text(hammer, words);
+  if (lastResult) return;
+  lastResult = result;
+  say(words);
+}
+
+function draw() {
+  if (!known) return;
+  const { state, details } = known;
+  const { status, error } = known.watch;
+  const missing = failure || (status === 'failed' ? error.message : '');
+  if (!state) {
+    text($('room-title'), missing || 'One moment…');
+    return;
+  }
+  text($('room-title'), state.title ?? '');
+  text($('description'), details?.description ?? '');
+  text($('room-seller'), details?.seller ? `offered by ${details.seller}` : '');
+  const { viewers } = known.watch;
+  text($('room-viewers'), viewers > 1 ? `${viewers} watching` : '');
+  text($('room-status'), { active: 'running', scheduled: 'coming' }[state.status] ?? timeLeft(known));
+  $('room-status').dataset.status = state.status;
+  text($('price-label'), state.bid_count ? (known.isRunning ? 'Current price' : 'Final price') : 'Starting price');
+  text($('price'), shown(state.current_price));
+  $('price').dataset.fresh = known.isFresh;
+  drawTimes();
+  drawStanding();
+  drawForm();
+  drawHistory();
+  drawEnd();
+  document.title = `${shown(state.current_price)} · ${state.title}`;
+}
+
+/** What changes with the clock alone. */
+export function drawTimes() {
+  if (!known?.state) return;
+  const { state } = known;
+  const now = performance.now();
+  if (known.isFresh) freshAt = now;
+  const since = Math.round((now - freshAt) / 1000);
+  text($('price-age'), known.isFresh ? '' : freshAt ? `This price is ${since} s old. It may have changed.` : 'Waiting for the price of this moment.');
+  text($('countdown'), timeLeft(known));
+  const left = Date.parse(state.ends_at) - gavelcast.clock.now();
+  $('countdown').dataset.near = known.isRunning && left < 30_000;
+  const isExtended = now - known.extendedAt < EXTENSION_MS && known.extendedAt > 0;
+  text($('ends'), isExtended ? known.extension : `${known.isRunning ? 'ends' : 'ended'} ${moment(state.ends_at)}`);
+}
+
+// --- Bidding ---------------------------------------------------------------------------------------------------
+
+async function submit() {
+  if (placing || !known?.state) return;
+  const { state, id } = known;
+  const typed = parseAmount(amount.value, state.currency);
+  if (typed === null) return;
+  if (typed.error) return note(typed.error, 'bad');
+  const bid = intend($('is-maximum').checked ? 'maximum' : 'bid', id, typed.amount, state.currency);
+  if (!typed.isCertain && !(await confirm('Did we read that right?', `You typed “${amount.value}”. That would be ${money(bid.amount, bid.currency)}.`, `Yes, ${money(bid.amount, bid.currency)}`))) return;
+  await attempt(bid);
+}
+
+/** Places a bid, after the questions that are due. */
+async function attempt(bid) {
+  if (placing) return;
+  const of = lot(bid.auction_id);
+  const price = money(bid.amount, bid.currency);
+  if (!of.isFresh && !(await confirm('This price may be old', `We have no current price for this lot. Bid ${price} all the same?`, `Bid ${price}`))) return;
+  if (!session.current && !(await signIn())) return;
+  if (placing) return;
+  placing = bid;
+  note('');
+  changed();
+  const isHere = () => known?.id === bid.auction_id;
+  try {
+    const answer = await place(bid, () => isHere() && note(`No answer yet. Your bid of ${price} is being sent again; it counts once.`));
+    of.hasBid = true;
+    const words = bid.kind === 'buy' ? 'It is yours.' : answer.is_highest_bidder ? `Your ${bid.kind === 'maximum' ? 'maximum' : 'bid'} of ${price} is in.`
+      : `Your bid of ${price} is in, but somebody's maximum is higher.`;
+    if (isHere()) {
+      note(words, answer.is_highest_bidder || bid.kind === 'buy' ? 'good' : '');
+      if (parseAmount(amount.value, bid.currency)?.amount === bid.amount) amount.value = '';
+    } else say(`${of.state?.title}: ${words}`);
+  } catch (error) {
+    const isUnknown = error.status === 0 || error.status >= 500;
+    const words = isUnknown ? `We do not know whether your bid of ${price} was taken. Look at the bids before you bid again.`
+      : explain(error, (value) => money(value, bid.currency));
+    if (isHere()) note(words, 'bad');
+    else say(`${of.state?.title}: ${words}`);
+  } finally {
+    placing = null;
+    changed();
+  }
+}
+
+async function toggleKeep() {
+  if (!session.current && !(await signIn())) return;
+  const { id } = known;
+  const isKept = $('keep').getAttribute('aria-pressed') === 'true';
+  try {
+    await call(`/api/v1/users/me/watchlist/${id}`, { method: isKept ? 'DELETE' : 'POST' });
+    $('keep').setAttribute('aria-pressed', String(!isKept));
+    $('keep').textContent = isKept ? '☆ Watch' : '★ Watching';
+  } catch (error) {
+    note(explain(error, String), 'bad');
+  }
+}
+
+export function start() {
+  onDraw(draw);
+  form.onsubmit = (event) => {
+    event.preventDefault();
+    submit();
+  };
+  amount.oninput = changed;
+  $('is-maximum').onchange = changed;
+  $('keep').onclick = toggleKeep;
+  $('buy').onclick = async () => {
+    const price = known.details.buy_now_price;
+    const bid = intend('buy', known.id, price, known.state.currency);
+    if (await confirm('Buy it now?', `The auction ends and you pay ${money(price, bid.currency)}.`, 'Buy it')) attempt(bid);
+  };
+  session.onChange(() => known && load(known));
+}
