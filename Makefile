@@ -37,7 +37,7 @@ test: setup-tests
 test-browser: setup-tests
 	swift build --product gavelcast-gateway
 	swift build --product gavelcast-bidapi
-	cd Tests/BrowserTests && /usr/bin/python3 -m unittest -v
+	cd Tests/BrowserTests && /usr/bin/python3 run.py
 
 # About 20 s a round.
 ROUNDS ?= 20

@@ -7,7 +7,7 @@ package struct Participation: Sendable {
     /// The name that the auction's events show.
     package let bidder: String
     package let isHighest: Bool
-    /// How far the user has gone: the own maximum while leading, else the highest own bid.
+    /// The user's maximum while the user leads, otherwise the user's highest bid.
     package let maximum: Money
     /// The user's bids, automatic ones included.
     package let bidCount: Int

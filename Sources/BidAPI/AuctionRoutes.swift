@@ -112,7 +112,7 @@ struct AuctionRoutes: Sendable {
         let id = try context.auctionID
         try await services.requireUser(request, toRead: id)
         let record = try await find(id)
-        // The auction may be read without a token, so a bad one only leaves the user's part out.
+        // A public auction needs no token, so a bad token only leaves out the user's part.
         let userID = try? services.authenticate(request)
         let part = try await participation(of: userID, in: id)
         let viewers = await ViewerCounts.count(of: id.text, services.redis)

@@ -119,7 +119,7 @@ package struct Backlog {
         messageBytes = 0
     }
 
-    /// Empties the place of a watch's event that gives way to a newer one.
+    /// Drops a watch's unsent replaceable event. Its empty entry stays so that the others keep their numbers.
     private mutating func dropReplaceable(of watch: UInt32) {
         let index = queue.lastIndex {
             guard case .event(let event, _, let other) = $0 else { return false }

@@ -147,7 +147,7 @@ enum Limits {
     /// How long probes may stay away before watchers are told that Redis does not deliver. A probe is sent
     /// every 500 ms and has 2 s to come back.
     static let feedSilenceMilliseconds: Int64 = 2_500
-    /// At most so many auctions a turn learn whether their Redis delivers.
+    /// At most this many auctions per turn are told whether their Redis delivers.
     static let feedNewsPerTurn = 1_024
     /// The longest time between two reports to Redis: a gateway's number is ignored after 15 s.
     static let viewersRefreshMilliseconds: Int64 = 5_000

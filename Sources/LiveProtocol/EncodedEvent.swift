@@ -56,7 +56,7 @@ package final class EncodedEvent: Sendable {
     }
 
     package var isConflatable: Bool { treatment == .conflatable }
-    /// False for what a long-poll's answer does not carry, or says in another way.
+    /// False for `VIEWERS` and `FEED`, which long-polls do not carry. Their answers say `live`.
     package var isForPolls: Bool { treatment != .droppable && treatment != .replaceable }
     /// True for a snapshot that all watchers of its channel get in the place of skipped events.
     package var isJump: Bool { treatment == .message && sequence != 0 }

@@ -10,7 +10,7 @@ REFUSE = "refuse"
 HANG = "hang"
 # The answer's head comes, and nothing after it.
 HEAD_ONLY = "head-only"
-# Bytes flow until `is_gone` says otherwise; then nothing does, in either direction, and nobody is told.
+# Besides these rules: while `is_gone`, no byte passes in either direction, and neither side is told.
 
 
 class Proxy:

@@ -173,7 +173,7 @@ class Library(unittest.TestCase):
     def test_it_climbs_back_to_the_best_transport_without_a_gap(self):
         auction = stack.auction()
         stack.proxy.rules["websocket"] = "hang"
-        # Its minute passes in five seconds. The bids keep the event stream from falling silent for so short a time.
+        # The client's clock runs 12 times as fast, so its minute takes 5 s. The bids keep the event stream from seeming silent.
         client = Client(self, stack.url, lots=[auction], speed=12)
         is_over = threading.Event()
 
@@ -310,7 +310,7 @@ class Examples(unittest.TestCase):
         self.assertNotEqual(result.returncode, 0, "a wrong use compiles")
 
     def test_react(self):
-        # React is not at hand, so its two hooks are, as far as the recipe uses them.
+        # React is not installed. These stubs of its two hooks do as much as the recipe needs.
         modules = self.folder / "node_modules" / "react"
         modules.mkdir(parents=True)
         (modules / "package.json").write_text('{"name":"react","type":"module","exports":"./index.js"}')

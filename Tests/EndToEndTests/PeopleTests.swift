@@ -53,7 +53,7 @@ extension EndToEndTests {
             }
         }
 
-        @Test("an auction tells a user's own part in it, and the own maximum to nobody else")
+        @Test("an auction shows users their own part in it, and nobody another user's maximum")
         func ownPart() throws {
             let (ava, ben) = (try api.user("ava"), try api.user("ben"))
             let id = try auction("lot")

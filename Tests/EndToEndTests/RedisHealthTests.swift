@@ -54,7 +54,7 @@ extension EndToEndTests {
             try eventually("its return is logged") { lines(gateway, "Redis link is up").count == 2 }
         }
 
-        @Test("FEED says when Redis stops delivering, and that it delivers again behind what was missed")
+        @Test("FEED says when Redis stops delivering, and, after the missed events, that it delivers again")
         func feed() throws {
             let redis = try RedisServer()
             let gateway = try GatewayProcess(redis: [redis.url])

@@ -75,7 +75,7 @@ import Testing
         #expect(refusal.hasPrefix("HTTP/1.1 503") && refusal.contains("Retry-After:"))
     }
 
-    @Test("it is sent away with 503, in a drain as by an operator, and its next request is served")
+    @Test("a drain or an operator ends a poll with 503, and the connection's next request is served")
     func sentAway() throws {
         let rooms = try Rooms(["--drain-seconds", "0"])
         let poll = try rooms.longPoll("/v1/live?auctions=a,b&since=a:5,b:7")

@@ -56,7 +56,7 @@ import Wire
         #expect(field("Cache-Control", library) == "no-cache" && field("ETag", library) != nil)
     }
 
-    @Test("the page has a policy without wildcards, and one document for each of its views")
+    @Test("the page's policy has no wildcards, and all its views are one document")
     func policy() throws {
         let pages = try pages(["--bid-api-url", "https://bids.example"])
         let page = try get(pages, "/")

@@ -17,10 +17,19 @@ for port in $gateway_port $bidapi_port $postgres_port $redis_port $gateway_admin
         die "port $port is in use: stop what listens there (make stop ends an earlier run), or choose others: make run PORT=18080"
 done
 
+# Everything that a run does, as numbered steps.
+steps=9
+done_steps=0
+step() {
+    done_steps=$((done_steps + 1))
+    say "[$done_steps/$steps] $*"
+}
+
+step "System packages"
 config/dev/setup.sh
 bin=.build/release
 for product in gavelcast-gateway gavelcast-bidapi gavelcast-loadtest; do
-    say "Building $product (release; the first build takes some minutes)"
+    step "Building $product (release; the first build takes some minutes)"
     swift build -c release --product "$product"
 done
 
@@ -52,7 +61,7 @@ start() {
     echo $! >"$RUN/$name.pid"
 }
 
-say "Starting PostgreSQL on port $postgres_port"
+step "Starting PostgreSQL on port $postgres_port"
 postgres=$(postgres_bin)
 data="$RUN/postgres"
 if [ "$(id -u)" = 0 ]; then
@@ -76,7 +85,7 @@ psql -q -h 127.0.0.1 -p "$postgres_port" -U gavelcast -d postgres -tAc \
     "SELECT 1 FROM pg_database WHERE datname = 'gavelcast'" | grep -q 1 ||
     psql -q -h 127.0.0.1 -p "$postgres_port" -U gavelcast -d postgres -c "CREATE DATABASE gavelcast"
 
-say "Starting Redis on port $redis_port"
+step "Starting Redis on port $redis_port"
 start redis redis-server --port "$redis_port" --bind 127.0.0.1 --save "" --appendonly no --dir "$RUN"
 wait_for 10 Redis redis-cli -p "$redis_port" ping
 
@@ -87,7 +96,7 @@ if [ ! -f "$keys" ]; then
     (umask 077 && printf '{"keys":[{"kty":"oct","kid":"demo","alg":"HS256","k":"%s"}]}\n' "$secret" >"$keys")
 fi
 
-say "Starting the bid API on port $bidapi_port"
+step "Starting the bid API on port $bidapi_port"
 start bidapi $bin/gavelcast-bidapi --listen 127.0.0.1:"$bidapi_port" --admin-listen 127.0.0.1:"$bidapi_admin_port" \
     --database-url "postgresql://gavelcast@127.0.0.1:$postgres_port/gavelcast" \
     --redis-url "redis://127.0.0.1:$redis_port" \
@@ -95,16 +104,29 @@ start bidapi $bin/gavelcast-bidapi --listen 127.0.0.1:"$bidapi_port" --admin-lis
     --snipe-window-seconds 8 --snipe-extension-seconds 12 --bids-per-minute 0 --auctions-per-hour 0
 wait_for 30 "the bid API" http_ok "$bidapi_admin_port" /readyz
 
-say "Starting the gateway on port $gateway_port"
+step "Starting the gateway on port $gateway_port"
 start gateway $bin/gavelcast-gateway --listen 127.0.0.1:"$gateway_port" --admin-listen 127.0.0.1:"$gateway_admin_port" \
     --redis-url "redis://127.0.0.1:$redis_port" --token-keys "$keys" --bid-api-url "http://127.0.0.1:$bidapi_port" --drain-seconds 1
 wait_for 30 "the gateway" http_ok "$gateway_admin_port" /readyz
 
-say "Starting the demo's bidders"
+step "Starting the demo's bidders"
 start demo $bin/gavelcast-loadtest demo --bid-api-port "$bidapi_port"
+wait_for 60 "the demo" grep -q "^first lot: " "$RUN/log/demo.log"
+lot=$(sed -n 's/^first lot: //p' "$RUN/log/demo.log" | head -n 1)
+private=$(sed -n 's/^private lot: //p' "$RUN/log/demo.log" | head -n 1)
 
-printf '\n    Open \033[1mhttp://127.0.0.1:%s\033[0m to watch the auctions.\n    Bid API: http://127.0.0.1:%s\n    Metrics: http://127.0.0.1:%s/metrics · logs: %s/log · stop with Ctrl-C.\n\n' \
-    "$gateway_port" "$bidapi_port" "$gateway_admin_port" ".run"
+page="http://127.0.0.1:$gateway_port"
+cat <<END
+
+    Open $(printf '\033[1m%s\033[0m' "$page") to watch and bid, or $page/wall for all lots at once.
+    A private lot, for those who have the link:
+        $page$private
+    The same events without a browser:
+        curl -N -H 'Accept: text/event-stream' $page/v1/auctions/$lot/live
+    Bid API: http://127.0.0.1:$bidapi_port · metrics: http://127.0.0.1:$gateway_admin_port/metrics · logs: .run/log
+    Stop with Ctrl-C.
+
+END
 
 # Waits until a signal arrives or one of the parts ends by itself.
 while true; do

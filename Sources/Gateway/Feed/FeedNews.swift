@@ -1,5 +1,5 @@
-// Tells watchers whether their auction's Redis delivers (`FEED`). The news of a link goes to its auctions a
-// stretch a turn. Each auction's machine decides what its watchers are told, and when.
+// Tells watchers whether their auction's Redis delivers (`FEED`). A change of a link reaches its auctions in
+// stretches, one per turn. Each auction's machine decides what its watchers are told, and when.
 
 import Fanout
 import LiveProtocol

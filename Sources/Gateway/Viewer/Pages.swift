@@ -15,7 +15,7 @@ struct Pages: Sendable {
         let tag: String
     }
 
-    /// The page's own files, by name. They have an address of their own for each version, and are kept for
+    /// The page's own files, by name. Their addresses name the version, so browsers may cache them for
     /// good.
     private static let assets: [(name: String, type: String, content: [UInt8])] = [
         ("style.css", "text/css", PackageResources.style_css),

@@ -1,7 +1,7 @@
 // Makes a script smaller for the wire, in ways that cannot change what it does. Whole-line comments,
 // indentation and line ends that separate nothing go. Private names (`#name`), which nothing outside a class
-// can see, become short. Our own scripts are written for this: no template literal spans lines, and no text has a `#`
-// before a letter.
+// can see, become short. Our own scripts are written for this: no template literal spans lines, and no text
+// has a `#` before a letter, and no line of code begins with `*`.
 
 enum ScriptCompaction {
     static func compact(_ script: [UInt8]) -> [UInt8] {
@@ -38,7 +38,7 @@ enum ScriptCompaction {
         }
     }
 
-    /// Where the private name behind the `#` at `index` ends; `index` itself where none is.
+    /// Where the private name behind the `#` at `index` ends; `index + 1` if there is none.
     private static func endOfName(_ line: [UInt8], behind index: Int) -> Int {
         line[(index + 1)...].firstIndex { !isNamePart($0) } ?? line.count
     }

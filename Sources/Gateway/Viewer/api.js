@@ -69,13 +69,13 @@ export async function call(path, { method = 'GET', body, key, timeout = 10_000 }
 export function explain(error, amount) {
   switch (error.error) {
     case 'BID_TOO_LOW': return `Somebody was faster. Bid ${amount(error.minimum_bid)} or more.`;
-    case 'ALREADY_HIGHEST': return 'You lead already. Raise your maximum if you want to go further.';
-    case 'AUCTION_ENDED': return 'The auction is over. Your bid was not taken.';
+    case 'ALREADY_HIGHEST': return 'You already lead. Raise your maximum if you are willing to go higher.';
+    case 'AUCTION_ENDED': return 'The auction is over. Your bid was not accepted.';
     case 'NOT_STARTED': return 'The auction has not started yet.';
     case 'SELF_BID': return 'This is your own lot. You cannot bid on it.';
-    case 'BANNED': return 'Your account may not bid.';
+    case 'BANNED': return 'Your account is not allowed to bid.';
     case 'UNAUTHORIZED': return 'You are signed out. Sign in and bid again.';
-    case 'RATE_LIMITED': return 'That was too much at once. Wait a little and bid again.';
+    case 'RATE_LIMITED': return 'Too many requests. Wait a moment and try again.';
     case 'USERNAME_TAKEN': return 'This name is taken. Choose another one.';
     case 'EMAIL_TAKEN': return 'There is an account with this e-mail. Sign in instead.';
     default: return error.status ? error.message : 'The auction house does not answer.';

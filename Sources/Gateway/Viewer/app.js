@@ -91,7 +91,7 @@ async function drawSession() {
   unread = 0;
   $('unread').hidden = true;
   if (!current) return;
-  // A connection of its own: it carries the user's token, which the lots' connection does not need.
+  // A connection of its own: the lots' connection may carry a share link's token, or be older than the sign-in.
   const own = new Gavelcast(location.origin, { getToken: async () => session.current?.token ?? null });
   const stop = own.notifications((notice) => addNotice(notice, true));
   stopNotices = () => {

@@ -17,7 +17,7 @@ const requests = {
 /**
  * Places a bid; resolves to the answer.
  * @param {() => void} onDelay called when there was no answer and the bid is sent again
- * @throws {CallError} the refusal; one with status 0 or 503 when the outcome stayed unknown
+ * @throws {CallError} the refusal; status 0, 502 or above when the outcome stayed unknown
  */
 export async function place(bid, onDelay) {
   const [path, body] = requests[bid.kind](bid);

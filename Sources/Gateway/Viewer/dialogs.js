@@ -52,7 +52,7 @@ export async function signIn() {
       form.password.value = '';
       dialog.close();
     } catch (error) {
-      note.textContent = error.status === 401 ? 'Name or password is wrong.' : explain(error, String);
+      note.textContent = error.status === 401 ? 'Wrong name or password.' : explain(error, String);
     }
   };
   await open(dialog);

@@ -17,6 +17,11 @@ const LOTS_PER_REQUEST = 50;
 const TOP_BIDS = 10;
 
 // Milliseconds.
+// OPEN: how long a line may take to open, and then until its first message.
+// SILENCE: how long a line may be silent before its prices count as old.
+// CLIMB: how long a lower transport is used before the best one is tried again.
+// CANARY: how long the gateway may take to tell the time in a long outage (`#sing`).
+// PROMPT_RETRIES: how long after a loss the waits between retries stay short.
 const OPEN = 5_000;
 const PING = 10_000;
 const PONG = 5_000;
@@ -114,7 +119,7 @@ const apply = (lot, message) => {
   const isState = type === 'STATE';
   if (isState || type === 'SNAPSHOT') {
     if (isState ? lot.state : seq < lot.seq && message.complete) return false;
-    // A state that was read apart from the events may be ahead of them.
+    // A state that was read separately may be ahead of the events. Until they reach `base`, they move only the cursor.
     if (isState) lot.base = seq;
     else lot.seq = seq;
     lot.state = message.state;
@@ -156,7 +161,7 @@ class Line {
   openedAt = 0;
   /** True from the first message on: the transport works. */
   hasSpoken = false;
-  /** The lots that had their first message here, and whether their Redis delivers. */
+  /** Auction id → whether its Redis delivers, for each lot that has had its first message on this line. */
   greeted = new Map();
   /** The lots that were subscribed to here, over a WebSocket. */
   asked = new Set();
@@ -234,7 +239,7 @@ class Line {
     this.#send({ type: 'SUBSCRIBE', auction_id, ...(since === null ? {} : { since }) });
   }
 
-  /** The set of lots has changed. A lot of a stream or poll is added by asking anew, from the cursors reached. */
+  /** The set of lots has changed. A stream or poll that gets a lot is requested again, from the cursors reached. */
   update(added, removed) {
     if (this.#socket) {
       if (added) this.subscribe(added, this.#engine.lots.get(added).seq);
@@ -316,7 +321,7 @@ class Line {
         if (lot && seq > lot.seq) lot.seq = seq;
         this.greeted.set(auction_id, live);
       }
-      // An auction with nothing to tell, not even that its Redis does not deliver, is left out.
+      // The answer leaves out an auction that has no events and whose Redis delivers.
       for (const id of group) if (!auctions.some((part) => part.auction_id === id)) this.greeted.set(id, true);
       this.#engine.lineSpoke(this);
       timeout = POLL / 1000;
@@ -339,7 +344,7 @@ class Line {
     this.#engine.take(message, this);
   }
 
-  /** What is wrong with the line at this time; false while nothing is. */
+  /** Why the line must end at time `at`; false while it is sound. Sends the PINGs that are due. */
   fault(at) {
     const { transport, openedAt } = this;
     if (!openedAt) return at - this.bornAt > OPEN && 'timeout';
@@ -452,7 +457,7 @@ class Engine {
       if (since !== null) this.#readState(auction, lot);
     } else {
       lot.clients.add(id);
-      // What this client lacks is read again, and the others drop what they know.
+      // What this client lacks is read again. The other clients ignore what they already have.
       if (since !== null && since < lot.seq) this.#rewind(auction, since);
       else if (lot.state && since === null) {
         const { seq, state, result } = lot;
@@ -533,7 +538,7 @@ class Engine {
     this.#tell();
   }
 
-  /** A line has had a message. The candidate takes over when it carries all that the line in use does. */
+  /** A line has had a message. A candidate replaces a line in use once it has greeted every lot, or after OPEN. */
   lineSpoke(line) {
     if (line.isForUser) return;
     if (line === this.#candidate) {
@@ -608,7 +613,7 @@ class Engine {
     this.#lostAt ??= now();
     this.#isTold = wait !== undefined;
     const jitter = this.#jitter();
-    // In a long outage the gateway is asked for the time, which is cheap and fails fast.
+    // From the third failure on, a cheap request for the time (`#sing`) finds out when the gateway is back.
     const isLong = this.#failures > 2;
     this.#retryAt = now() + (wait ?? (isLong ? Math.max(OPEN, jitter) : jitter));
     this.#canaryAt = isLong && !this.#isTold ? now() + jitter : Infinity;
@@ -679,7 +684,7 @@ class Engine {
     }
   }
 
-  /** Reads the state of a lot that begins with a cursor: what is resumed brings none. */
+  /** Reads the state of a lot that starts from a cursor, because RESUMED carries no state. */
   async #readState(auction_id, lot) {
     const response = await this.fetch(`${this.origin}/v1/auctions/${auction_id}/live?${this.#tokenQuery()}`).catch(() => {});
     const { seq, state } = (await response?.json().catch(() => {}))?.events?.[0] ?? {};
@@ -719,7 +724,7 @@ class Engine {
       this.#climbAt = Infinity;
       this.#try(this.ladder[0]);
     }
-    // A poll or stream tells no time.
+    // Polls and streams have no PONG, so the clock needs requests of its own.
     if (this.#current && this.#current.transport !== 'websocket' && this.clock.bound > 50 && at - this.#askedAt >= PING) {
       this.#askedAt = at;
       this.#askForTime(OPEN);
@@ -1006,7 +1011,7 @@ export class Gavelcast extends Emitter {
     this.#token ??= (await this.#getToken()) ?? null;
     if (this.#post || this.#isClosed) return;
     const { sub, aud, auctions } = claimsOf(this.#token);
-    // Tabs whose tokens allow different things share nothing.
+    // Tabs share an engine only if their tokens have the same user and the same rights.
     const key = JSON.stringify([PROTOCOL, this.#origin, transports, sub, aud, auctions]);
     const settings = { origin: this.#origin, transports, hint: remembered(this.#origin) };
     const isShared = share && !WebSocket && !fetch && globalThis.navigator?.locks && globalThis.document;

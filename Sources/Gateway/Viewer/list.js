@@ -117,7 +117,7 @@ export const text = (element, value) => {
 };
 
 export function timeLeft({ state, isRunning }) {
-  if (state.status === 'scheduled') return 'coming';
+  if (state.status === 'scheduled') return 'upcoming';
   if (!isRunning) return { sold: 'sold', unsold: 'not sold', cancelled: 'cancelled' }[state.status] ?? 'over';
   const left = Date.parse(state.ends_at) - gavelcast.clock.now();
   // Only the server ends an auction.
@@ -131,19 +131,24 @@ function draw() {
     const { known } = card;
     const { state } = known;
     if (!state) continue;
-    text(card.name, state.title);
-    text(card.price, money(state.current_price, state.currency));
-    const standing = { leading: ' · you lead', outbid: ' · outbid', won: ' · you won', lost: '' }[known.standing] ?? '';
-    text(card.meta, `${state.bid_count} ${state.bid_count === 1 ? 'bid' : 'bids'}${standing}`);
     text(card.left, timeLeft(known));
-    card.item.dataset.standing = known.standing;
-    card.item.dataset.fresh = !card.isHeld || known.isFresh;
+    const standing = known.standing;
+    const isFresh = !card.isHeld || known.isFresh;
+    if (card.state !== state || card.standing !== standing || card.isFresh !== isFresh) {
+      Object.assign(card, { state, standing, isFresh });
+      text(card.name, state.title);
+      text(card.price, money(state.current_price, state.currency));
+      const words = { leading: ' · you lead', outbid: ' · outbid', won: ' · you won', lost: '' }[standing] ?? '';
+      text(card.meta, `${state.bid_count} ${state.bid_count === 1 ? 'bid' : 'bids'}${words}`);
+      card.item.dataset.standing = standing;
+      card.item.dataset.fresh = isFresh;
+    }
     if (id === current) card.link.setAttribute('aria-current', 'true');
     else card.link.removeAttribute('aria-current');
   }
 }
 
-/** Lets the lots go that nobody sees, and takes them up again. */
+/** Stops watching the lots while the list is hidden, and resumes when it is shown. */
 export function setVisible(isVisible) {
   for (const card of shown.values()) if (!isVisible) hold(card, false);
   if (isVisible && isLoaded) arrange();

@@ -14,9 +14,11 @@ export const gavelcast = new Gavelcast(location.origin, {
   getToken: async () => parameters.get('token') ?? session.current?.token ?? null,
 });
 
+const DRAW_MS = 100;
 const lots = new Map();
 const drawers = new Set();
 let isDue = false;
+let drawnAt = 0;
 
 /** Calls `draw` in the next frame after something has changed. */
 export function onDraw(draw) { drawers.add(draw); }
@@ -24,12 +26,16 @@ export function onDraw(draw) { drawers.add(draw); }
 export function changed() {
   if (isDue) return;
   isDue = true;
-  // A hidden page has no frames.
-  const next = document.hidden ? (draw) => setTimeout(draw, 200) : requestAnimationFrame;
-  next(() => {
-    isDue = false;
-    for (const draw of drawers) draw();
-  });
+  // The first change is drawn in the next frame, and a rush of them ten times a second. A hidden page has no frames.
+  const wait = Math.max(0, drawnAt + DRAW_MS - performance.now());
+  if (wait > 0 || document.hidden) setTimeout(draw, Math.max(wait, document.hidden ? 200 : 0));
+  else requestAnimationFrame(draw);
+}
+
+function draw() {
+  isDue = false;
+  drawnAt = performance.now();
+  for (const drawer of drawers) drawer();
 }
 
 class KnownLot {

@@ -8,14 +8,22 @@ const decimalsOf = (currency) => {
   }
 };
 
+// Making a format costs more than a hundred uses of it.
+const formats = new Map();
+
 /** An amount in its currency, as the reader's language writes it. */
 export function money(amount, currency) {
-  const digits = Number.isInteger(amount) ? 0 : decimalsOf(currency);
-  try {
-    return new Intl.NumberFormat(undefined, { style: 'currency', currency, minimumFractionDigits: digits, maximumFractionDigits: digits }).format(amount);
-  } catch {
-    return `${currency} ${amount}`;
+  const isWhole = Number.isInteger(amount);
+  const key = `${currency} ${isWhole}`;
+  if (!formats.has(key)) {
+    const digits = isWhole ? 0 : decimalsOf(currency);
+    try {
+      formats.set(key, new Intl.NumberFormat(undefined, { style: 'currency', currency, minimumFractionDigits: digits, maximumFractionDigits: digits }));
+    } catch {
+      formats.set(key, { format: (value) => `${currency} ${value}` });
+    }
   }
+  return formats.get(key).format(amount);
 }
 
 /** The separators of the reader's language: `{ group, decimal }`. */
@@ -33,8 +41,8 @@ const separators = (locale) => {
 export function parseAmount(text, currency, locale) {
   const digits = decimalsOf(currency);
   const bare = text.replace(/[\s\u00a0\u202f'’]/g, '').replace(/\p{Sc}|^[A-Z]{3}|[A-Z]{3}$/gu, '');
-  if (bare === '') return text.trim() === '' ? null : { error: 'That is no amount.' };
-  if (!/^\d[\d.,]*$/.test(bare)) return { error: 'That is no amount.' };
+  if (bare === '') return text.trim() === '' ? null : { error: 'That is not an amount.' };
+  if (!/^\d[\d.,]*$/.test(bare)) return { error: 'That is not an amount.' };
   const marks = bare.match(/[.,]/g) ?? [];
   const kinds = new Set(marks);
   const last = Math.max(bare.lastIndexOf('.'), bare.lastIndexOf(','));
@@ -47,13 +55,13 @@ export function parseAmount(text, currency, locale) {
   if (kinds.size === 2) {
     // Both marks: the last one is the decimal mark, and the other groups thousands.
     const other = bare[last] === '.' ? ',' : '.';
-    if (marks.filter((mark) => mark === bare[last]).length > 1) return { error: 'That is no amount.' };
+    if (marks.filter((mark) => mark === bare[last]).length > 1) return { error: 'That is not an amount.' };
     whole = bare.slice(0, last);
     fraction = bare.slice(last + 1);
-    if (!grouped(other).test(whole)) return { error: 'That is no amount.' };
+    if (!grouped(other).test(whole)) return { error: 'That is not an amount.' };
     isCertain = fraction.length <= digits;
   } else if (marks.length > 1) {
-    if (!grouped(marks[0]).test(bare)) return { error: 'That is no amount.' };
+    if (!grouped(marks[0]).test(bare)) return { error: 'That is not an amount.' };
   } else if (marks.length === 1) {
     const mark = marks[0];
     const looksGrouped = grouped(mark).test(bare);
@@ -67,11 +75,8 @@ export function parseAmount(text, currency, locale) {
   }
   if (fraction.length > digits) return { error: digits ? `At most ${digits} decimals.` : 'Whole amounts only.' };
   const amount = Number(`${whole.replace(/[.,]/g, '')}.${fraction || 0}`);
-  return amount > 0 && Number.isSafeInteger(Math.round(amount * 10 ** digits)) ? { amount, isCertain } : { error: 'That is no amount.' };
+  return amount > 0 && Number.isSafeInteger(Math.round(amount * 10 ** digits)) ? { amount, isCertain } : { error: 'That is not an amount.' };
 }
-
-/** Rounds up to what people would say: 3,407 → 3,450 for a step of 50. */
-export const roundUp = (amount, step) => Math.ceil(amount / step - 1e-9) * step;
 
 /** Milliseconds as d h, h:mm:ss or m:ss; never negative. */
 export function duration(milliseconds) {

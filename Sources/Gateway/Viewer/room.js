@@ -1,4 +1,4 @@
-// One auction: its price, where the user stands, bids, and the end. The room changes by its address alone.
+// One auction: its price, where the user stands, bids, and the end. The address alone decides which auction.
 
 import { call, explain, session } from './api.js';
 import { intend, place } from './bidding.js';
@@ -22,6 +22,8 @@ let freshAt = 0;
 let lastStanding = 'none';
 let lastResult = null;
 let failure = '';
+/** True once the bid API has described the lot, or has refused to. */
+let isLoaded = false;
 
 const rows = (list) => Array.from({ length: ROWS }, () => {
   const item = document.createElement('li');
@@ -43,26 +45,41 @@ export function show(id) {
   amount.value = '';
   note('');
   failure = '';
+  isLoaded = false;
   lastStanding = 'none';
   lastResult = null;
   freshAt = 0;
   $('picture').replaceChildren();
+  drawKeep(false);
   if (!known) return;
   known.hold();
   load(known);
   changed();
 }
 
+function drawKeep(isKept) {
+  $('keep').setAttribute('aria-pressed', String(isKept));
+  $('keep').textContent = isKept ? '★ Watching' : '☆ Watch';
+}
+
+/** Says whether the lot is on the user's watch list. */
+async function loadKeep(entered) {
+  if (!session.current) return drawKeep(false);
+  const { auctions } = await call('/api/v1/users/me/watchlist?limit=100');
+  if (known === entered) drawKeep(auctions.some(({ auction_id }) => auction_id === entered.id));
+}
+
 async function load(entered) {
+  loadKeep(entered).catch(() => {});
   try {
     await entered.load();
-    if (known === entered && !$('picture').firstChild) $('picture').append(picture(entered.details));
   } catch (error) {
     if (known !== entered) return;
     failure = error.status === 404 ? 'There is no such auction.' : '';
-    // A private lot is not to be read without its owner's account, but may be watched.
+    // Only signed-in users can read a private lot from the bid API, but anybody with a share link may watch it.
     if (error.status === 0 || error.status >= 500) setTimeout(() => known === entered && load(entered), 2_000);
   }
+  if (known === entered) isLoaded = true;
   changed();
 }
 
@@ -192,7 +209,7 @@ function drawEnd() {
   const { outcome, winner, winning_bid } = result;
   const isOwn = winner && winner.username === session.username;
   const words = outcome === 'sold' ? `Sold to ${isOwn ? 'you' : winner?.username ?? 'the highest bidder'} for ${shown(winning_bid)}`
-    : outcome === 'cancelled' ? 'This auction was cancelled' : 'The auction is over. It was not sold';
+    : outcome === 'cancelled' ? 'This auction was cancelled' : 'The auction is over. The lot was not sold';
   text(hammer, words);
   if (lastResult) return;
   lastResult = result;
@@ -208,12 +225,13 @@ function draw() {
     text($('room-title'), missing || 'One moment…');
     return;
   }
+  if (isLoaded && !$('picture').firstChild) $('picture').append(picture(details ?? state));
   text($('room-title'), state.title ?? '');
   text($('description'), details?.description ?? '');
   text($('room-seller'), details?.seller ? `offered by ${details.seller}` : '');
   const { viewers } = known.watch;
   text($('room-viewers'), viewers > 1 ? `${viewers} watching` : '');
-  text($('room-status'), { active: 'running', scheduled: 'coming' }[state.status] ?? timeLeft(known));
+  text($('room-status'), { active: 'running', scheduled: 'upcoming' }[state.status] ?? timeLeft(known));
   $('room-status').dataset.status = state.status;
   text($('price-label'), state.bid_count ? (known.isRunning ? 'Current price' : 'Final price') : 'Starting price');
   text($('price'), shown(state.current_price));
@@ -233,12 +251,14 @@ export function drawTimes() {
   const now = performance.now();
   if (known.isFresh) freshAt = now;
   const since = Math.round((now - freshAt) / 1000);
-  text($('price-age'), known.isFresh ? '' : freshAt ? `This price is ${since} s old. It may have changed.` : 'Waiting for the price of this moment.');
+  text($('price-age'), known.isFresh ? '' : freshAt ? `This price is ${since} s old. It may have changed.` : 'Waiting for the current price.');
   text($('countdown'), timeLeft(known));
   const left = Date.parse(state.ends_at) - gavelcast.clock.now();
   $('countdown').dataset.near = known.isRunning && left < 30_000;
   const isExtended = now - known.extendedAt < EXTENSION_MS && known.extendedAt > 0;
-  text($('ends'), isExtended ? known.extension : `${known.isRunning ? 'ends' : 'ended'} ${moment(state.ends_at)}`);
+  const starts = state.status === 'scheduled' && known.details?.starts_at;
+  const when = starts ? `starts ${moment(starts)}` : `${known.isRunning ? 'ends' : 'ended'} ${moment(state.ends_at)}`;
+  text($('ends'), isExtended ? known.extension : when);
 }
 
 // --- Bidding ---------------------------------------------------------------------------------------------------
@@ -250,7 +270,7 @@ async function submit() {
   if (typed === null) return;
   if (typed.error) return note(typed.error, 'bad');
   const bid = intend($('is-maximum').checked ? 'maximum' : 'bid', id, typed.amount, state.currency);
-  if (!typed.isCertain && !(await confirm('Did we read that right?', `You typed “${amount.value}”. That would be ${money(bid.amount, bid.currency)}.`, `Yes, ${money(bid.amount, bid.currency)}`))) return;
+  if (!typed.isCertain && !(await confirm('Did we read that right?', `You typed “${amount.value}”. We read that as ${money(bid.amount, bid.currency)}.`, `Yes, ${money(bid.amount, bid.currency)}`))) return;
   await attempt(bid);
 }
 
@@ -259,7 +279,7 @@ async function attempt(bid) {
   if (placing) return;
   const of = lot(bid.auction_id);
   const price = money(bid.amount, bid.currency);
-  if (!of.isFresh && !(await confirm('This price may be old', `We have no current price for this lot. Bid ${price} all the same?`, `Bid ${price}`))) return;
+  if (!of.isFresh && !(await confirm('This price may be old', `We do not have the current price of this lot. Bid ${price} anyway?`, `Bid ${price}`))) return;
   if (!session.current && !(await signIn())) return;
   if (placing) return;
   placing = bid;
@@ -277,7 +297,7 @@ async function attempt(bid) {
     } else say(`${of.state?.title}: ${words}`);
   } catch (error) {
     const isUnknown = error.status === 0 || error.status >= 500;
-    const words = isUnknown ? `We do not know whether your bid of ${price} was taken. Look at the bids before you bid again.`
+    const words = isUnknown ? `We do not know whether your bid of ${price} was accepted. Check the list of bids before you bid again.`
       : explain(error, (value) => money(value, bid.currency));
     if (isHere()) note(words, 'bad');
     else say(`${of.state?.title}: ${words}`);
@@ -293,8 +313,7 @@ async function toggleKeep() {
   const isKept = $('keep').getAttribute('aria-pressed') === 'true';
   try {
     await call(`/api/v1/users/me/watchlist/${id}`, { method: isKept ? 'DELETE' : 'POST' });
-    $('keep').setAttribute('aria-pressed', String(!isKept));
-    $('keep').textContent = isKept ? '☆ Watch' : '★ Watching';
+    if (known?.id === id) drawKeep(!isKept);
   } catch (error) {
     note(explain(error, String), 'bad');
   }

@@ -31,9 +31,11 @@ extension Watching {
         then events: [EncodedEvent], complete: Bool
     ) {
         let isSnapshot = first.type == "SNAPSHOT"
-        guard isSnapshot || !events.isEmpty || channel.isOver(at: position) else {
+        let isAlone = connections[slot].transport == .longPoll
+        // A poll over many auctions goes on for the others when one is over.
+        guard isSnapshot || !events.isEmpty || isAlone && channel.isOver(at: position) else {
             connections[slot].cursor = position
-            guard connections[slot].transport == .longPoll else { return }
+            guard isAlone else { return }
             return connections.schedule(slot, at: openRequests[slot]?.deadlineTick ?? context.nowTick)
         }
         let replay = Replay(events, maximumBytes: Limits.replayBytes)

@@ -88,8 +88,8 @@ extension Watching {
         }
     }
 
-    /// A poll's time is over. It is answered with what there is, but not with silence about an auction whose
-    /// state the client asked for.
+    /// Answers a poll whose time is over with the parts at hand. If there are none and the client asked for a
+    /// state, the answer is 503.
     func manyPollTimedOut(_ connection: UInt32) {
         guard let poll = manyPolls[connection] else { return }
         guard poll.parts.isEmpty, poll.awaited > 0 else {

@@ -8,6 +8,7 @@ package final class BidClient {
         package let id: String
         package let currentPrice: Double
         package let minimumBid: Double
+        package let secondsLeft: Int
     }
 
     package let username: String
@@ -62,7 +63,9 @@ package final class BidClient {
             guard let id = auction["auction_id"] as? String, let price = auction["current_price"] as? Double,
                 let increment = auction["bid_increment"] as? Double, let count = auction["bid_count"] as? Int
             else { return nil }
-            return Auction(id: id, currentPrice: price, minimumBid: count == 0 ? price : price + increment)
+            return Auction(
+                id: id, currentPrice: price, minimumBid: count == 0 ? price : price + increment,
+                secondsLeft: auction["time_remaining_seconds"] as? Int ?? 0)
         }
     }
 }

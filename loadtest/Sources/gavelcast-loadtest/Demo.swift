@@ -1,5 +1,7 @@
 // The demo: a seller keeps a few auctions running, and bidders with budgets outbid each other until
-// everyone's budget is spent, so that prices move, late bids extend the end, and auctions do end.
+// everyone's budget is spent, so that prices move, late bids extend the end, and auctions do end. Some lots
+// have a reserve or a buy-now price, and some bidders leave a maximum. One lot always ends within a minute, and
+// one is private.
 
 import Foundation
 import LoadClient
@@ -7,21 +9,78 @@ import Settings
 
 struct Demo {
     private static let pauseMilliseconds = 150...900
-    private static let durationSeconds = 45...150
+    private static let durationSeconds = 60...240
+    /// The length of the auction that is added when no other ends within a minute.
+    private static let shortSeconds = 50
+    private static let privateSeconds = 3_600
     /// No bidder goes beyond the starting price times a number from this range.
     private static let budget = 2.0...4.0
     private static let retrySeconds = 1.0
+    /// One step in so many leaves a maximum, which then duels with the others.
+    private static let stepsPerMaximum = 8
 
-    private typealias Lot = (title: String, startingPrice: Int, increment: String)
+    private struct Lot {
+        let title: String
+        let description: String
+        let startingPrice: Int
+        let increment: String
+        /// Of the starting price.
+        var reserve: Double?
+        var buyNow: Double?
+
+        /// The members of the auction's JSON.
+        var members: String {
+            func price(_ name: String, _ factor: Double?) -> String {
+                factor.map { #","\#(name)":\#(Int(Double(startingPrice) * $0))"# } ?? ""
+            }
+            return #""title":"\#(title)","description":"\#(description)","category":"demo","#
+                + #""starting_price":\#(startingPrice),"bid_increment":\#(increment)"#
+                + price("reserve_price", reserve) + price("buy_now_price", buyNow)
+        }
+    }
 
     private static let lots: [Lot] = [
-        ("Cartier Tank, 1974", 950, "25"), ("Leica M3 with Summicron 50", 1_200, "25"),
-        ("Eames lounge chair, rosewood", 2_400, "50"), ("Palm Pilot Professional, boxed", 40, "0.50"),
-        ("First pressing, “Kind of Blue”", 180, "5"), ("Persian rug, Tabriz, 2 × 3 m", 760, "20"),
-        ("Omega Speedmaster 105.012", 4_100, "100"), ("Xbox, sealed, 2001", 120, "2.50"),
-        ("Tiffany desk lamp, 1920s", 1_850, "50"), ("Signed Hockney poster", 320, "10"),
-        ("Brass ship’s telescope", 95, "2.50"), ("Vintage Vespa 150 GS", 2_900, "50"),
+        Lot(
+            title: "Cartier Tank, 1974", description: "Manual winding, gold plated, serviced last year.",
+            startingPrice: 950, increment: "25", reserve: 1.8),
+        Lot(
+            title: "Leica M3 with Summicron 50", description: "Double stroke, clear finder, with its case.",
+            startingPrice: 1_200, increment: "25", buyNow: 6),
+        Lot(
+            title: "Eames lounge chair, rosewood", description: "Early production, new shock mounts.",
+            startingPrice: 2_400, increment: "50", reserve: 2.5),
+        Lot(
+            title: "Palm Pilot Professional, boxed", description: "With stylus, cradle and manual.",
+            startingPrice: 40, increment: "0.50"),
+        Lot(
+            title: "First pressing, “Kind of Blue”", description: "Six-eye label, plays without a skip.",
+            startingPrice: 180, increment: "5"),
+        Lot(
+            title: "Persian rug, Tabriz, 2 × 3 m", description: "Wool on cotton, about 1960.",
+            startingPrice: 760, increment: "20", buyNow: 5),
+        Lot(
+            title: "Omega Speedmaster 105.012", description: "Calibre 321, matching bracelet.",
+            startingPrice: 4_100, increment: "100", reserve: 2),
+        Lot(
+            title: "Xbox, sealed, 2001", description: "Launch model, never opened.", startingPrice: 120,
+            increment: "2.50"),
+        Lot(
+            title: "Tiffany desk lamp, 1920s", description: "Bronze foot, rewired.", startingPrice: 1_850,
+            increment: "50"),
+        Lot(
+            title: "Signed Hockney poster", description: "Signed in pencil, framed.", startingPrice: 320,
+            increment: "10"),
+        Lot(
+            title: "Brass ship’s telescope", description: "Three draws, with its leather tube.",
+            startingPrice: 95, increment: "2.50"),
+        Lot(
+            title: "Vintage Vespa 150 GS", description: "Restored in 2019, runs well.", startingPrice: 2_900,
+            increment: "50", buyNow: 5),
     ]
+    private static let privateLot = Lot(
+        title: "House in the old town", description: "By invitation: watch it with the link.",
+        startingPrice: 250_000, increment: "5000")
+
     private static let names = [
         "ava", "bruno", "chidi", "dana", "elif", "farah", "goran", "hana", "ines", "jonas", "kofi", "lena",
         "mateo",
@@ -48,7 +107,8 @@ struct Demo {
             let name = Self.names[index % Self.names.count] + (index < Self.names.count ? "" : "\(index)")
             return try BidClient(port: bidAPIPort, username: "\(name)-\(run)")
         }
-        print("\(bidders.count) bidders are bidding on \(auctionCount) auctions")
+        say("\(bidders.count) bidders are bidding on \(auctionCount) auctions")
+        try openPrivateLot(seller)
         var limits: [String: Double] = [:]
         // In turn, so that no two running auctions are of the same lot.
         var lots = Self.lots.shuffled()
@@ -58,7 +118,7 @@ struct Demo {
                 try step(seller, bidders, &limits, &lots)
             } catch {
                 // A server that restarts is part of the demo.
-                print("waiting: \(error)")
+                say("waiting: \(error)")
                 Thread.sleep(forTimeInterval: Self.retrySeconds)
             }
             Thread.sleep(forTimeInterval: Double(Int.random(in: Self.pauseMilliseconds)) / 1_000)
@@ -70,23 +130,44 @@ struct Demo {
     ) throws {
         let running = try seller.runningAuctions().filter { limits[$0.id] != nil }
         limits = limits.filter { id, _ in running.contains { $0.id == id } }
-        for _ in running.count..<max(running.count, auctionCount) {
+        let endsSoon = running.contains { $0.secondsLeft < 60 }
+        let missing = max(auctionCount - running.count, endsSoon ? 0 : 1)
+        for index in 0..<missing {
             let lot = lots.removeFirst()
             lots.append(lot)
-            let duration = Int.random(in: Self.durationSeconds)
-            let id = try seller.createAuction(
-                """
-                {"title":"\(lot.title)","category":"demo","starting_price":\(lot.startingPrice),\
-                "bid_increment":\(lot.increment),"duration_seconds":\(duration)}
-                """)
+            let isShort = index == 0 && !endsSoon
+            let duration = isShort ? Self.shortSeconds : Int.random(in: Self.durationSeconds)
+            let id = try seller.createAuction(#"{\#(lot.members),"duration_seconds":\#(duration)}"#)
+            if limits.isEmpty { say("first lot: \(id)") }
             limits[id] = Double(lot.startingPrice) * Double.random(in: Self.budget)
         }
-        guard let auction = running.filter({ $0.minimumBid < limits[$0.id] ?? 0 }).randomElement() else {
+        guard let auction = running.filter({ $0.minimumBid < limits[$0.id] ?? 0 }).randomElement(),
+            let limit = limits[auction.id], let bidder = bidders.randomElement()
+        else { return }
+        // Losing the race to another bidder, or bidding against oneself, is refused; the next step goes on.
+        guard Int.random(in: 0..<Self.stepsPerMaximum) > 0 else {
+            let maximum = Double.random(in: auction.minimumBid...max(auction.minimumBid, limit))
+            let json = #"{"max_amount":\#(String(format: "%.0f", maximum.rounded(.up)))}"#
+            _ = try bidder.request("POST", "/api/v1/auctions/\(auction.id)/proxy", json: json)
             return
         }
-        let steps = Double([1, 1, 1, 2, 4].randomElement()!)
+        let steps = Double([1, 1, 1, 2, 4].randomElement() ?? 1)
         let amount = auction.minimumBid + (steps - 1) * max(0.5, (auction.minimumBid * 0.02).rounded())
-        // Losing the race to another bidder, or bidding against oneself, is refused; the next step goes on.
-        _ = try bidders.randomElement()!.bid(String(format: "%.2f", amount), on: auction.id)
+        _ = try bidder.bid(String(format: "%.2f", amount), on: auction.id)
+    }
+
+    /// Prints a line at once: a script reads it while the demo runs.
+    private func say(_ line: String) {
+        FileHandle.standardOutput.write(Data("\(line)\n".utf8))
+    }
+
+    /// An auction that only those who have its link may watch.
+    private func openPrivateLot(_ seller: BidClient) throws {
+        let id = try seller.createAuction(
+            #"{\#(Self.privateLot.members),"visibility":"private","duration_seconds":\#(Self.privateSeconds)}"#
+        )
+        let share = try seller.request("POST", "/api/v1/auctions/\(id)/share")
+        guard let token = share.json["token"] as? String else { return }
+        say("private lot: /a/\(id)?token=\(token)")
     }
 }
