@@ -219,6 +219,40 @@ class Library(unittest.TestCase):
                 self.assertLess(answer["bound"], 100)
 
 
+    def test_a_lot_that_is_sent_away_comes_back(self):
+        for transport in TRANSPORTS:
+            with self.subTest(transport=transport):
+                auction, other = stack.auction(), stack.auction()
+                client = Client(self, stack.url, options={"transports": [transport]}, lots=[auction, other])
+                for lot in (auction, other):
+                    client.see("status", lot, status="live")
+                get(f"http://127.0.0.1:{stack.gateway.admin_port}/v1/disconnect?auction={auction}", "POST")
+                client.see("status", auction, status="stale") if transport != "longpoll" else None
+                stack.bid(auction, 100)
+                client.see("bid", auction)
+                eventually("live", lambda: client.all("status", auction)[-1]["status"] == "live")
+
+    def test_an_id_that_cannot_be_is_refused_and_harms_no_other(self):
+        for transport in TRANSPORTS:
+            with self.subTest(transport=transport):
+                auction = stack.auction()
+                client = Client(self, stack.url, options={"transports": [transport]}, lots=["no such id", auction])
+                self.assertEqual(client.see("status", "no such id", status="failed")["error"]["code"], "BAD_AUCTION_ID")
+                client.see("status", auction, status="live")
+
+    def test_a_rewatched_lot_has_its_state(self):
+        for transport in TRANSPORTS:
+            with self.subTest(transport=transport):
+                auction, other = stack.auction(), stack.auction()
+                client = Client(self, stack.url, options={"transports": [transport]}, lots=[auction, other])
+                client.see("status", auction, status="live")
+                for turn in range(5):
+                    client.order("close", id=auction)
+                    client.order("watch", id=auction)
+                    stack.bid(auction, 100 + 10 * turn, ("rival-a", "rival-b")[turn % 2])
+                client.see("change", auction, price=140)
+
+
 class Tokens(unittest.TestCase):
     def test_a_token_is_asked_for_again_once_and_a_refusal_is_final(self):
         public, private = stack.auction(), stack.auction(visibility="private")
@@ -235,7 +269,7 @@ class Tokens(unittest.TestCase):
                 client.see("status", public, status="live")
                 stack.bid(public, stack.price(public) + (10 if stack.bids(public) else 0), "ava" if transport == "sse" else "rival-a")
                 client.see("bid", public)
-                client = Client(self, stack.url, options={"transports": [transport]}, lots=[public, "no such id"], tokens=["rubbish"])
+                client = Client(self, stack.url, options={"transports": [transport]}, lots=[public], tokens=["rubbish"])
                 client.see("status", public, status="failed")
                 self.assertLessEqual(len(client.all("token")), 4)
 

@@ -1,6 +1,7 @@
 """The page in a real browser, on networks that fail."""
 
 import http.server
+import json
 import os
 import pathlib
 import signal
@@ -213,6 +214,21 @@ class Tabs(PageCase):
                 eventually("the connection goes with the last tab", lambda: self.connections() == 0)
 
 
+class Workers(PageCase):
+    def test_a_dead_worker_is_replaced(self):
+        auction = stack.auction("Outlives its worker")
+        stack.bid(auction, 100, "rival-b")
+        self.enter(auction)
+        self.see_truth(auction)
+        targets = self.browser.driver.execute_cdp_cmd("Target.getTargets", {"filter": [{"type": "shared_worker"}]})["targetInfos"]
+        self.assertEqual(len(targets), 1, "the connection lives in a worker")
+        with Bidding(stack, auction) as bidding:
+            self.browser.driver.execute_cdp_cmd("Target.closeTarget", {"targetId": targets[0]["targetId"]})
+            time.sleep(14)
+        self.see_truth(auction)
+        check_honesty(self.browser.samples(), bidding)
+
+
 class Embedded(PageCase):
     """The example of docs/clients.md on another origin, where there is no SharedWorker: one tab leads the others."""
 
@@ -297,7 +313,7 @@ class Bids(PageCase):
         auction = self.start()
         self.assertEqual(self.browser.standing(), "none")
         self.browser.type("100")
-        self.assertEqual(self.browser.part("bid").text, "Bid $100")
+        self.browser.see("what the button does", lambda: self.browser.part("bid").text == "Bid $100")
         self.browser.press_bid()
         self.browser.see("leading", lambda: self.browser.standing() == "leading")
         stack.bid(auction, 110, "rival-a")
@@ -393,6 +409,43 @@ class Bids(PageCase):
         eventually("the bid is on its own lot", lambda: stack.bids(auction, "ava") == 1)
         self.assertEqual([stack.bids(other) for other in others], [0, 0, 0, 0])
         self.assertEqual((self.browser.standing(), self.browser.note()), ("none", ""))
+
+    def test_nothing_of_one_lot_is_shown_or_bid_in_another(self):
+        first = self.start(title="First")
+        second = stack.auction(title="Second", price=500, increment=50)
+        for auction, amounts in ((first, (100, 110)), (second, (500, 550))):
+            stack.bid(auction, amounts[0], "ava")
+            stack.bid(auction, amounts[1], "rival-a")
+        self.browser.see("outbid", lambda: self.browser.find("#standing button").text == "Bid $120")
+        # The button has the focus while the reader goes to a lot on which they are outbid, too.
+        self.browser.run("document.querySelector('#standing button').focus()")
+        self.browser.run("window.old = document.querySelector('#standing button');"
+                         "history.pushState(null, '', arguments[0]); dispatchEvent(new PopStateEvent('popstate'))", f"/a/{second}")
+        self.browser.see("the other lot", lambda: self.browser.find("#room-title").text == "Second")
+        self.browser.see("its button", lambda: self.browser.find("#standing button").text == "Bid $600")
+        self.browser.run("old.click()")
+        # A lot that does not exist shows nothing of the last one.
+        self.browser.run("history.pushState(null, '', '/a/no-such-lot'); dispatchEvent(new PopStateEvent('popstate'))")
+        self.browser.see("that there is none", lambda: "no such auction" in self.browser.find("#room-title").text)
+        self.assertEqual((self.browser.part("price").text, self.browser.standing()), ("–", "none"))
+        self.assertFalse(self.browser.part("price").get_attribute("data-fresh") == "true")
+        time.sleep(0.5)
+        self.assertEqual((stack.bids(first), stack.bids(second)), (2, 2))
+
+    def test_a_bid_is_repeated_in_its_makers_name_only(self):
+        auction = self.start()
+        stack.api.process.send(signal.SIGSTOP)
+        self.browser.type("100")
+        self.browser.press_bid()
+        self.browser.see("placing", lambda: self.browser.part("bid").text == "Placing…")
+        # Somebody else signs in, in another tab, while the outcome is unknown.
+        stack.api.process.stop()
+        self.browser.see("that it is sent again", lambda: "sent again" in self.browser.note())
+        self.browser.run("localStorage.setItem('gavelcast session', arguments[0])", json.dumps(stack.users["rival-a"]))
+        stack.api.start()
+        eventually("the bid", lambda: stack.bids(auction) == 1)
+        time.sleep(0.5)
+        self.assertEqual((stack.bids(auction, "ava"), stack.bids(auction, "rival-a")), (1, 0))
 
     def test_a_stale_price_is_asked_about(self):
         auction = self.start()

@@ -84,7 +84,8 @@ extension EndToEndTests {
             }
             polling.wait()
             let answer = polled.with { $0[0] }
-            #expect(answer.contains(#""complete":false,"events":[{"type":"SNAPSHOT""#), "\(answer)")
+            #expect(
+                answer.contains(#""complete":false,"live":true,"events":[{"type":"SNAPSHOT""#), "\(answer)")
         }
 
         @Test("a disconnect is spread over the drain's length and says when to come back")

@@ -3,7 +3,9 @@
 
 RUN="$PWD/.run"
 
-say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
+# Bold on a terminal only.
+if [ -t 1 ]; then BOLD=$'\033[1m' PLAIN=$'\033[0m'; else BOLD="" PLAIN=""; fi
+say() { printf '%s==>%s %s\n' "$BOLD" "$PLAIN" "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 # The directory of PostgreSQL's server programs, newest version first.

@@ -111,14 +111,14 @@ wait_for 30 "the gateway" http_ok "$gateway_admin_port" /readyz
 
 step "Starting the demo's bidders"
 start demo $bin/gavelcast-loadtest demo --bid-api-port "$bidapi_port"
-wait_for 60 "the demo" grep -q "^first lot: " "$RUN/log/demo.log"
-lot=$(sed -n 's/^first lot: //p' "$RUN/log/demo.log" | head -n 1)
+wait_for 60 "the demo" grep -q "^long lot: " "$RUN/log/demo.log"
+lot=$(sed -n 's/^long lot: //p' "$RUN/log/demo.log" | head -n 1)
 private=$(sed -n 's/^private lot: //p' "$RUN/log/demo.log" | head -n 1)
 
 page="http://127.0.0.1:$gateway_port"
 cat <<END
 
-    Open $(printf '\033[1m%s\033[0m' "$page") to watch and bid, or $page/wall for all lots at once.
+    Open $BOLD$page$PLAIN to watch and bid, or $page/wall for all lots at once.
     A private lot, for those who have the link:
         $page$private
     The same events without a browser:

@@ -1,15 +1,23 @@
 // Makes a script smaller for the wire, in ways that cannot change what it does. Whole-line comments,
-// indentation and line ends that separate nothing go. Private names (`#name`), which nothing outside a class
-// can see, become short. Our own scripts are written for this: no template literal spans lines, and no text
-// has a `#` before a letter, and no line of code begins with `*`.
+// indentation, line ends that separate nothing, and spaces around some operators go. Private names (`#name`),
+// which nothing outside a class can see, become short. Our own scripts are written for this: no template
+// literal spans lines, no text has a `#` before a letter or an operator between spaces, and no line of code
+// begins with `*`.
 
 enum ScriptCompaction {
     static func compact(_ script: [UInt8]) -> [UInt8] {
         let lines = script.split(separator: UInt8(ascii: "\n")).map(trimmed).filter {
             !$0.isEmpty && !isComment($0)
         }
-        return joined(shortened(lines.map(Array.init)))
+        let script = String(decoding: joined(shortened(lines.map(Array.init))), as: UTF8.self)
+        let tight = operators.reduce(script) { $0.replacing(" \($1) ", with: $1) }
+        return Array(tight.replacing(") {", with: "){").utf8)
     }
+
+    /// Operators that need no spaces around them. Without `+` and `-`, which can form another operator.
+    private static let operators = [
+        "=>", "===", "!==", "??", "&&", "||", "+=", "-=", "=", "<", ">", "<=", ">=",
+    ]
 
     private static func trimmed(_ line: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
         line.drop { $0 == UInt8(ascii: " ") }

@@ -1,18 +1,19 @@
 // The bid API as the page uses it, and who is signed in. A session outlives the tab.
 
 const KEY = 'gavelcast session';
-let bidAPI;
+let reading;
 
 /** The bid API's address. A failed read of the configuration is repeated. */
-async function address() {
-  for (let wait = 250; bidAPI === undefined; wait = Math.min(2 * wait, 5_000)) {
+const address = () => (reading ??= readAddress());
+
+async function readAddress() {
+  for (let wait = 250; ; wait = Math.min(2 * wait, 5_000)) {
     try {
-      bidAPI = (await (await fetch('/config.json', { cache: 'no-cache' })).json()).bid_api_url.replace(/\/$/, '');
+      return (await (await fetch('/config.json', { cache: 'no-cache' })).json()).bid_api_url.replace(/\/$/, '');
     } catch {
       await new Promise((done) => setTimeout(done, wait));
     }
   }
-  return bidAPI;
 }
 
 const changes = new EventTarget();
@@ -46,9 +47,9 @@ export class CallError extends Error {
   }
 }
 
-export async function call(path, { method = 'GET', body, key, timeout = 10_000 } = {}) {
+/** @param {object} [options] `as`: the session in whose name the call is made; the present one without it */
+export async function call(path, { method = 'GET', body, key, as: current = session.current, timeout = 10_000 } = {}) {
   const headers = {};
-  const { current } = session;
   if (body) headers['Content-Type'] = 'application/json';
   if (key) headers['Idempotency-Key'] = key;
   if (current) headers.Authorization = `Bearer ${current.token}`;
@@ -60,7 +61,7 @@ export async function call(path, { method = 'GET', body, key, timeout = 10_000 }
   } catch {
     throw new CallError(response?.ok === false ? response.status : 0, null);
   }
-  if (response.status === 401 && current) session.set(null);
+  if (response.status === 401 && current && session.current?.token === current.token) session.set(null);
   if (!response.ok) throw new CallError(response.status, answer);
   return answer;
 }
@@ -68,7 +69,7 @@ export async function call(path, { method = 'GET', body, key, timeout = 10_000 }
 /** What went wrong, in everyday words, and what to do. */
 export function explain(error, amount) {
   switch (error.error) {
-    case 'BID_TOO_LOW': return `Somebody was faster. Bid ${amount(error.minimum_bid)} or more.`;
+    case 'BID_TOO_LOW': return `That is too low now. Bid ${amount(error.minimum_bid)} or more.`;
     case 'ALREADY_HIGHEST': return 'You already lead. Raise your maximum if you are willing to go higher.';
     case 'AUCTION_ENDED': return 'The auction is over. Your bid was not accepted.';
     case 'NOT_STARTED': return 'The auction has not started yet.';

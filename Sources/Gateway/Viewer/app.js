@@ -4,7 +4,7 @@ import { call, session } from './api.js';
 import { signIn } from './dialogs.js';
 import { Gavelcast } from './gavelcast.js';
 import * as list from './list.js';
-import { changed, gavelcast, onDraw } from './lots.js';
+import { changed, gavelcast, onDraw, worstStatus } from './lots.js';
 import { ago } from './money.js';
 import * as room from './room.js';
 import { say } from './speech.js';
@@ -39,6 +39,8 @@ document.addEventListener('click', (event) => {
   if (link.pathname !== location.pathname) window.history.pushState(null, '', link.pathname);
   route();
   scrollTo(0, 0);
+  // The focus follows the reader: on a phone the link that was followed is gone.
+  if (document.body.dataset.view === 'room') $('room-title').focus({ preventScroll: true });
 });
 addEventListener('popstate', route);
 
@@ -49,7 +51,7 @@ const words = { connecting: 'connecting', live: 'live', stale: 'not current', of
 function drawConnection() {
   const { state, transport, reason } = gavelcast.status;
   const own = room.current()?.status;
-  const shown = own && !['live', 'ended'].includes(own) ? own : state;
+  const shown = !own ? worstStatus() : ['live', 'ended'].includes(own) ? state : own;
   const element = document.querySelector('[data-part=connection]');
   element.dataset.state = shown;
   element.title = [transport, reason].filter(Boolean).join(' · ');
@@ -69,7 +71,7 @@ function addNotice(notice, isNew) {
   link.href = `/a/${notice.auction_id}`;
   link.textContent = `${titles[notice.type] ?? notice.type}: ${notice.title ?? notice.auction_id}`;
   const time = document.createElement('time');
-  time.textContent = notice.created_at ? ago(gavelcast.clock.now() - Date.parse(notice.created_at)) : 'now';
+  time.dateTime = notice.created_at ?? new Date(gavelcast.clock.now()).toISOString();
   item.append(link, time);
   const items = $('notices').querySelector('ul');
   if (isNew) items.prepend(item);
@@ -83,7 +85,8 @@ function addNotice(notice, isNew) {
 
 async function drawSession() {
   const { current } = session;
-  $('account').textContent = current ? `${current.username} · sign out` : 'Sign in';
+  $('account').textContent = current ? 'Sign out' : 'Sign in';
+  $('account').title = current ? `Signed in as ${current.username}` : '';
   $('bell').hidden = !current;
   stopNotices();
   stopNotices = () => {};
@@ -100,13 +103,17 @@ async function drawSession() {
   };
   try {
     const { notifications } = await call('/api/v1/users/me/notifications?limit=20');
+    if (session.current?.token !== current.token) return;
     for (const notice of notifications) addNotice(notice, false);
   } catch { /* They come with the next sign-in. */ }
 }
 
 $('account').onclick = async () => {
-  if (session.current) session.set(null);
-  else await signIn();
+  // A page that was signed in, or was refused, begins anew: its connection carries what its token allowed.
+  if (session.current) {
+    session.set(null);
+    location.reload();
+  } else if (await signIn() && room.current()?.status === 'failed') location.reload();
 };
 $('bell').onclick = () => {
   const isOpen = $('notices').hidden;
@@ -135,5 +142,6 @@ route();
 drawSession();
 setInterval(() => {
   room.drawTimes();
+  for (const time of $('notices').querySelectorAll('time')) list.text(time, ago(gavelcast.clock.now() - Date.parse(time.dateTime)));
   changed();
 }, TICK_MS);

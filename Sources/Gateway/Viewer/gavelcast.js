@@ -41,7 +41,13 @@ const parse = (text) => {
     return undefined;
   }
 };
-const claimsOf = (token) => parse(atob((token?.split('.')[1] ?? '').replace(/-/g, '+').replace(/_/g, '/'))) ?? {};
+const claimsOf = (token) => {
+  try {
+    return JSON.parse(atob(token.split('.')[1].replace(/-/g, '+').replace(/_/g, '/')));
+  } catch {
+    return {};
+  }
+};
 const remembered = (origin, transport) => {
   try {
     const name = `gavelcast ${origin}`;
@@ -72,7 +78,7 @@ class Emitter {
       try {
         handler(detail);
       } catch (error) {
-        queueMicrotask(() => { throw error; });
+        console.error(error);
       }
     }
   }
@@ -86,6 +92,7 @@ class Clock {
   /** Takes a server's time in that was asked for at `sent` and is here now. */
   take(serverTime, sent, bound = 1) {
     const received = now();
+    this.jumped();
     const half = (received - sent) / 2;
     if (!(half >= 0) || Number.isNaN(serverTime)) return;
     this.#samples = [...this.#samples.slice(-7), { base: serverTime - sent - half, bound: half + bound, at: received }];
@@ -199,6 +206,7 @@ class Line {
       return;
     }
     this.#socket = socket;
+    socket.onerror = () => {};
     socket.onopen = () => {
       this.#opened();
       this.ping();
@@ -213,7 +221,7 @@ class Line {
     socket.onclose = ({ code, reason }) => {
       // A proxy that breaks compressed frames does so at once, and again.
       if (code === 1006 && this.hasSpoken && now() - this.openedAt < OPEN) this.#engine.avoidsCompression = true;
-      this.#end({ code, retry: parse(reason)?.retry_after_ms, why: `closed with ${code}` });
+      this.#end({ code, retry: parse(reason)?.retry_after_ms, why: `${code}` });
     };
   }
 
@@ -252,7 +260,7 @@ class Line {
       if (turn !== this.#requests || this.#isOver) return;
       this.#controller.abort();
       this.#controller = new AbortController();
-      const ids = [...this.#engine.lots.keys()];
+      const ids = this.isForUser ? [] : [...this.#engine.lots.keys()];
       for (let start = 0; start < Math.max(1, ids.length); start += LOTS_PER_REQUEST) {
         const group = ids.slice(start, start + LOTS_PER_REQUEST);
         const read = this.transport === 'sse' ? this.#stream(group) : this.#poll(group);
@@ -274,7 +282,7 @@ class Line {
     if (response.ok) return response;
     const retry = 1000 * (Number(response.headers.get('Retry-After')) || 0);
     const body = parse(await response.text());
-    const answer = { status: response.status, error: body?.error, retry: retry || undefined, why: body?.message ?? `status ${response.status}` };
+    const answer = { status: response.status, error: body?.error, retry: retry || undefined, why: body?.message ?? `${response.status}` };
     throw Object.assign(new Error(answer.why), { answer });
   }
 
@@ -288,7 +296,7 @@ class Line {
     let text = '';
     for (;;) {
       const { value, done } = await reader.read();
-      if (done) throw new Error('the stream ended');
+      if (done) throw new Error('ended');
       this.heardAt = now();
       text += decoder.decode(value, { stream: true });
       const blocks = text.split('\n\n');
@@ -318,11 +326,12 @@ class Line {
       for (const { auction_id, seq, live, events } of auctions) {
         for (const message of events) this.#hear(message);
         const lot = this.#engine.lots.get(auction_id);
-        if (lot && seq > lot.seq) lot.seq = seq;
+        if (lot?.seq == null) continue;
+        lot.seq = Math.max(lot.seq, seq);
         this.greeted.set(auction_id, live);
       }
       // The answer leaves out an auction that has no events and whose Redis delivers.
-      for (const id of group) if (!auctions.some((part) => part.auction_id === id)) this.greeted.set(id, true);
+      for (const id of group) if (this.#engine.lots.get(id)?.seq != null && !auctions.some((part) => part.auction_id === id)) this.greeted.set(id, true);
       this.#engine.lineSpoke(this);
       timeout = POLL / 1000;
     }
@@ -387,6 +396,7 @@ class Engine {
   #userRetryAt = 0;
   #step = 0;
   #climbAt = Infinity;
+  #climbs = 0;
   #retryAt = null;
   #isTold = false;
   #canaryAt = Infinity;
@@ -436,7 +446,7 @@ class Engine {
         this.#network(message);
         break;
       case 'bye': this.drop(id); break;
-      default: break;
+      default: this.#tick();
     }
   }
 
@@ -452,7 +462,8 @@ class Engine {
     if (!lot) {
       lot = { seq: since, state: null, result: null, clients: new Set([id]) };
       this.lots.set(auction, lot);
-      (this.#current ?? this.#candidate)?.update(auction);
+      this.#current?.update(auction);
+      this.#candidate?.update(auction);
       this.#connect();
       if (since !== null) this.#readState(auction, lot);
     } else {
@@ -470,6 +481,7 @@ class Engine {
   #rewind(auction, since) {
     const lot = this.lots.get(auction);
     if (this.#current?.transport === 'websocket') return this.#current.subscribe(auction, since);
+    lot.base = Math.max(lot.base ?? 0, lot.seq);
     lot.seq = since;
     this.#current?.update(auction);
   }
@@ -518,10 +530,11 @@ class Engine {
   async #renewToken() {
     if (this.#isAsking) return;
     this.#isAsking = true;
-    const token = await this.#askForToken();
+    const before = this.token;
+    await this.#askForToken();
     this.#isAsking = false;
-    if (!token) this.tokenEndsAt = now() + OPEN;
-    else if (this.#current) this.#try(this.#current.transport);
+    this.tokenEndsAt = Math.max(this.tokenEndsAt, now() + 30_000 + OPEN);
+    if (this.token !== before && this.#current) this.#try(this.#current.transport);
   }
 
   // MARK: Lines
@@ -562,7 +575,7 @@ class Engine {
   lineEnded(line, { code, status, error, retry, why, isTimeout }) {
     if (line.isForUser) {
       this.#userLine = null;
-      this.#userRetryAt = now() + 1_000 + 4_000 * Math.random();
+      this.#userRetryAt = now() + (line.hasSpoken ? OPEN : CLIMB) * Math.random();
       return;
     }
     const wasInUse = line === this.#current;
@@ -649,7 +662,7 @@ class Engine {
 
   /** Requests were refused. A fresh token comes first; then each lot is asked about by itself. */
   async #refused(status, error) {
-    if (status === 401 && !this.#tokenFaults++ && await this.#askForToken()) return this.#connect();
+    if (!this.#tokenFaults++ && await this.#askForToken()) return this.#connect();
     for (const [auction, lot] of [...this.lots]) {
       const answer = await this.#head(`/v1/auctions/${auction}/live?${this.#tokenQuery()}`);
       if (REFUSALS[answer]) this.#fail(auction, lot, error ?? REFUSALS[answer], `${answer}`);
@@ -677,7 +690,7 @@ class Engine {
     const lot = this.lots.get(auction_id);
     if (type === 'ERROR') this.#takeError(message, lot);
     else if (type === 'UNSUBSCRIBED' && lot) this.#resubscribeLater(auction_id, message.retry_after_ms ?? 1_000);
-    else if (lot) {
+    else if (lot && (lot.seq !== null || type === 'SNAPSHOT')) {
       this.#tokenFaults = 0;
       apply(lot, message);
       this.#post({ op: 'message', message }, lot.clients);
@@ -688,14 +701,14 @@ class Engine {
   async #readState(auction_id, lot) {
     const response = await this.fetch(`${this.origin}/v1/auctions/${auction_id}/live?${this.#tokenQuery()}`).catch(() => {});
     const { seq, state } = (await response?.json().catch(() => {}))?.events?.[0] ?? {};
-    if (lot.state || !lot.clients.size) return;
+    if (lot.state || this.lots.get(auction_id) !== lot) return;
     if (!state || seq < lot.seq) return void setTimeout(() => this.#readState(auction_id, lot), 2_000);
     const message = { type: 'STATE', auction_id, seq, state };
     if (apply(lot, message)) this.#post({ op: 'message', message }, lot.clients);
   }
 
   async #takeError({ auction_id, error, message }, lot) {
-    if (!lot) return;
+    if (!lot || error === 'NOT_SUBSCRIBED') return;
     if (error === 'UNAVAILABLE' || error === 'OVER_CAPACITY') return this.#resubscribeLater(auction_id, 1_000 + 4_000 * Math.random());
     if (error === 'UNAUTHORIZED' && !this.#tokenFaults++ && await this.#askForToken()) return this.#try('websocket');
     this.#fail(auction_id, lot, error, message);
@@ -704,8 +717,7 @@ class Engine {
   #resubscribeLater(auction, wait) {
     this.#current?.greeted.delete(auction);
     setTimeout(() => {
-      const lot = this.lots.get(auction);
-      if (lot && !this.#current?.greeted.has(auction)) this.#current?.subscribe(auction, lot.seq);
+      if (this.lots.has(auction) && !this.#current?.greeted.has(auction)) this.#current?.update(auction);
     }, wait);
   }
 
@@ -713,16 +725,19 @@ class Engine {
 
   #tick() {
     const at = now();
-    if (this.clock.jumped()) this.#check();
+    if (this.clock.jumped()) {
+      if (this.#current) this.#current.heardAt -= CLIMB;
+      this.#check();
+    }
     for (const line of [this.#current, this.#candidate, this.#userLine]) {
       const fault = line?.fault(at);
       if (fault) line.fail(fault);
     }
     if (this.#retryAt !== null && at >= this.#retryAt) this.#connect();
     if (at >= this.#canaryAt && this.#isOnline) this.#sing();
-    if (at >= this.#climbAt && this.#current && !this.#candidate) {
+    if (at >= this.#climbAt && this.#step && this.#current && !this.#candidate) {
       this.#climbAt = Infinity;
-      this.#try(this.ladder[0]);
+      this.#try(this.ladder[this.#climbs++ % this.#step]);
     }
     // Polls and streams have no PONG, so the clock needs requests of its own.
     if (this.#current && this.#current.transport !== 'websocket' && this.clock.bound > 50 && at - this.#askedAt >= PING) {
@@ -762,7 +777,7 @@ class Engine {
   #network({ online, isHidden }) {
     if (online === false) {
       this.#isOnline = false;
-      this.#current?.fail('the browser is offline');
+      this.#current?.fail('offline');
       this.#candidate?.close();
       this.#candidate = null;
     } else if (online) {
@@ -951,7 +966,8 @@ export class Gavelcast extends Emitter {
     if (this.#isClosed) throw new Error('this Gavelcast is closed');
     const lots = this.#lots.get(auctionID) ?? new Set();
     this.#lots.set(auctionID, lots.add(lot));
-    if (this.#post) this.ask(lot);
+    if (!/^[\w-]{1,64}$/.test(auctionID)) queueMicrotask(() => lot.mark({ error: { code: 'BAD_AUCTION_ID', message: auctionID } }));
+    else if (this.#post) this.ask(lot);
     else this.#start();
     return lot;
   }
@@ -991,15 +1007,15 @@ export class Gavelcast extends Emitter {
   async #start() {
     if (this.#timer) return;
     this.#timer = setInterval(() => this.#watchEngine(), 1_000);
-    globalThis.addEventListener?.('online', () => this.#network({ online: true }), this.#ends);
-    globalThis.addEventListener?.('offline', () => this.#network({ online: false }), this.#ends);
+    const listen = (target, name, handler) => target?.addEventListener?.(name, handler, { signal: this.#ends.signal });
     const page = globalThis.document;
-    const options = { signal: this.#ends.signal };
-    page?.addEventListener('visibilitychange', () => this.#network({ isHidden: page.hidden }), options);
-    page?.addEventListener('freeze', () => this.#part(), options);
-    page?.addEventListener('resume', () => this.#join(), options);
-    globalThis.addEventListener?.('pagehide', () => this.#part(), options);
-    globalThis.addEventListener?.('pageshow', ({ persisted }) => persisted && this.#join(), options);
+    listen(globalThis, 'online', () => this.#network({ online: true }));
+    listen(globalThis, 'offline', () => this.#network({ online: false }));
+    listen(page, 'visibilitychange', () => this.#network({ isHidden: page.hidden }));
+    listen(page, 'freeze', () => this.#part());
+    listen(globalThis, 'pagehide', () => this.#part());
+    listen(page, 'resume', () => this.#join());
+    listen(globalThis, 'pageshow', ({ persisted }) => persisted && this.#join());
     await this.#join();
   }
 
@@ -1007,14 +1023,15 @@ export class Gavelcast extends Emitter {
 
   async #join() {
     const { WebSocket, fetch, share = true, transports = LADDER } = this.#options;
-    if (this.#post || this.#isClosed) return;
+    if (this.#id || this.#post || this.#isClosed) return;
     this.#token ??= (await this.#getToken()) ?? null;
-    if (this.#post || this.#isClosed) return;
+    const mayLock = await globalThis.navigator?.locks?.query().catch(() => {});
+    if (this.#id || this.#post || this.#isClosed) return;
     const { sub, aud, auctions } = claimsOf(this.#token);
     // Tabs share an engine only if their tokens have the same user and the same rights.
     const key = JSON.stringify([PROTOCOL, this.#origin, transports, sub, aud, auctions]);
     const settings = { origin: this.#origin, transports, hint: remembered(this.#origin) };
-    const isShared = share && !WebSocket && !fetch && globalThis.navigator?.locks && globalThis.document;
+    const isShared = share && !WebSocket && !fetch && mayLock && globalThis.document;
     if (isShared && globalThis.SharedWorker) return this.#joinWorker(key, settings);
     if (isShared) return this.#joinTabs(key, settings);
     const engine = this.#engine = new Engine(settings, { WebSocket, fetch });
@@ -1100,6 +1117,7 @@ export class Gavelcast extends Emitter {
     this.#post?.({ op: 'hello', hasToken: Boolean(getToken), token: this.#token, isLocked: !this.#engine });
     for (const lots of this.#lots.values()) for (const lot of lots) this.ask(lot);
     if (this.#notices) this.#post?.({ op: 'notices', wanted: true });
+    if (globalThis.navigator?.onLine) this.#network({ online: true });
   }
 
   /** Leaves the engine: the page is frozen or goes. */
@@ -1119,9 +1137,11 @@ export class Gavelcast extends Emitter {
   }
 
   #watchEngine() {
+    this.#post?.({ op: 'tick' });
     // An engine speaks at least every five seconds.
-    if (!this.#post || now() - this.#heardAt < SILENCE || this.status.state !== 'live') return;
-    this.#report({ ...this.status, state: 'stale', reason: 'silent' });
+    if (!this.#post || now() - this.#heardAt < SILENCE) return;
+    this.#part();
+    this.#join();
   }
 
   async #take(message) {

@@ -19,11 +19,23 @@ const filters = $('filters');
 const shown = new Map();
 /** The ids in their order on the screen. */
 let order = [];
-let isLoaded = false;
+let loadedAt = -Infinity;
+let isVisible = true;
 let request = 0;
+let timer = 0;
+
+/** How long a price of the bid API's list may be shown as current, in milliseconds. */
+const LIST_AGE_MS = 3 * REFRESH_MS;
 
 export async function refresh() {
+  clearTimeout(timer);
   const turn = ++request;
+  await read(turn);
+  if (turn === request) timer = setTimeout(refresh, REFRESH_MS);
+}
+
+async function read(turn) {
+  if (document.body.dataset.view === 'wall') return;
   const { show, sort, q } = filters;
   let failure = '';
   let auctions = [];
@@ -44,7 +56,7 @@ export async function refresh() {
     $('empty').textContent = failure;
     if (show.value !== 'watchlist') return;
   } else $('empty').textContent = auctions.length ? '' : 'Nothing here right now. This list refreshes by itself.';
-  isLoaded = true;
+  loadedAt = performance.now();
   for (const auction of auctions) lot(auction.auction_id).take(auction);
   const ids = new Set(auctions.map(({ auction_id }) => auction_id));
   for (const [id, card] of shown) if (!ids.has(id)) card.isGone = true;
@@ -66,7 +78,7 @@ function add(id) {
   shown.set(id, { item, known, name: find('name'), price: find('amount'), meta: find('meta'), left: find('left'), link: item.firstElementChild, isHeld: false });
 }
 
-const isTouched = () => cards.matches(':hover') || cards.contains(document.activeElement);
+const isTouched = () => cards.matches(':hover') || cards.querySelector(':focus-visible') !== null;
 
 /** Sets the order, except while somebody points at a card; new cards then come last. */
 function arrange(wanted = order) {
@@ -86,7 +98,9 @@ function arrange(wanted = order) {
       order.sort((one, other) => end(one) - end(other));
     }
   }
-  order.forEach((id, index) => hold(shown.get(id), index < LIVE));
+  order.forEach((id, index) => hold(shown.get(id), isVisible && index < LIVE));
+  // The keyboard and screen readers follow the order of the screen.
+  if (!isTouched()) cards.append(...order.map((id) => shown.get(id).item));
   layOut();
 }
 
@@ -133,7 +147,7 @@ function draw() {
     if (!state) continue;
     text(card.left, timeLeft(known));
     const standing = known.standing;
-    const isFresh = !card.isHeld || known.isFresh;
+    const isFresh = card.isHeld ? known.isFresh : performance.now() - loadedAt < LIST_AGE_MS;
     if (card.state !== state || card.standing !== standing || card.isFresh !== isFresh) {
       Object.assign(card, { state, standing, isFresh });
       text(card.name, state.title);
@@ -149,9 +163,9 @@ function draw() {
 }
 
 /** Stops watching the lots while the list is hidden, and resumes when it is shown. */
-export function setVisible(isVisible) {
-  for (const card of shown.values()) if (!isVisible) hold(card, false);
-  if (isVisible && isLoaded) arrange();
+export function setVisible(isWanted) {
+  isVisible = isWanted;
+  if (shown.size) arrange();
 }
 
 export function start() {
@@ -163,6 +177,5 @@ export function start() {
   };
   cards.addEventListener('pointerleave', () => arrange());
   new ResizeObserver(layOut).observe(cards);
-  setInterval(() => document.body.dataset.view !== 'wall' && refresh(), REFRESH_MS);
   refresh();
 }

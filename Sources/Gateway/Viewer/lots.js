@@ -47,6 +47,9 @@ class KnownLot {
   hasBid = false;
   /** The newest bids, `{ bid_id, bidder, amount, bid_at, is_proxy }`, newest first. */
   bids = [];
+  /** The user's name in this lot's events. */
+  #me = null;
+  #reload = 0;
   extendedAt = 0;
   extension = '';
   #users = 0;
@@ -63,9 +66,21 @@ class KnownLot {
 
   get isRunning() { return this.state?.status === 'active' && !this.watch?.result; }
 
+  /** What the answer to the user's last bid said, until the state has caught up with it. */
+  #answer = null;
+
+  get answer() { return this.#answer?.new_current_price > this.state.current_price ? this.#answer : null; }
+
+  takeAnswer(answer) {
+    this.hasBid = true;
+    this.#answer = answer;
+    changed();
+  }
+
+  get me() { return this.#me ?? session.username; }
+
   get standing() {
-    const { state } = this;
-    const me = session.username;
+    const { state, me } = this;
     if (!me || !state) return 'none';
     const best = state.top_bids?.[0]?.bidder;
     if (['sold', 'unsold', 'cancelled'].includes(state.status)) {
@@ -73,6 +88,7 @@ class KnownLot {
       const winner = this.watch?.result ? this.watch.result.winner?.username : state.status === 'sold' ? best : null;
       return winner === me ? 'won' : 'lost';
     }
+    if (this.answer) return this.answer.is_highest_bidder ? 'leading' : 'outbid';
     if (best === me) return 'leading';
     return this.hasBid || state.top_bids?.some(({ bidder }) => bidder === me) ? 'outbid' : 'none';
   }
@@ -81,7 +97,7 @@ class KnownLot {
   get minimum() {
     const { state } = this;
     if (!state.bid_count) return state.starting_price;
-    return Number((state.current_price + state.bid_increment).toFixed(4));
+    return Number(((this.answer?.new_current_price ?? state.current_price) + state.bid_increment).toFixed(4));
   }
 
   /** Shows the lot live until `release`. */
@@ -91,8 +107,13 @@ class KnownLot {
     this.watch = gavelcast.watch(this.id);
     for (const event of ['change', 'status']) this.watch.on(event, changed);
     this.watch.on('bid', ({ bid }) => {
-      if (bid.bidder === session.username) this.hasBid = true;
+      if (bid.bidder === this.me) this.hasBid = true;
       if (!this.bids.some(({ bid_id }) => bid_id === bid.bid_id)) this.bids = [bid, ...this.bids].slice(0, 200);
+    });
+    // Merged and lost bids are missing in the history.
+    this.watch.on('gap', () => {
+      clearTimeout(this.#reload);
+      if (this.bids.length) this.#reload = setTimeout(() => this.load().catch(() => {}), 1_000 + 2_000 * Math.random());
     });
     this.watch.on('extended', ({ new_ends_at, previous_ends_at }) => {
       const seconds = Math.round((Date.parse(new_ends_at) - Date.parse(previous_ends_at)) / 1000);
@@ -111,8 +132,16 @@ class KnownLot {
 
   take(details) {
     this.details = details;
-    if (details.you) this.hasBid = true;
+    if (details.you) {
+      this.hasBid = true;
+      this.#me = details.you.bidder;
+    }
     changed();
+  }
+
+  forgetUser() {
+    this.hasBid = false;
+    this.#me = null;
   }
 
   /** Reads details and history from the bid API. */
@@ -126,6 +155,12 @@ class KnownLot {
   }
 }
 
+/** The worst status of the lots that are watched: what a view of many of them must admit. */
+export function worstStatus() {
+  const statuses = [...lots.values()].map(({ watch }) => watch?.status);
+  return ['offline', 'stale'].find((status) => statuses.includes(status)) ?? gavelcast.status.state;
+}
+
 export function lot(id) {
   if (!lots.has(id)) lots.set(id, new KnownLot(id));
   return lots.get(id);
@@ -133,6 +168,6 @@ export function lot(id) {
 
 gavelcast.on('status', changed);
 session.onChange(() => {
-  for (const known of lots.values()) known.hasBid = false;
+  for (const known of lots.values()) known.forgetUser();
   changed();
 });

@@ -26,6 +26,16 @@ export function money(amount, currency) {
   return formats.get(key).format(amount);
 }
 
+/** How the currency is marked: `$`, `US$`. */
+const signsOf = (currency) => ['symbol', 'narrowSymbol'].map((currencyDisplay) => {
+  try {
+    const parts = new Intl.NumberFormat('en', { style: 'currency', currency, currencyDisplay }).formatToParts(1);
+    return parts.find(({ type }) => type === 'currency').value;
+  } catch {
+    return currency;
+  }
+});
+
 /** The separators of the reader's language: `{ group, decimal }`. */
 const separators = (locale) => {
   const parts = new Intl.NumberFormat(locale).formatToParts(1_234_567.8);
@@ -40,6 +50,8 @@ const separators = (locale) => {
  */
 export function parseAmount(text, currency, locale) {
   const digits = decimalsOf(currency);
+  const sign = /\p{Sc}|[A-Z]{3}/u.exec(text)?.[0];
+  if (sign && sign !== currency && !signsOf(currency).some((own) => own.includes(sign))) return { error: `This lot is sold in ${currency}.` };
   const bare = text.replace(/[\s\u00a0\u202f'’]/g, '').replace(/\p{Sc}|^[A-Z]{3}|[A-Z]{3}$/gu, '');
   if (bare === '') return text.trim() === '' ? null : { error: 'That is not an amount.' };
   if (!/^\d[\d.,]*$/.test(bare)) return { error: 'That is not an amount.' };

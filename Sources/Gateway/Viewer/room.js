@@ -1,7 +1,7 @@
 // One auction: its price, where the user stands, bids, and the end. The address alone decides which auction.
 
 import { call, explain, session } from './api.js';
-import { intend, place } from './bidding.js';
+import { intend, isUnknown, place } from './bidding.js';
 import { confirm, signIn } from './dialogs.js';
 import { text, timeLeft } from './list.js';
 import { changed, gavelcast, lot, onDraw } from './lots.js';
@@ -17,7 +17,8 @@ const form = $('bid');
 const amount = $('amount');
 /** The lot in the room; null in other views. */
 let known = null;
-let placing = null;
+/** The bids under way, by lot. */
+const placing = new Map();
 let freshAt = 0;
 let lastStanding = 'none';
 let lastResult = null;
@@ -34,6 +35,8 @@ const rows = (list) => Array.from({ length: ROWS }, () => {
 const history = rows($('history'));
 const bidders = rows($('bidders'));
 
+const refusals = { 400: 'There is no such auction.', 401: 'You need its link, or an account, to watch this lot.', 403: 'Your link or account does not let you watch this lot.' };
+
 const shown = (value) => money(value, known.state.currency);
 
 /** Opens the room of an auction, or leaves it. */
@@ -49,12 +52,28 @@ export function show(id) {
   lastStanding = 'none';
   lastResult = null;
   freshAt = 0;
-  $('picture').replaceChildren();
+  clear();
   drawKeep(false);
   if (!known) return;
   known.hold();
   load(known);
   changed();
+}
+
+/** Nothing of an earlier lot stays, in particular no button that would bid on it. */
+function clear() {
+  for (const id of ['picture', 'standing', 'quick']) $(id).replaceChildren();
+  for (const id of ['room-title', 'room-status', 'room-seller', 'room-viewers', 'description', 'price-age', 'ends', 'reserve', 'hammer']) $(id).textContent = '';
+  for (const id of ['price', 'countdown']) $(id).textContent = '–';
+  $('standing').dataset.standing = 'none';
+  $('price').dataset.fresh = 'false';
+  $('hammer').hidden = $('buy').hidden = true;
+  $('place').disabled = amount.disabled = true;
+  amount.placeholder = '';
+  fill(history, []);
+  fill(bidders, []);
+  $('line').firstElementChild.setAttribute('points', '');
+  document.title = 'Gavelcast · live auctions';
 }
 
 function drawKeep(isKept) {
@@ -88,6 +107,7 @@ export const current = () => known;
 // --- Drawing ---------------------------------------------------------------------------------------------------
 
 function note(message, kind = '') {
+  if (message) say(message);
   $('note').textContent = message;
   $('note').dataset.kind = kind;
 }
@@ -106,14 +126,14 @@ function fill(list, items) {
 }
 
 function drawHistory() {
-  const me = session.username;
+  const { bids, me } = known;
   const now = gavelcast.clock.now();
-  const { bids } = known;
-  const list = bids.slice(0, ROWS).map((bid) => ({
-    who: bid.bidder === me ? 'you' : bid.bidder, amount: shown(bid.amount), time: ago(now - Date.parse(bid.bid_at)), isOwn: bid.bidder === me,
+  const bid = placing.get(known.id);
+  const list = bids.slice(0, ROWS).map(({ bidder, amount: value, bid_at }) => ({
+    who: bidder === me ? 'you' : bidder, amount: shown(value), time: ago(now - Date.parse(bid_at)), isOwn: bidder === me,
   }));
   // A bid under way is a row of its own until its outcome is known.
-  if (placing?.auction_id === known.id) list.unshift({ who: 'you', amount: money(placing.amount, placing.currency), time: 'placing…', isOwn: true, isPending: true });
+  if (bid) list.unshift({ who: 'you', amount: money(bid.amount, bid.currency), time: 'placing…', isOwn: true, isPending: true });
   fill(history, list);
   const best = new Map();
   for (const { bidder, amount: value } of bids) if (!(best.get(bidder) >= value)) best.set(bidder, value);
@@ -121,7 +141,7 @@ function drawHistory() {
   fill(bidders, [...best].sort((one, other) => other[1] - one[1]).slice(0, ROWS).map(([bidder, value]) => ({
     who: bidder === me ? 'you' : bidder, amount: shown(value), time: '', isOwn: bidder === me,
   })));
-  const prices = bids.map((bid) => bid.amount).reverse();
+  const prices = bids.map((one) => one.amount).reverse();
   const [low, high] = [Math.min(...prices), Math.max(...prices)];
   const points = prices.map((value, index) => `${(300 * index / Math.max(1, prices.length - 1)).toFixed(1)},${(57 - 54 * (value - low) / (high - low || 1)).toFixed(1)}`);
   const line = $('line').firstElementChild;
@@ -138,13 +158,16 @@ function drawStanding() {
   const element = $('standing');
   element.dataset.standing = standing;
   const words = standingText[standing]() + (known.isFresh || standing === 'none' ? '' : ' (at the last price we know)');
-  if (element.firstChild?.nodeValue !== words) element.replaceChildren(document.createTextNode(words));
+  // Only the words change: a button that has the focus keeps it.
+  if (!element.firstChild) element.append('');
+  if (element.firstChild.nodeValue !== words) element.firstChild.nodeValue = words;
   let again = element.querySelector('button');
   const isOffered = standing === 'outbid' && known.isRunning;
   if (isOffered && !again) {
     again = document.createElement('button');
     again.type = 'button';
-    again.onclick = () => attempt(intend('bid', known.id, Number(again.dataset.amount), known.state.currency));
+    const { id, state } = known;
+    again.onclick = ({ target }) => known?.id === id && attempt(intend('bid', id, Number(target.dataset.amount), state.currency));
     element.append(again);
   }
   if (isOffered && !again.matches(':hover, :focus')) {
@@ -154,6 +177,8 @@ function drawStanding() {
   if (!isOffered) again?.remove();
   if (standing !== lastStanding) {
     lastStanding = standing;
+    // What was good news a moment ago may be false now.
+    if (standing === 'outbid' && $('note').dataset.kind === 'good') note('');
     if (words) say(words);
   }
 }
@@ -162,16 +187,20 @@ function drawForm() {
   const { state, isRunning } = known;
   amount.disabled = !isRunning;
   const typed = parseAmount(amount.value, state.currency);
-  const label = placing ? 'Placing…' : typed?.amount ? `${$('is-maximum').checked ? 'Bid up to' : 'Bid'} ${shown(typed.amount)}` : 'Bid';
+  const isPlacing = placing.has(known.id);
+  const isLeading = known.standing === 'leading';
+  const verb = isLeading ? 'Raise maximum to' : $('is-maximum').checked ? 'Bid up to' : 'Bid';
+  const label = isPlacing ? 'Placing…' : typed?.amount ? `${verb} ${shown(typed.amount)}` : isLeading ? 'Raise maximum' : 'Bid';
+  $('is-maximum').disabled = isLeading;
   text($('place'), label);
-  $('place').disabled = !isRunning || placing !== null;
-  const placeholder = `${shown(known.minimum)} or more`;
+  $('place').disabled = !isRunning || isPlacing;
+  const placeholder = isLeading ? 'your maximum' : `${shown(known.minimum)} or more`;
   if (amount.placeholder !== placeholder) amount.placeholder = placeholder;
   const buy = known.details?.buy_now_price;
   const mayBuy = isRunning && buy && state.current_price < buy;
   $('buy').hidden = !mayBuy;
   if (mayBuy) text($('buy'), `Buy now for ${shown(buy)}`);
-  $('buy').disabled = placing !== null;
+  $('buy').disabled = isPlacing;
   drawQuick();
   const reserve = !state.bid_count || !('reserve_met' in state) ? '' : state.reserve_met ? 'The reserve is met.' : 'The reserve is not met yet.';
   text($('reserve'), isRunning ? reserve : '');
@@ -196,7 +225,7 @@ function drawQuick() {
   [...group.children].forEach((button, index) => {
     const value = Number((minimum + [0, 1, 4][index] * (state.bid_increment || 1)).toFixed(4));
     button.dataset.amount = value;
-    button.disabled = !isRunning;
+    button.disabled = !isRunning || known.standing === 'leading';
     text(button, shown(value));
   });
 }
@@ -207,7 +236,7 @@ function drawEnd() {
   hammer.hidden = result === null;
   if (result === null) return;
   const { outcome, winner, winning_bid } = result;
-  const isOwn = winner && winner.username === session.username;
+  const isOwn = winner && winner.username === known.me;
   const words = outcome === 'sold' ? `Sold to ${isOwn ? 'you' : winner?.username ?? 'the highest bidder'} for ${shown(winning_bid)}`
     : outcome === 'cancelled' ? 'This auction was cancelled' : 'The auction is over. The lot was not sold';
   text(hammer, words);
@@ -220,15 +249,17 @@ function draw() {
   if (!known) return;
   const { state, details } = known;
   const { status, error } = known.watch;
-  const missing = failure || (status === 'failed' ? error.message : '');
-  if (!state) {
+  const missing = failure || (status === 'failed' ? refusals[error.message] ?? error.message : '');
+  const isEmpty = !state || status === 'failed';
+  $('room').classList.toggle('bare', isEmpty);
+  if (isEmpty) {
     text($('room-title'), missing || 'One moment…');
     return;
   }
   if (isLoaded && !$('picture').firstChild) $('picture').append(picture(details ?? state));
   text($('room-title'), state.title ?? '');
   text($('description'), details?.description ?? '');
-  text($('room-seller'), details?.seller ? `offered by ${details.seller}` : '');
+  text($('room-seller'), details?.seller ? `offered by ${details.seller}` : known.id.startsWith('prv_') ? 'a private lot' : '');
   const { viewers } = known.watch;
   text($('room-viewers'), viewers > 1 ? `${viewers} watching` : '');
   text($('room-status'), { active: 'running', scheduled: 'upcoming' }[state.status] ?? timeLeft(known));
@@ -250,45 +281,49 @@ export function drawTimes() {
   const { state } = known;
   const now = performance.now();
   if (known.isFresh) freshAt = now;
-  const since = Math.round((now - freshAt) / 1000);
+  // The price is as old as the last sign of life, which is older than the moment at which silence was noticed.
+  const silence = gavelcast.clock.now() - (gavelcast.status.lastMessageAt ?? gavelcast.clock.now());
+  const since = Math.round(Math.max(now - freshAt, silence) / 1000);
   text($('price-age'), known.isFresh ? '' : freshAt ? `This price is ${since} s old. It may have changed.` : 'Waiting for the current price.');
   text($('countdown'), timeLeft(known));
   const left = Date.parse(state.ends_at) - gavelcast.clock.now();
   $('countdown').dataset.near = known.isRunning && left < 30_000;
   const isExtended = now - known.extendedAt < EXTENSION_MS && known.extendedAt > 0;
   const starts = state.status === 'scheduled' && known.details?.starts_at;
-  const when = starts ? `starts ${moment(starts)}` : `${known.isRunning ? 'ends' : 'ended'} ${moment(state.ends_at)}`;
+  const when = state.status === 'cancelled' ? '' : starts ? `starts ${moment(starts)}` : `${known.isRunning ? 'ends' : 'ended'} ${moment(state.ends_at)}`;
   text($('ends'), isExtended ? known.extension : when);
 }
 
 // --- Bidding ---------------------------------------------------------------------------------------------------
 
 async function submit() {
-  if (placing || !known?.state) return;
+  if (!known?.state || placing.has(known.id)) return;
   const { state, id } = known;
   const typed = parseAmount(amount.value, state.currency);
   if (typed === null) return;
   if (typed.error) return note(typed.error, 'bad');
-  const bid = intend($('is-maximum').checked ? 'maximum' : 'bid', id, typed.amount, state.currency);
+  const isLeading = known.standing === 'leading';
+  if (!isLeading && known.isFresh && typed.isCertain && typed.amount < known.minimum) return note(`Bid ${shown(known.minimum)} or more.`, 'bad');
+  const bid = intend(isLeading || $('is-maximum').checked ? 'maximum' : 'bid', id, typed.amount, state.currency);
   if (!typed.isCertain && !(await confirm('Did we read that right?', `You typed “${amount.value}”. We read that as ${money(bid.amount, bid.currency)}.`, `Yes, ${money(bid.amount, bid.currency)}`))) return;
   await attempt(bid);
 }
 
 /** Places a bid, after the questions that are due. */
 async function attempt(bid) {
-  if (placing) return;
+  if (placing.has(bid.auction_id)) return;
   const of = lot(bid.auction_id);
   const price = money(bid.amount, bid.currency);
   if (!of.isFresh && !(await confirm('This price may be old', `We do not have the current price of this lot. Bid ${price} anyway?`, `Bid ${price}`))) return;
   if (!session.current && !(await signIn())) return;
-  if (placing) return;
-  placing = bid;
-  note('');
-  changed();
+  if (placing.has(bid.auction_id)) return;
+  placing.set(bid.auction_id, bid);
   const isHere = () => known?.id === bid.auction_id;
+  if (isHere()) note('');
+  changed();
   try {
-    const answer = await place(bid, () => isHere() && note(`No answer yet. Your bid of ${price} is being sent again; it counts once.`));
-    of.hasBid = true;
+    const answer = await place(bid, session.current, () => isHere() && note(`No answer yet. Your bid of ${price} is being sent again; it counts once.`));
+    of.takeAnswer(answer);
     const words = bid.kind === 'buy' ? 'It is yours.' : answer.is_highest_bidder ? `Your ${bid.kind === 'maximum' ? 'maximum' : 'bid'} of ${price} is in.`
       : `Your bid of ${price} is in, but somebody's maximum is higher.`;
     if (isHere()) {
@@ -296,13 +331,12 @@ async function attempt(bid) {
       if (parseAmount(amount.value, bid.currency)?.amount === bid.amount) amount.value = '';
     } else say(`${of.state?.title}: ${words}`);
   } catch (error) {
-    const isUnknown = error.status === 0 || error.status >= 500;
-    const words = isUnknown ? `We do not know whether your bid of ${price} was accepted. Check the list of bids before you bid again.`
+    const words = isUnknown(error) ? `We do not know whether your bid of ${price} was accepted. Check the list of bids before you bid again.`
       : explain(error, (value) => money(value, bid.currency));
     if (isHere()) note(words, 'bad');
     else say(`${of.state?.title}: ${words}`);
   } finally {
-    placing = null;
+    placing.delete(bid.auction_id);
     changed();
   }
 }
@@ -325,7 +359,10 @@ export function start() {
     event.preventDefault();
     submit();
   };
-  amount.oninput = changed;
+  amount.oninput = () => {
+    note('');
+    changed();
+  };
   $('is-maximum').onchange = changed;
   $('keep').onclick = toggleKeep;
   $('buy').onclick = async () => {

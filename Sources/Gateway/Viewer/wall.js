@@ -31,6 +31,7 @@ async function refresh() {
   if (!isShown) return;
   try {
     const { auctions } = await call(`/api/v1/auctions?status=active&sort=ending_soon&limit=${LOTS}`);
+    if (!isShown) return;
     const ids = new Set(auctions.map(({ auction_id }) => auction_id));
     for (const auction of auctions) lot(auction.auction_id).take(auction);
     for (const [id, tile] of tiles) {

@@ -21,7 +21,7 @@ for (const [text, currency, locale, expected] of [
 }
 for (const [text, currency] of [
   ['abc', 'USD'], ['1.2.3', 'USD'], ['1,20,0', 'USD'], ['-5', 'USD'], ['1e3', 'USD'], ['0', 'USD'], ['1.234567', 'USD'], ['12.5', 'JPY'],
-  ['1,2.3,4', 'USD'], ['$', 'USD'], ['9'.repeat(20), 'USD'], ['1.200,505', 'USD'],
+  ['€300', 'USD'], ['EUR 300', 'USD'], ['£5', 'EUR'], ['1,2.3,4', 'USD'], ['$', 'USD'], ['9'.repeat(20), 'USD'], ['1.200,505', 'USD'],
 ]) assert.ok(parseAmount(text, currency, 'en-US').error, `“${text}” ${JSON.stringify(parseAmount(text, currency, 'en-US'))}`);
 
 assert.equal(money(1200, 'USD').replace(/\u00a0/g, ' '), '$1,200');

@@ -9,6 +9,8 @@ package final class BidClient {
         package let currentPrice: Double
         package let minimumBid: Double
         package let secondsLeft: Int
+        /// The highest bidder's name; `nil` before the first bid.
+        package let leader: String?
     }
 
     package let username: String
@@ -65,7 +67,8 @@ package final class BidClient {
             else { return nil }
             return Auction(
                 id: id, currentPrice: price, minimumBid: count == 0 ? price : price + increment,
-                secondsLeft: auction["time_remaining_seconds"] as? Int ?? 0)
+                secondsLeft: auction["time_remaining_seconds"] as? Int ?? 0,
+                leader: (auction["top_bids"] as? [[String: Any]])?.first?["bidder"] as? String)
         }
     }
 }

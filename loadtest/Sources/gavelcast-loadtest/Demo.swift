@@ -1,7 +1,7 @@
 // The demo: a seller keeps a few auctions running, and bidders with budgets outbid each other until
 // everyone's budget is spent, so that prices move, late bids extend the end, and auctions do end. Some lots
-// have a reserve or a buy-now price, and some bidders leave a maximum. One lot always ends within a minute, and
-// one is private.
+// have a reserve or a buy-now price, and some bidders leave a maximum. One lot always ends within a minute,
+// and one is private.
 
 import Foundation
 import LoadClient
@@ -12,6 +12,7 @@ struct Demo {
     private static let durationSeconds = 60...240
     /// The length of the auction that is added when no other ends within a minute.
     private static let shortSeconds = 50
+    private static let longSeconds = 3_600
     private static let privateSeconds = 3_600
     /// No bidder goes beyond the starting price times a number from this range.
     private static let budget = 2.0...4.0
@@ -36,6 +37,21 @@ struct Demo {
             return #""title":"\#(title)","description":"\#(description)","category":"demo","#
                 + #""starting_price":\#(startingPrice),"bid_increment":\#(increment)"#
                 + price("reserve_price", reserve) + price("buy_now_price", buyNow)
+        }
+    }
+
+    /// How far the bidders go on a lot.
+    private struct Plan {
+        let start: Double
+        let limit: Double
+        let seconds: Int
+
+        /// How far they go by now: a little more as time passes, so that bids come until the end. In the last
+        /// seconds, and against a visitor, they go as far as they can.
+        func limit(of auction: BidClient.Auction, answersVisitor: Bool) -> Double {
+            guard !answersVisitor, auction.secondsLeft > 12 else { return limit }
+            let passed = 1 - Double(auction.secondsLeft) / Double(seconds)
+            return start + (limit - start) * max(0.05, passed)
         }
     }
 
@@ -109,13 +125,13 @@ struct Demo {
         }
         say("\(bidders.count) bidders are bidding on \(auctionCount) auctions")
         try openPrivateLot(seller)
-        var limits: [String: Double] = [:]
+        var plans: [String: Plan] = [:]
         // In turn, so that no two running auctions are of the same lot.
         var lots = Self.lots.shuffled()
         let end = seconds == 0 ? Date.distantFuture : Date.now + Double(seconds)
         while Date.now < end {
             do {
-                try step(seller, bidders, &limits, &lots)
+                try step(seller, bidders, &plans, &lots)
             } catch {
                 // A server that restarts is part of the demo.
                 say("waiting: \(error)")
@@ -126,23 +142,32 @@ struct Demo {
     }
 
     private func step(
-        _ seller: BidClient, _ bidders: [BidClient], _ limits: inout [String: Double], _ lots: inout [Lot]
+        _ seller: BidClient, _ bidders: [BidClient], _ plans: inout [String: Plan], _ lots: inout [Lot]
     ) throws {
-        let running = try seller.runningAuctions().filter { limits[$0.id] != nil }
-        limits = limits.filter { id, _ in running.contains { $0.id == id } }
+        let running = try seller.runningAuctions().filter { plans[$0.id] != nil }
+        plans = plans.filter { id, _ in running.contains { $0.id == id } }
         let endsSoon = running.contains { $0.secondsLeft < 60 }
         let missing = max(auctionCount - running.count, endsSoon ? 0 : 1)
         for index in 0..<missing {
             let lot = lots.removeFirst()
             lots.append(lot)
             let isShort = index == 0 && !endsSoon
-            let duration = isShort ? Self.shortSeconds : Int.random(in: Self.durationSeconds)
+            // The first lots include a long one, which stays for those who look at a single address.
+            let isLong = plans.count == 1 && running.isEmpty
+            let duration =
+                isShort ? Self.shortSeconds : isLong ? Self.longSeconds : Int.random(in: Self.durationSeconds)
             let id = try seller.createAuction(#"{\#(lot.members),"duration_seconds":\#(duration)}"#)
-            if limits.isEmpty { say("first lot: \(id)") }
-            limits[id] = Double(lot.startingPrice) * Double.random(in: Self.budget)
+            if isLong { say("long lot: \(id)") }
+            let start = Double(lot.startingPrice)
+            plans[id] = Plan(start: start, limit: start * Double.random(in: Self.budget), seconds: duration)
         }
-        guard let auction = running.filter({ $0.minimumBid < limits[$0.id] ?? 0 }).randomElement(),
-            let limit = limits[auction.id], let bidder = bidders.randomElement()
+        let names = Set(bidders.map(\.username))
+        let open = running.filter { auction in
+            let isVisitors = auction.leader.map { !names.contains($0) } ?? false
+            return auction.minimumBid < plans[auction.id]?.limit(of: auction, answersVisitor: isVisitors) ?? 0
+        }
+        guard let auction = open.randomElement(), let limit = plans[auction.id]?.limit,
+            let bidder = bidders.randomElement()
         else { return }
         // Losing the race to another bidder, or bidding against oneself, is refused; the next step goes on.
         guard Int.random(in: 0..<Self.stepsPerMaximum) > 0 else {
