@@ -61,6 +61,10 @@ class Browser:
     def find(self, selector):
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
+    def text(self, selector):
+        """The text of an element; None while there is none."""
+        return self.run("return document.querySelector(arguments[0])?.textContent ?? null", selector)
+
     def price(self):
         return digits(self.part("price").text)
 

@@ -79,7 +79,20 @@ class KnownLot {
 
   get me() { return this.#me ?? session.username; }
 
+  /** How the user stood when a bid was sent. Its event may come before the automatic bid that beats it. */
+  #before = null;
+
   get standing() {
+    const standing = this.#standing;
+    return standing === 'leading' && this.#before !== null ? this.#before : standing;
+  }
+
+  /** Keeps the standing as it is while a bid of the user's has no answer. */
+  holdStanding(isHeld) {
+    this.#before = isHeld ? this.standing : null;
+  }
+
+  get #standing() {
     const { state, me } = this;
     if (!me || !state) return 'none';
     const best = state.top_bids?.[0]?.bidder;

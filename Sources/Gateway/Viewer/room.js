@@ -318,6 +318,7 @@ async function attempt(bid) {
   if (!session.current && !(await signIn())) return;
   if (placing.has(bid.auction_id)) return;
   placing.set(bid.auction_id, bid);
+  of.holdStanding(true);
   const isHere = () => known?.id === bid.auction_id;
   if (isHere()) note('');
   changed();
@@ -337,6 +338,7 @@ async function attempt(bid) {
     else say(`${of.state?.title}: ${words}`);
   } finally {
     placing.delete(bid.auction_id);
+    of.holdStanding(false);
     changed();
   }
 }
