@@ -106,7 +106,7 @@ wait_for 30 "the bid API" http_ok "$bidapi_admin_port" /readyz
 
 step "Starting the gateway on port $gateway_port"
 start gateway $bin/gavelcast-gateway --listen 127.0.0.1:"$gateway_port" --admin-listen 127.0.0.1:"$gateway_admin_port" \
-    --redis-url "redis://127.0.0.1:$redis_port" --token-keys "$keys" --bid-api-url "http://127.0.0.1:$bidapi_port" --drain-seconds 1
+    --redis-url "redis://127.0.0.1:$redis_port" --token-keys "$keys" --origins '*' --bid-api-url "http://127.0.0.1:$bidapi_port" --drain-seconds 1
 wait_for 30 "the gateway" http_ok "$gateway_admin_port" /readyz
 
 step "Starting the demo's bidders"

@@ -55,7 +55,7 @@ async function read(turn) {
   if (failure) {
     $('empty').textContent = failure;
     if (show.value !== 'watchlist') return;
-  } else $('empty').textContent = auctions.length ? '' : 'Nothing here right now. This list refreshes by itself.';
+  } else $('empty').textContent = auctions.length ? '' : q.value.trim() ? `Nothing matches “${q.value.trim()}”.` : 'Nothing here right now. This list refreshes by itself.';
   loadedAt = performance.now();
   for (const auction of auctions) lot(auction.auction_id).take(auction);
   const ids = new Set(auctions.map(({ auction_id }) => auction_id));
@@ -171,9 +171,10 @@ export function setVisible(isWanted) {
 export function start() {
   onDraw(draw);
   filters.onsubmit = (event) => event.preventDefault();
-  filters.oninput = () => {
-    clearTimeout(filters.timer);
-    filters.timer = setTimeout(refresh, 250);
+  // Some drivers and assistive tools send only one of the two.
+  filters.oninput = filters.onchange = () => {
+    clearTimeout(timer);
+    timer = setTimeout(refresh, 250);
   };
   cards.addEventListener('pointerleave', () => arrange());
   new ResizeObserver(layOut).observe(cards);

@@ -71,9 +71,15 @@ class KnownLot {
 
   get answer() { return this.#answer?.new_current_price > this.state.current_price ? this.#answer : null; }
 
-  takeAnswer(answer) {
+  /** The user's own maximum while it leads; null otherwise. */
+  get maximum() { return this.standing === 'leading' && this.#maximum > this.state.current_price ? this.#maximum : null; }
+
+  #maximum = 0;
+
+  takeAnswer(answer, maximum) {
     this.hasBid = true;
     this.#answer = answer;
+    this.#maximum = Math.max(this.#maximum, maximum);
     changed();
   }
 
@@ -148,6 +154,7 @@ class KnownLot {
     if (details.you) {
       this.hasBid = true;
       this.#me = details.you.bidder;
+      this.#maximum = details.you.max_amount;
     }
     changed();
   }
@@ -155,6 +162,7 @@ class KnownLot {
   forgetUser() {
     this.hasBid = false;
     this.#me = null;
+    this.#maximum = 0;
   }
 
   /** Reads details and history from the bid API. */

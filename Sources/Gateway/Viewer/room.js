@@ -149,7 +149,7 @@ function drawHistory() {
 }
 
 const standingText = {
-  none: () => '', leading: () => 'You lead.', outbid: () => 'You have been outbid.',
+  none: () => '', leading: () => (known.maximum ? `You lead. Your maximum: ${shown(known.maximum)}.` : 'You lead.'), outbid: () => 'You have been outbid.',
   won: () => `You won, for ${shown(known.state.current_price)}.`, lost: () => 'You did not win this one.',
 };
 
@@ -284,7 +284,7 @@ export function drawTimes() {
   // The price is as old as the last sign of life, which is older than the moment at which silence was noticed.
   const silence = gavelcast.clock.now() - (gavelcast.status.lastMessageAt ?? gavelcast.clock.now());
   const since = Math.round(Math.max(now - freshAt, silence) / 1000);
-  text($('price-age'), known.isFresh ? '' : freshAt ? `This price is ${since} s old. It may have changed.` : 'Waiting for the current price.');
+  text($('price-age'), known.isFresh ? '' : freshAt ? `This price is ${since} s old.` : 'Waiting for the current price.');
   text($('countdown'), timeLeft(known));
   const left = Date.parse(state.ends_at) - gavelcast.clock.now();
   $('countdown').dataset.near = known.isRunning && left < 30_000;
@@ -324,9 +324,9 @@ async function attempt(bid) {
   changed();
   try {
     const answer = await place(bid, session.current, () => isHere() && note(`No answer yet. Your bid of ${price} is being sent again; it counts once.`));
-    of.takeAnswer(answer);
+    of.takeAnswer(answer, bid.amount);
     const words = bid.kind === 'buy' ? 'It is yours.' : answer.is_highest_bidder ? `Your ${bid.kind === 'maximum' ? 'maximum' : 'bid'} of ${price} is in.`
-      : `Your bid of ${price} is in, but somebody's maximum is higher.`;
+      : `Your ${bid.kind} of ${price} is in, but somebody's maximum is higher.`;
     if (isHere()) {
       note(words, answer.is_highest_bidder || bid.kind === 'buy' ? 'good' : '');
       if (parseAmount(amount.value, bid.currency)?.amount === bid.amount) amount.value = '';
