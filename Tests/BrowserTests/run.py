@@ -8,7 +8,7 @@ GROUPS = [
     ["test_page.Outages"],
     ["test_page.Networks"],
     ["test_page.Tabs", "test_page.Workers", "test_page.Embedded", "test_page.Clocks", "test_page.Bids"],
-    ["test_library"],
+    ["test_style", "test_library"],
     # Measures processor time, so it runs alone, at the end.
     ["test_page.Weight"],
 ]

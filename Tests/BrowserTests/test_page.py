@@ -183,6 +183,23 @@ class Tabs(PageCase):
         self.see_truth(auction)
         check_honesty(self.browser.samples(), bidding)
 
+    def test_hidden_tab_comes_back(self):
+        self.browser.before("Object.defineProperty(document, 'hidden', { get: () => window.isAway === true })")
+        auction = stack.auction("Hidden")
+        stack.bid(auction, 100, "rival-b")
+        self.enter(auction)
+        self.see_truth(auction)
+        with Bidding(stack, auction) as bidding:
+            self.browser.run("window.isAway = true; document.dispatchEvent(new Event('visibilitychange'))")
+            time.sleep(2)
+            # The connection is lost while nobody looks.
+            stack.proxy.cut()
+            time.sleep(1)
+            self.browser.run("window.isAway = false; document.dispatchEvent(new Event('visibilitychange'))")
+            self.browser.see("live again", lambda: self.browser.state() == "live")
+        self.see_truth(auction)
+        check_honesty(self.browser.samples(), bidding)
+
     def connections(self):
         return sum(stack.gateway.metric(f'gavelcast_watchers{{transport="{name}"}}')
                    for name in ("websocket", "event_stream", "sse", "long_poll", "longpoll"))
