@@ -134,7 +134,7 @@ package enum Sockets {
         precondition(result == 0 || gavelcast_errno() != EBADF, "setsockopt on descriptor \(descriptor)")
     }
 
-    /// True when a socket call failed only for now: the same call may succeed once the poller reports the
+    /// True when the failure of a socket call passes: the same call may succeed once the poller reports the
     /// socket. The kernel also answers ENOBUFS when it is short of memory for the socket's buffer.
     package static func isTemporary(_ code: Int32) -> Bool {
         code == EAGAIN || code == EINTR || code == ENOBUFS

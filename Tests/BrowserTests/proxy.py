@@ -40,8 +40,15 @@ class Proxy:
         self._loop.call_soon_threadsafe(close)
 
     def stop(self):
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+
+    async def _end(self):
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _run(self):
         asyncio.set_event_loop(self._loop)

@@ -42,6 +42,8 @@ class Stack:
 
     def stop(self):
         parts, self.parts = self.parts, []
+        if parts:
+            self.proxy.stop()
         for part in reversed(parts):
             if isinstance(part, Postgres):
                 part.stop()

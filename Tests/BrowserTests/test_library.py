@@ -26,7 +26,6 @@ def setUpModule():
 
 
 def tearDownModule():
-    stack.proxy.stop()
     stack.stop()
 
 

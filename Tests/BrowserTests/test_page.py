@@ -25,7 +25,6 @@ def setUpModule():
 
 
 def tearDownModule():
-    stack.proxy.stop()
     stack.stop()
 
 

@@ -6,11 +6,12 @@ import Testing
     @Test(
         "silence of the probes is news after 2.5 s, a short interruption is not, and a proof ends it at once")
     func silence() {
-        var news = FeedNews(startedAt: 0)
+        var news = FeedNews()
         func update(_ isUp: Bool, proved: Int64?, now: Int64, isRelayMissing: Bool = false) -> Bool {
             news.update(isUp: isUp, isRelayMissing: isRelayMissing, provedAt: proved, now: now)
             return news.isDelivering
         }
+        #expect(update(false, proved: nil, now: 0))
         #expect(update(false, proved: nil, now: 2_500))
         #expect(!update(false, proved: nil, now: 2_501), "the first probe never came back")
         #expect(update(true, proved: 3_000, now: 3_000))
@@ -25,7 +26,8 @@ import Testing
 
     @Test("the news goes to every channel once, a stretch at a time, and newer news begins anew")
     func stretches() {
-        var news = FeedNews(startedAt: 0)
+        var news = FeedNews()
+        news.update(isUp: false, isRelayMissing: false, provedAt: nil, now: 0)
         #expect(news.nextStretch(of: 4, among: 10).isEmpty && !news.isSpreading)
         news.update(isUp: false, isRelayMissing: false, provedAt: nil, now: 3_000)
         #expect(news.nextStretch(of: 4, among: 10) == 0..<4)

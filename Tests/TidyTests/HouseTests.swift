@@ -39,6 +39,33 @@ import Testing
         }
     }
 
+    @Test("no file names a variable of another room; records are written by methods of Connections alone")
+    func state() {
+        let sources = SourceFile.all.filter { $0.path.hasPrefix("Sources/Gateway/") }
+        var found = 0
+        for room in ["Connections", "Output", "Watching", "Requests", "Admission", "Departures", "Feed"] {
+            // A room spans files, so its variables cannot be private.
+            let variables = sources.filter { $0.folder == room }.flatMap { file in
+                file.text.matches(of: /\n    var (\w+)(?::[^{\n]*| = [^{\n]*)\n/).map { String($0.1) }
+            }
+            found += variables.count
+            for file in sources where file.folder != room {
+                let used = file.text.matches(of: /(\w+)\.(\w+)/).filter { $0.1 == room.lowercased() }.map {
+                    $0.2
+                }
+                for name in variables {
+                    #expect(!used.contains { $0 == name }, "\(file.path) names \(name) of \(room)")
+                }
+            }
+        }
+        #expect(found > 20, "the variables were not found")
+        for file in sources {
+            let writes = file.text.matches(
+                of: /connections\[\w+\]\.[\w.]+(?: [+|-]?= |\.insert\(|\.remove\()/)
+            #expect(writes.isEmpty, "\(file.path) writes a record")
+        }
+    }
+
     @Test("the slab, and so the phase of a connection, belongs to one room")
     func phases() {
         for file in SourceFile.all where file.path.hasPrefix("Sources/Gateway/") {

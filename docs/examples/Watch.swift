@@ -49,6 +49,7 @@ final class EventStream: NSObject, URLSessionDataDelegate {
 }
 
 let address = "\(CommandLine.arguments[1])/v1/auctions/\(CommandLine.arguments[2])/live"
+// Written by the session's queue while this thread waits for its signal.
 nonisolated(unsafe) var cursor: Int?
 nonisolated(unsafe) var isOver = false
 

@@ -146,10 +146,10 @@ final class Admission {
             return nil
         }
         if kind == .admin {
-            connections[slot].flags.insert(.isAdmin)
+            connections.mark(slot, .isAdmin)
         } else {
             let isFull = open > configuration.maxConnections || isOverMemory
-            if isFull || context.isDraining { connections[slot].flags.insert(.isRefused) }
+            if isFull || context.isDraining { connections.mark(slot, .isRefused) }
             guard clients.meet(slot) else {
                 connections.end(slot, .abrupt)
                 return nil

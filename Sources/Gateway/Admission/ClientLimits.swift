@@ -47,11 +47,11 @@ final class ClientLimits {
         guard clients[slot]?.counted != address, most > 0 else { return true }
         if let earlier = clients[slot]?.counted { context.shared.addresses.remove(earlier) }
         clients[slot]?.counted = address
-        connections[slot].flags.remove(.isOverAddressLimit)
+        connections.unmark(slot, .isOverAddressLimit)
         let excess = context.shared.addresses.add(address) - most
         guard excess > 0 else { return true }
         context.counters.overAddressLimit.add()
-        connections[slot].flags.insert(.isOverAddressLimit)
+        connections.mark(slot, .isOverAddressLimit)
         return excess <= Limits.refusalsPerAddress
     }
 

@@ -65,11 +65,8 @@ final class Connections {
 
     // MARK: Records
 
-    /// A connection's record. Its phase is read only.
-    subscript(_ slot: UInt32) -> ConnectionRecord {
-        get { slab[slot] }
-        _modify { yield &slab[slot] }
-    }
+    /// A connection's record, to read. It is written by the methods of this room only.
+    subscript(_ slot: UInt32) -> ConnectionRecord { slab[slot] }
 
     // SAFETY: valid until the next insert; the delivery loop borrows it for the length of one call.
     var records: UnsafeMutablePointer<ConnectionRecord> { slab.records }
@@ -100,6 +97,52 @@ final class Connections {
     /// Moves a connection to another phase. Traps on a move that the phases do not allow.
     func transition(_ slot: UInt32, to next: ConnectionPhase) {
         slab.transition(slot, to: next)
+    }
+
+    // MARK: Writing records
+
+    func mark(_ slot: UInt32, _ flags: ConnectionFlags) {
+        slab[slot].flags.formUnion(flags)
+    }
+
+    func unmark(_ slot: UInt32, _ flags: ConnectionFlags) {
+        slab[slot].flags.subtract(flags)
+    }
+
+    func setTransport(_ slot: UInt32, _ transport: Transport) {
+        slab[slot].transport = transport
+    }
+
+    /// - Parameter seconds: between heartbeats, as the client asked; 0 when it did not.
+    func setHeartbeat(_ slot: UInt32, seconds: UInt8) {
+        slab[slot].heartbeatSeconds = seconds
+    }
+
+    /// - Parameter bits: the window of compressed messages; 0 for none.
+    func setDeflateBits(_ slot: UInt32, _ bits: UInt8) {
+        slab[slot].deflateBits = bits
+    }
+
+    func setKeepsAlive(_ slot: UInt32, _ keepsAlive: Bool) {
+        slab[slot].setKeepsAlive(keepsAlive)
+    }
+
+    /// - Parameter channel: the index of the watcher's channel; ``ConnectionSlab/none`` for none.
+    func setChannel(_ slot: UInt32, _ channel: UInt32) {
+        slab[slot].channel = channel
+    }
+
+    func setListPosition(_ slot: UInt32, _ position: UInt32) {
+        slab[slot].listPosition = position
+    }
+
+    func setCursor(_ slot: UInt32, _ cursor: UInt64) {
+        slab[slot].cursor = cursor
+    }
+
+    /// The peer has taken bytes from its backlog.
+    func noteProgress(_ slot: UInt32) {
+        slab[slot].lastProgressTick = context.nowTick
     }
 
     // MARK: Coming and going

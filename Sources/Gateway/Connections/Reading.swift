@@ -33,7 +33,7 @@ extension Connections {
             var input = PartialInput()
             return interpret(slot, received, &input, with: handler)
         }
-        self[slot].flags.remove(.hasInput)
+        unmark(slot, .hasInput)
         guard !input.bytes.isEmpty else { return interpret(slot, received, &input, with: handler) }
         var joined = input.bytes
         input.bytes = []
@@ -48,7 +48,7 @@ extension Connections {
 
     /// Queues input that is more than a turn allows. Nothing is received before this input has had its turn.
     func deferInput(_ slot: UInt32) {
-        self[slot].flags.insert(.isDeferred)
+        mark(slot, .isDeferred)
         readAgain(slot)
     }
 
@@ -74,11 +74,11 @@ extension Connections {
                 self[slot].phase == .readingHead || self[slot].phase == .readingBody
                 || self[slot].transport == .webSocket
             // Input that waits for an answer waits longer, but the socket must be read again.
-            self[slot].flags.remove(.isDeferred)
+            unmark(slot, .isDeferred)
             guard mayGoOn, !self[slot].flags.contains(.isEnding), self[slot].flags.contains(.hasInput),
                 var input = inputs.removeValue(forKey: slot)
             else { continue }
-            self[slot].flags.remove(.hasInput)
+            unmark(slot, .hasInput)
             var bytes = input.bytes
             input.bytes = []
             bytes.withUnsafeMutableBytes { interpret(slot, $0, &input, with: handler) }
@@ -146,13 +146,13 @@ extension Connections {
             !RequestHead.isOnlyLineEnds(input.bytes.span)
         {
             // The next request has begun.
-            self[slot].flags.remove(.isIdle)
+            unmark(slot, .isIdle)
             schedule(slot, seconds: context.configuration.headSeconds)
         }
         inputs[slot] = input
-        self[slot].flags.insert(.hasInput)
+        mark(slot, .hasInput)
         guard isCongested(slot) else { return }
-        self[slot].flags.insert(.isPaused)
+        mark(slot, .isPaused)
         updateInterest(slot)
     }
 }

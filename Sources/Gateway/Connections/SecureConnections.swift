@@ -47,7 +47,7 @@ extension Connections {
         guard let tls = context.configuration.tls,
             let session = TLSSession(tls, descriptor: self[slot].descriptor)
         else { return false }
-        self[slot].flags.insert(.isSecure)
+        mark(slot, .isSecure)
         sessions[slot] = SecureConnection(session: session)
         sessionsPeak = max(sessionsPeak, sessions.count)
         return true
@@ -83,7 +83,7 @@ extension Connections {
             Sockets.send(self[slot].descriptor, $0)
         }
         endSession(slot)
-        self[slot].flags.remove(.isSecure)
+        unmark(slot, .isSecure)
         poller.modify(self[slot].descriptor, .readable, token: token(slot))
         end(slot, .afterFlush)
     }

@@ -80,7 +80,7 @@ extension Departures {
         if connections[slot].phase != .closing {
             guard beginClose(slot, frame) else { return }
         }
-        connections[slot].flags.insert(.discardsInput)
+        connections.mark(slot, .discardsInput)
         closeAfterFlush(slot)
     }
 
@@ -117,7 +117,7 @@ extension Departures {
             connections[slot].transport == .webSocket && !connections[slot].flags.contains(.discardsInput)
         if !isSettled, connections[slot].phase != .lingering { connections.transition(slot, to: .lingering) }
         guard !connections[slot].flags.contains(.hasBacklog) else {
-            connections[slot].flags.insert(.closesAfterFlush)
+            connections.mark(slot, .closesAfterFlush)
             return
         }
         connections.announceEnd(slot)

@@ -37,7 +37,7 @@ final class AuctionFeed: RedisLinkOwner {
     var history: HistoryBudget
 
     /// By link.
-    var news: [FeedNews] = []
+    var news: [FeedNews]
     /// By link.
     var viewers: [ViewerReports]
     /// For each link: true after the log said that Redis does not let this gateway count viewers.
@@ -59,6 +59,7 @@ final class AuctionFeed: RedisLinkOwner {
         history = HistoryBudget(limit: shared.configuration.historyBytes)
         isLossLogged = urls.map { _ in false }
         isViewersRefusalLogged = urls.map { _ in false }
+        news = urls.map { _ in FeedNews() }
         viewers = urls.map { _ in ViewerReports() }
         var generator = SystemRandomNumberGenerator()
         gatewayID = String(UInt64.random(in: .min ... .max, using: &generator), radix: 36)
@@ -97,7 +98,6 @@ final class AuctionFeed: RedisLinkOwner {
     /// Does what is due, after the loop's events and before its walks.
     func turn(now: Int64, poller: borrowing Poller) {
         self.now = now
-        if news.isEmpty { news = links.map { _ in FeedNews(startedAt: now) } }
         spreadNews()
         readMessages()
         continueRepairs()
@@ -192,7 +192,7 @@ final class AuctionFeed: RedisLinkOwner {
         let link = RedisKeys.server(of: topic.id, count: links.count)
         let channel = FeedChannel(
             topic: topic, number: number, link: link, historyEvents: shared.configuration.historyEvents,
-            isDelivering: news.isEmpty || news[link].isDelivering)
+            isDelivering: news[link].isDelivering)
         if Int(number) == channels.count { channels.append(channel) } else { channels[Int(number)] = channel }
         channelsByTopic[topic] = channel
         counters.channels.set(channelsByTopic.count)

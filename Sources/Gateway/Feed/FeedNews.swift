@@ -7,22 +7,20 @@ import RedisLink
 
 /// What the auctions of one link are told about it.
 struct FeedNews {
-    /// When the gateway began to wait for the link's first probe.
-    private let startedAt: Int64
-    /// What was said last. It stays `true` through an interruption that is too short to be worth a word.
+    /// When the gateway began to wait for the link's first probe; `nil` before the first look at the link.
+    private var startedAt: Int64?
+    /// What was said last. It stays `true` through an interruption that is too short to mention.
     private(set) var isDelivering = true
     /// The number of the first channel that has not heard the news yet; `nil` when all have.
     private var position: Int?
-
-    init(startedAt: Int64) {
-        self.startedAt = startedAt
-    }
 
     var isSpreading: Bool { position != nil }
 
     /// Takes the state of the link in.
     mutating func update(isUp: Bool, isRelayMissing: Bool, provedAt: Int64?, now: Int64) {
-        let isSilent = now - (provedAt ?? startedAt) > Limits.feedSilenceMilliseconds
+        let since = startedAt ?? now
+        startedAt = since
+        let isSilent = now - (provedAt ?? since) > Limits.feedSilenceMilliseconds
         let delivers = isRelayMissing || isSilent ? false : isUp ? true : isDelivering
         guard delivers != isDelivering else { return }
         isDelivering = delivers

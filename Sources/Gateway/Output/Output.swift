@@ -3,6 +3,7 @@
 // with the watcher that it is for, and the bytes go over the watcher's connection. Output reports what became
 // of a send. Its callers decide whether a connection ends.
 
+import Compression
 import Fanout
 import LiveProtocol
 import Reactor
@@ -48,7 +49,7 @@ enum FlushOutcome {
 final class Output {
     let context: LoopContext
     let connections: Connections
-    let encoder: ConnectionEncoder
+    private let encoder: ConnectionEncoder
     private var backlogs: [UInt32: Backlog] = [:]
 
     init(context: LoopContext, connections: Connections) {
@@ -73,6 +74,28 @@ final class Output {
         case .free, .securing, .readingHead, .readingBody, .opening, .closing, .lingering: return false
         }
     }
+
+    // MARK: Wire forms
+
+    /// An event's wire form on a connection, standing for the events from `first` on.
+    /// - Parameter watch: the connection, or the subscription of it, that the event is for.
+    func encode(_ event: EncodedEvent, from first: UInt64, watch: UInt32, over connection: UInt32) -> [UInt8]
+    {
+        encoder.encode(event, from: first, watch: watch, over: connection)
+    }
+
+    /// The form that all watchers of a delivery group get.
+    func encode(_ event: EncodedEvent, from first: UInt64, for group: DeliveryGroup) -> [UInt8] {
+        encoder.encode(event, from: first, for: group)
+    }
+
+    /// Adds one of the auctions of an event stream, in the order of the request.
+    func addPosition(_ auctionID: String, subscription: UInt32, since: UInt64?, to connection: UInt32) {
+        encoder.addPosition(auctionID, subscription: subscription, since: since, to: connection)
+    }
+
+    /// The compressor of messages that clients share.
+    var deflater: MessageDeflater { encoder.deflater }
 
     // MARK: Events
 
@@ -207,8 +230,8 @@ final class Output {
     }
 
     private func noteBacklog(_ connection: UInt32) {
-        connections[connection].flags.insert(.hasBacklog)
-        connections[connection].lastProgressTick = context.nowTick
+        connections.mark(connection, .hasBacklog)
+        connections.noteProgress(connection)
         context.counters.backlogs.set(backlogs.count)
         connections.updateInterest(connection)
         switch connections[connection].phase {
@@ -239,7 +262,7 @@ final class Output {
                     return 0
                 }
             })
-        if written > 0 { connections[connection].lastProgressTick = context.nowTick }
+        if written > 0 { connections.noteProgress(connection) }
         context.counters.deliveredBytes.add(written)
         guard backlog.isEmpty else {
             backlogs[connection] = backlog
@@ -248,7 +271,7 @@ final class Output {
             connections.resumeReading(connection)
             return .waiting
         }
-        connections[connection].flags.remove([.hasBacklog, .isCongested])
+        connections.unmark(connection, [.hasBacklog, .isCongested])
         noteBacklogGone()
         connections.resumeReading(connection)
         connections.updateInterest(connection)
@@ -281,9 +304,9 @@ final class Output {
         guard connections[connection].phase == .multiplexing else { return }
         let waiting = backlogs[connection].map { $0.messageBytes + $0.losslessBytes } ?? 0
         if waiting > Limits.multiplexedPauseBytes {
-            connections[connection].flags.insert(.isCongested)
+            connections.mark(connection, .isCongested)
         } else {
-            connections[connection].flags.remove(.isCongested)
+            connections.unmark(connection, .isCongested)
         }
     }
 }

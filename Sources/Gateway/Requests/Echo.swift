@@ -84,7 +84,7 @@ extension Requests {
         }
         let deflater =
             connections[slot].takesSharedDeflate
-            ? output.encoder.deflater : MessageDeflater(windowBits: bits)
+            ? output.deflater : MessageDeflater(windowBits: bits)
         let frame = WebSocketFrame.encode(opcode, deflater.compress(payload), isCompressed: true)
         connections.settle(output.send(frame, over: slot), of: slot)
     }

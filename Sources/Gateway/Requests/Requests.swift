@@ -49,7 +49,7 @@ final class Requests: InputHandler {
             respond(to: slot, response(to: fault), keepsAlive: false)
             return bytes.count
         case .complete(let head, let consumed):
-            connections[slot].flags.remove(.isIdle)
+            connections.unmark(slot, .isIdle)
             guard mayCheckToken(slot, head, span) else { return 0 }
             context.counters.requests.add()
             if !connections[slot].flags.contains(.isAdmin) { admission.clients.recognise(slot, head, span) }
@@ -105,24 +105,25 @@ final class Requests: InputHandler {
         guard
             let page = context.shared.pages.page(path, acceptsGzip: head.acceptsGzip, ifNoneMatch: match)
         else { return .respond(.notFound) }
-        switch head.method {
-        case .get, .head: return .respond(page)
-        case .options: return .respond(HTTPResponse(.noContent, fields: [("Allow", "GET, HEAD, OPTIONS")]))
-        case .post, .other: return .respond(.methodNotAllowed(allow: "GET, HEAD, OPTIONS"))
-        }
+        return reading(page, head)
     }
 
     /// The server's time, which any page may read.
     private func time(_ head: RequestHead) -> RequestDecision {
+        let fields: HTTPFields = [
+            ("Content-Type", "application/json"), ("Access-Control-Allow-Origin", "*"),
+            ("Cache-Control", "no-store"),
+        ]
+        let body = EventEncoder.time(context.serverTime())
+        return reading(HTTPResponse(.ok, fields: fields, body: body), head)
+    }
+
+    /// Answers a request for something that can only be read.
+    private func reading(_ response: HTTPResponse, _ head: RequestHead) -> RequestDecision {
         let methods = "GET, HEAD, OPTIONS"
-        let fields: HTTPFields = [("Access-Control-Allow-Origin", "*"), ("Cache-Control", "no-store")]
         switch head.method {
-        case .get, .head:
-            return .respond(
-                HTTPResponse(
-                    .ok, fields: [("Content-Type", "application/json")] + fields,
-                    body: EventEncoder.time(context.serverTime())))
-        case .options: return .respond(HTTPResponse(.noContent, fields: [("Allow", methods)] + fields))
+        case .get, .head: return .respond(response)
+        case .options: return .respond(HTTPResponse(.noContent, fields: [("Allow", methods)]))
         case .post, .other: return .respond(.methodNotAllowed(allow: methods))
         }
     }
@@ -196,8 +197,8 @@ final class Requests: InputHandler {
 
     /// Makes a connection a watcher, or turns it away.
     private func watch(_ slot: UInt32, _ request: LiveRequest) {
-        connections[slot].setKeepsAlive(request.keepsAlive)
-        connections[slot].heartbeatSeconds = request.heartbeatSeconds
+        connections.setKeepsAlive(slot, request.keepsAlive)
+        connections.setHeartbeat(slot, seconds: request.heartbeatSeconds)
         switch request.carrier {
         case .webSocket(let upgrade):
             var isAuction = false
@@ -244,8 +245,8 @@ final class Requests: InputHandler {
         }
         context.counters.upgrades.add()
         connections.transition(slot, to: .opening)
-        connections[slot].transport = .webSocket
-        connections[slot].deflateBits = upgrade.deflateBits
+        connections.setTransport(slot, .webSocket)
+        connections.setDeflateBits(slot, upgrade.deflateBits)
         let dismissal = admission.turningAway(slot)
         if isHeldBack, dismissal == nil {
             watching.holdBack(upgrade.answer, for: slot)

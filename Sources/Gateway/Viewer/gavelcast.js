@@ -802,7 +802,7 @@ class Engine {
 
   clockMoved() { this.#post({ op: 'clock' }); }
 
-  /** Tells the clients what has changed, and at least every five seconds that the engine is alive. */
+  /** Tells the clients what has changed. It speaks at least every five seconds, so they know that it is alive. */
   #tell(always) {
     const line = this.#current;
     const status = {
@@ -895,7 +895,7 @@ class Lot extends Emitter {
       const { seq: before, state, result } = this;
       const from = message.from_seq ?? seq;
       const isEvent = seq !== undefined && !['SNAPSHOT', 'RESUMED', 'STATE'].includes(type);
-      // Messages between tabs may get lost. What is missing is read again.
+      // Messages between tabs may get lost, so the lot asks for what is missing.
       if (isEvent && before !== null && from > before + 1) return this.#owner.ask(this);
       if (!apply(this, message)) return this.refresh();
       if (this.state !== state) freeze(this.state);

@@ -1,5 +1,5 @@
 // The lots that the page knows: what the bid API says of each, the live watch where there is one, and how the user
-// stands. Whoever shows lots asks `draw` to be called, at most once a frame.
+// stands. A view asks by `onDraw` to be drawn, in the next frame and at most ten times a second.
 
 import { call, session } from './api.js';
 import { Gavelcast } from './gavelcast.js';
@@ -15,6 +15,8 @@ export const gavelcast = new Gavelcast(location.origin, {
 });
 
 const DRAW_MS = 100;
+/** How long a lead without an answer must last before the page says so. */
+const LEAD_MS = 1_000;
 const lots = new Map();
 const drawers = new Set();
 let isDue = false;
@@ -85,17 +87,22 @@ class KnownLot {
 
   get me() { return this.#me ?? session.username; }
 
-  /** How the user stood when a bid was sent. Its event may come before the automatic bid that beats it. */
+  /** How the user stood when a bid was sent; null while every bid has its answer. */
   #before = null;
+  #ledAt = null;
 
   get standing() {
     const standing = this.#standing;
-    return standing === 'leading' && this.#before !== null ? this.#before : standing;
+    if (standing !== 'leading' || this.#before === null) return standing;
+    // The next event may be the automatic bid that beats this one. It is part of the same transaction.
+    this.#ledAt ??= performance.now();
+    return performance.now() - this.#ledAt < LEAD_MS ? this.#before : standing;
   }
 
-  /** Keeps the standing as it is while a bid of the user's has no answer. */
+  /** Keeps the standing for a moment while a bid of the user's has no answer. */
   holdStanding(isHeld) {
     this.#before = isHeld ? this.standing : null;
+    this.#ledAt = null;
   }
 
   get #standing() {
@@ -161,7 +168,7 @@ class KnownLot {
 
   forgetUser() {
     this.hasBid = false;
-    this.#me = null;
+    this.#me = this.#answer = null;
     this.#maximum = 0;
   }
 

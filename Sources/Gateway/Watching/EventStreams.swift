@@ -10,8 +10,8 @@ extension Watching {
     /// then the answer may become another one: 204 for a client that has seen an auction's end.
     func openStream(_ slot: UInt32, fields: HTTPFields) {
         connections.transition(slot, to: .opening)
-        connections[slot].transport = .eventStream
-        connections[slot].flags.insert(.isAnswerOpen)
+        connections.setTransport(slot, .eventStream)
+        connections.mark(slot, .isAnswerOpen)
         // The peer of a stream never answers. Sent bytes that it never acknowledges show that it is gone. The
         // time also runs while the peer's window is closed, but only the slow deadline may judge that.
         let configuration = context.configuration
@@ -31,7 +31,7 @@ extension Watching {
         guard connections[slot].transport == .eventStream,
             let request = openRequests.removeValue(forKey: slot)
         else { return [] }
-        connections[slot].flags.remove(.isAnswerOpen)
+        connections.unmark(slot, .isAnswerOpen)
         return ServerSentEvent.head(
             fields: request.fields,
             retryMilliseconds: Int.random(in: Limits.streamRetryMilliseconds, using: &context.generator),

@@ -71,7 +71,7 @@ extension Watching {
 
     /// A watcher has moved in its list.
     func notePosition(_ slot: UInt32, _ position: UInt32) {
-        connections[slot].listPosition = position
+        connections.setListPosition(slot, position)
     }
 
     private func isWaiting(_ slot: UInt32, on channel: Channel) -> Bool {
@@ -115,7 +115,7 @@ extension Watching {
         then events: [EncodedEvent], upTo last: UInt64, complete: Bool
     ) {
         beginWatching(slot, on: channel)
-        connections[slot].cursor = max(last, position)
+        connections.setCursor(slot, max(last, position))
         if isPoll(slot) {
             return greetPoll(slot, on: channel, first, at: position, then: events, complete: complete)
         }
@@ -147,7 +147,7 @@ extension Watching {
             for event in [first] + events { connections.settle(output.send(event, to: slot), of: slot) }
         } else if bytes <= Limits.replayBytes {
             let bytes = ([first] + events).reduce(into: head) { bytes, event in
-                bytes += output.encoder.encode(event, from: event.sequence, watch: slot, over: connection)
+                bytes += output.encode(event, from: event.sequence, watch: slot, over: connection)
             }
             connections.settle(output.send(bytes, over: connection), of: slot)
         } else {

@@ -33,7 +33,7 @@ extension Watching {
             context.counters.timeouts.add()
             return connections.end(slot, .abrupt)
         }
-        connections[slot].flags.insert(.awaitsPong)
+        connections.mark(slot, .awaitsPong)
         scheduleHeartbeat(slot)
         sendControl(WebSocketFrame.encode(.ping, []), to: slot)
     }

@@ -37,7 +37,7 @@ extension Watching {
         context.counters.deliveries.add(index)
         guard start < sent else { return queue(walked[index...], after: cursor, to: slot) }
         context.counters.deliveries.add()
-        let frame = output.encoder.encode(walked[index].event, from: walked[index].first, for: group)
+        let frame = output.encode(walked[index].event, from: walked[index].first, for: group)
         output.keepRest(of: frame, sent: sent - start, for: slot)
         queue(walked[(index + 1)...], after: cursor, to: slot)
     }

@@ -9,15 +9,15 @@ extension Watching {
     /// - Parameter since: the cursor that it gave.
     func join(_ slot: UInt32, _ topic: Topic, since: UInt64?) {
         let channel = channel(of: topic) ?? makeChannel(topic)
-        connections[slot].channel = channel.index
+        connections.setChannel(slot, channel.index)
         // A subscription's record begins in this phase.
         if connections[slot].phase != .joining { connections.transition(slot, to: .joining) }
-        connections[slot].listPosition = channel.waiting.append(slot)
-        connections[slot].cursor = since ?? 0
+        connections.setListPosition(slot, channel.waiting.append(slot))
+        connections.setCursor(slot, since ?? 0)
         if since != nil {
-            connections[slot].flags.insert(.hasCursor)
+            connections.mark(slot, .hasCursor)
         } else {
-            connections[slot].flags.remove(.hasCursor)
+            connections.unmark(slot, .hasCursor)
         }
         countWatcher(slot, 1)
         scheduleFirstMessage(slot)
@@ -47,10 +47,10 @@ extension Watching {
     /// Moves a watcher from the waiting list to the watchers that receive events.
     func beginWatching(_ slot: UInt32, on channel: Channel) {
         let position = connections[slot].listPosition
-        if let moved = channel.waiting.remove(at: position) { connections[moved].listPosition = position }
+        if let moved = channel.waiting.remove(at: position) { connections.setListPosition(moved, position) }
         connections.transition(slot, to: .watching)
         let group = DeliveryGroup(connections[slot]).rawValue
-        connections[slot].listPosition = channel.watchers[group].append(slot)
+        connections.setListPosition(slot, channel.watchers[group].append(slot))
     }
 
     // MARK: Leaving
@@ -78,9 +78,9 @@ extension Watching {
         let moved =
             connections[slot].phase == .joining
             ? channel.waiting.remove(at: position) : channel.watchers[group].remove(at: position)
-        if let moved { connections[moved].listPosition = position }
-        connections[slot].channel = ConnectionSlab.none
-        connections[slot].listPosition = ConnectionSlab.none
+        if let moved { connections.setListPosition(moved, position) }
+        connections.setChannel(slot, ConnectionSlab.none)
+        connections.setListPosition(slot, ConnectionSlab.none)
         countWatcher(slot, -1)
         if channel.isEmpty { retire(channel) }
     }

@@ -20,7 +20,7 @@ extension Watching {
     /// - Parameter timeout: how many seconds the client waits, 1…60.
     func openPoll(_ slot: UInt32, fields: HTTPFields, timeout: Int) {
         connections.transition(slot, to: .opening)
-        connections[slot].transport = .longPoll
+        connections.setTransport(slot, .longPoll)
         openRequests[slot] = OpenRequest(fields: fields, deadlineTick: context.tick(afterSeconds: timeout))
     }
 
@@ -34,7 +34,7 @@ extension Watching {
         let isAlone = connections[slot].transport == .longPoll
         // A poll over many auctions goes on for the others when one is over.
         guard isSnapshot || !events.isEmpty || isAlone && channel.isOver(at: position) else {
-            connections[slot].cursor = position
+            connections.setCursor(slot, position)
             guard isAlone else { return }
             return connections.schedule(slot, at: openRequests[slot]?.deadlineTick ?? context.nowTick)
         }
@@ -115,8 +115,8 @@ extension Watching {
         response.fields +=
             [("Cache-Control", "no-store")] + (openRequests.removeValue(forKey: slot)?.fields ?? [])
         connections.transition(slot, to: .readingHead)
-        connections[slot].transport = .http
-        connections[slot].flags.remove(.isAnswerOpen)
+        connections.setTransport(slot, .http)
+        connections.unmark(slot, .isAnswerOpen)
         let keepsAlive = connections[slot].flags.contains(.keepsAlive) && !context.isDraining
         respond(response, to: slot, keepsAlive: keepsAlive)
         if connections[slot].flags.contains(.hasInput), !connections[slot].flags.contains(.isEnding) {
@@ -128,7 +128,7 @@ extension Watching {
     func respond(_ response: HTTPResponse, to slot: UInt32, keepsAlive: Bool, withBody: Bool = true) {
         let isKept = output.respond(response, over: slot, keepsAlive: keepsAlive, withBody: withBody)
         guard isKept else { return connections.end(slot, .afterFlush) }
-        connections[slot].flags.insert(.isIdle)
+        connections.mark(slot, .isIdle)
         connections.schedule(slot, seconds: context.configuration.keepAliveSeconds)
     }
 }

@@ -51,7 +51,7 @@ extension Watching {
         }
         subscriptionSets[connection]?.subscriptions[auctionID.text] = slot
         if connections[connection].transport == .eventStream {
-            output.encoder.addPosition(auctionID.text, subscription: slot, since: since, to: connection)
+            output.addPosition(auctionID.text, subscription: slot, since: since, to: connection)
         }
         join(slot, .auction(auctionID.text), since: since)
     }

@@ -83,7 +83,7 @@ extension Watching {
         var bytes: [UInt8] = []
         var ends: [Int] = []
         for pending in channel.walked {
-            let form = output.encoder.encode(pending.event, from: pending.first, for: group)
+            let form = output.encode(pending.event, from: pending.first, for: group)
             // A single event's bytes are shared, not copied.
             if bytes.isEmpty { bytes = form } else { bytes += form }
             ends.append(bytes.count)
@@ -134,7 +134,7 @@ extension Watching {
                 answerPollFromWalk(slot, on: channel)
                 continue
             }
-            if last.event.sequence != 0 { connections[slot].cursor = last.event.sequence }
+            if last.event.sequence != 0 { connections.setCursor(slot, last.event.sequence) }
             let connection = connections.connection(of: slot)
             let takesFrames =
                 connections[connection].transport == .webSocket && connections[connection].deflateBits == 0
