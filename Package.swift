@@ -153,7 +153,7 @@ let package = Package(
         module(
             "LoadRun",
             [
-                "CLinux", "LoadClient", "LoadEngine", "LocalServers", "Reactor", "RedisLink",
+                "AuctionStore", "CLinux", "LoadClient", "LoadEngine", "LocalServers", "Reactor", "RedisLink",
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
                 .product(name: "Yams", package: "Yams"),
             ],

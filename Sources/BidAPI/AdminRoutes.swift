@@ -64,22 +64,22 @@ struct AdminRoutes: Sendable {
             "gavelcast_rows_unreadable_total",
             "Rows that were left out because this version cannot read them.",
             services.unreadable.count.current)
-        let relay = services.relay
+        let relay = services.relay.counters
         count(
             "gavelcast_relay_published_total", "Events brought to Redis.",
-            relay.total { $0.published.current })
+            relay.published.current)
         count(
             "gavelcast_relay_pushed_total", "Notifications pushed to users.",
-            relay.total { $0.pushed.current })
+            relay.pushed.current)
         count(
             "gavelcast_relay_refills_total", "Auctions written anew to Redis.",
-            relay.total { $0.refilled.current })
+            relay.refilled.current)
         count(
             "gavelcast_relay_redis_ahead_total", "Auctions whose state in Redis was ahead of PostgreSQL.",
-            relay.total { $0.aheadOfDatabase.current })
+            relay.aheadOfDatabase.current)
         count(
             "gavelcast_relay_redis_failures_total", "Failed calls to Redis.",
-            relay.total { $0.redisFailures.current })
+            relay.redisFailures.current)
         var response = Self.text(text.text)
         response.headers[.contentType] = PrometheusText.contentType
         return response

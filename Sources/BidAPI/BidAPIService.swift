@@ -6,6 +6,7 @@ import Bidding
 import Hummingbird
 package import Logging
 import Reactor
+import RedisLink
 import ServiceLifecycle
 import Telemetry
 import Tokens
@@ -22,8 +23,8 @@ package enum BidAPIService {
         }
         let unreadable = UnreadableRows(logger: logger)
         let pools = Pools(url: configuration.databaseURL, unreadable: unreadable)
-        let relay = Relays(
-            databaseURL: configuration.databaseURL, redisURLs: configuration.redisURLs, logger: logger)
+        let topology = RedisTopology(configuration.redisURLs)
+        let relay = Relays(databaseURL: configuration.databaseURL, topology: topology, logger: logger)
         let counters = BidAPICounters()
         let services = Services(
             pool: pools.general, searchPool: pools.search, relay: relay,
@@ -33,7 +34,7 @@ package enum BidAPIService {
             ) {
                 relay.notify()
             },
-            redis: RedisQueries(redisURLs: configuration.redisURLs),
+            redis: RedisQueries(topology: topology),
             settings: LiveSettings(configuration, keys: tokenKeys(configuration, logger)), counters: counters,
             unreadable: unreadable)
         relay.start(prepare: pools.prepareRelay)

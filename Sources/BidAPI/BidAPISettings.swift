@@ -43,7 +43,7 @@ package struct BidAPIConfiguration: Sendable {
                 throw .configuration("redis-url: the address \(error)")
             }
         }
-        guard !redisURLs.isEmpty else { throw .configuration("redis-url: at least one server is needed") }
+        if let fault = RedisURL.fault(redisURLs) { throw .configuration("redis-url: \(fault)") }
         origins = values.list("origins")
         for origin in origins {
             if let fault = AllowedOrigins.fault(origin) { throw .configuration("origins: \(fault)") }

@@ -63,12 +63,17 @@ enum Limits {
     // Redis
     /// How often the relay polls. If another bid API dies after a commit, its events wait at most this long.
     static let relayPollMilliseconds = 250
+    /// How soon the relay does its next round while it has no server, or while a cluster's slot is on the
+    /// move.
+    static let unsettledMilliseconds = 20
+    /// How long after a cluster's node has gained slots its auctions are compared. Slots move one by one.
+    static let gainComparisonDelay = Duration.seconds(1)
     /// How long a new auction's answer waits for its state to be in Redis.
     static let longestRound = Duration.milliseconds(500)
     /// Auctions compared with Redis in one batch.
     static let comparedAuctions = 200
     /// How long the relay waits between attempts to reach a server, and between checks of the server's data.
-    static let serverRetryInterval = Duration.milliseconds(250)
+    static let serverRetryInterval = Duration.milliseconds(100)
     static let serverCheckInterval = Duration.seconds(1)
     /// How long the relay waits between heartbeats to the gateways, and between checks that PostgreSQL takes
     /// writes.

@@ -6,15 +6,15 @@ import AuctionStore
 import RedisLink
 
 enum PublishingScript {
-    /// KEYS: log, state. ARGV: channel, state or "", first sequence number, mode, first to PUBLISH, seconds
-    /// to live or 0, then the events. Returns the sequence number Redis holds afterwards, and how many events
-    /// were new to it. If the log lacks events before `first`, mode "refill" starts it anew, and mode "next"
-    /// does nothing.
+    /// KEYS: log, state. ARGV: channel, state or "", first sequence number, mode, first to publish, seconds
+    /// to live or 0, the publishing command, then the events. Returns the sequence number Redis holds
+    /// afterwards, and how many events were new to it. If the log lacks events before `first`, mode "refill"
+    /// starts it anew, and mode "next" does nothing.
     private static let source = """
         local log, state = KEYS[1], KEYS[2]
         local channel, newState, first, mode = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
-        local publishFrom, ttl = tonumber(ARGV[5]), tonumber(ARGV[6])
-        local offset, count = 6, #ARGV - 6
+        local publishFrom, ttl, publish = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
+        local offset, count = 7, #ARGV - 7
         local held = 0
         local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)
         if newest[1] then held = tonumber(string.match(newest[1][1], '^%d+')) end
@@ -45,7 +45,7 @@ enum PublishingScript {
             redis.call('EXPIRE', state, ttl)
         end
         for i = skip + 1, count do
-            if first + i - 1 >= publishFrom then redis.call('PUBLISH', channel, ARGV[offset + i]) end
+            if first + i - 1 >= publishFrom then redis.call(publish, channel, ARGV[offset + i]) end
         end
         return {held, math.max(0, count - skip)}
         """
@@ -54,12 +54,15 @@ enum PublishingScript {
         case next, refill
     }
 
-    static func command(_ publication: Publication, mode: Mode, publishFrom: UInt64) -> [[UInt8]] {
+    /// - Parameter publish: PUBLISH, or SPUBLISH in a cluster.
+    static func command(
+        _ publication: Publication, mode: Mode, publishFrom: UInt64, publish: String
+    ) -> [[UInt8]] {
         let arguments = [
             "EVAL", source, "2", RedisKeys.log(publication.auctionID), RedisKeys.state(publication.auctionID),
             RedisKeys.channel(publication.auctionID), publication.state ?? "", "\(publication.first)",
             mode.rawValue,
-            "\(publishFrom)", "\(publication.secondsToKeep ?? 0)",
+            "\(publishFrom)", "\(publication.secondsToKeep ?? 0)", publish,
         ]
         return (arguments + publication.events).map { Array($0.utf8) }
     }

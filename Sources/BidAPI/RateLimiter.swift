@@ -49,8 +49,9 @@ struct RateLimiter: Sendable {
 
     private func change(_ user: String, _ limit: Int, by number: Int) async -> Int? {
         let command = [
-            "EVAL", Self.script, "1", "limit:\(name):\(user)", "\(limit)", "\(periodSeconds)", "\(number)",
+            "EVAL", Self.script, "1", RedisKeys.limit(name, user), "\(limit)", "\(periodSeconds)",
+            "\(number)",
         ]
-        return await redis.ask(user, [command])?[0].integer.map { Int($0) }
+        return await redis.ask(.user(user), [command])?[0].integer.map { Int($0) }
     }
 }

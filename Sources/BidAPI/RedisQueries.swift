@@ -1,27 +1,56 @@
 // Small queries to Redis: viewer counts and rate limits. Each server has a thread that sends all waiting
-// queries at once. If a server is down or slow, a query gets no answer, because no request may hang on it.
+// queries at once. In a cluster, a query follows a slot to its node. If a server is down or slow, a query
+// gets no answer, because no request may hang on it.
 
 import Dispatch
 import Foundation
 import RedisLink
 import Synchronization
 
-struct RedisQueries: Sendable {
-    private let servers: [ServerQueries]
+final class RedisQueries: Sendable {
+    /// How often a query follows a cluster's redirects.
+    private static let mostRedirects = 3
 
-    init(redisURLs: [RedisURL]) {
-        servers = redisURLs.map(ServerQueries.init)
+    private let topology: RedisTopology
+    /// By the server's number.
+    private let servers = Mutex<[Int: ServerQueries]>([:])
+
+    init(topology: RedisTopology) {
+        self.topology = topology
     }
 
-    /// The replies of the server that the auction or user `id` lives on; `nil` when it does not answer in
-    /// time.
-    func ask(_ id: String, _ commands: [[String]]) async -> [RedisReply]? {
-        await servers[RedisKeys.server(of: id, count: servers.count)].ask(commands)
+    /// The replies of the server that holds `owner`; `nil` when it does not answer in time.
+    func ask(_ owner: RedisOwner, _ commands: [[String]]) async -> [RedisReply]? {
+        guard var number = topology.map.server(of: owner) else { return nil }
+        var isAsk = false
+        for _ in 0...Self.mostRedirects {
+            let sent = isAsk ? commands.flatMap { [["ASKING"], $0] } : commands
+            guard let server = server(number), let answers = await server.ask(sent) else { return nil }
+            let replies = isAsk ? answers.enumerated().filter { $0.offset % 2 == 1 }.map(\.element) : answers
+            guard let redirect = replies.lazy.compactMap({ $0.refusal.flatMap(RedisRedirect.init) }).first
+            else { return replies }
+            number = topology.follow(redirect, from: number)
+            isAsk = redirect.isAsk
+        }
+        return nil
+    }
+
+    private func server(_ number: Int) -> ServerQueries? {
+        guard let endpoint = topology.map.servers[number] else { return nil }
+        return servers.withLock { servers in
+            if let server = servers[number], server.endpoint === endpoint { return server }
+            servers[number]?.requestStop()
+            let server = ServerQueries(endpoint: endpoint)
+            servers[number] = server
+            return server
+        }
     }
 
     /// Answers what waits and ends the threads. Blocks.
     func stop() {
-        for server in servers { server.stop() }
+        let all = servers.withLock { Array($0.values) }
+        for server in all { server.requestStop() }
+        for server in all { server.waitForEnd() }
     }
 }
 
@@ -39,10 +68,10 @@ private final class ServerQueries: Sendable {
     private let queue = Mutex(Queue())
     private let signal = DispatchSemaphore(value: 0)
     private let finished = DispatchGroup()
-    private let url: RedisURL
+    let endpoint: RedisEndpoint
 
-    init(url: RedisURL) {
-        self.url = url
+    init(endpoint: RedisEndpoint) {
+        self.endpoint = endpoint
         finished.enter()
         let thread = Thread { [self] in
             run()
@@ -63,11 +92,12 @@ private final class ServerQueries: Sendable {
         }
     }
 
-    func stop() {
+    func requestStop() {
         queue.withLock { $0.isClosed = true }
         signal.signal()
-        finished.wait()
     }
+
+    func waitForEnd() { finished.wait() }
 
     private func run() {
         var client: RedisClient?
@@ -85,7 +115,7 @@ private final class ServerQueries: Sendable {
                 do throws(RedisClient.Failure) {
                     let all = try ask(waiting.flatMap(\.commands), &client, attempts)
                     // Leave a demoted server, for instance. Any other error belongs to its own query.
-                    if let refusal = all.lazy.compactMap(\.refusal).first(where: \.concernsServer) {
+                    if let refusal = all.lazy.compactMap(\.refusal).first(where: concernsServer) {
                         throw RedisClient.Failure(description: refusal.description)
                     }
                     replies = all
@@ -106,15 +136,21 @@ private final class ServerQueries: Sendable {
         }
     }
 
+    private func concernsServer(_ refusal: RedisRefusal) -> Bool {
+        refusal.concernsServer && !(endpoint.isClusterNode && refusal.isPassing)
+    }
+
     private func ask(
         _ commands: [[String]], _ client: inout RedisClient?, _ attempts: Int
     ) throws(RedisClient.Failure) -> [RedisReply] {
+        if client?.isObsolete == true { client = nil }
         let connection =
             if let client { client } else {
                 try RedisClient(
-                    url: url, timeoutMilliseconds: Limits.questionMilliseconds, skippedAddresses: attempts)
+                    endpoint: endpoint, timeoutMilliseconds: Limits.questionMilliseconds,
+                    skippedAddresses: attempts)
             }
         client = connection
-        return try connection.pipeline(commands.map { $0.map { Array($0.utf8) } })
+        return try connection.pipeline(commands)
     }
 }

@@ -8,38 +8,37 @@ import Foundation
 import Logging
 import RedisLink
 import Synchronization
-import Telemetry
 
 final class Relay: Sendable {
-    let published = Counter()
-    let pushed = Counter()
-    let refilled = Counter()
-    let aheadOfDatabase = Counter()
-    let redisFailures = Counter()
-
     private let signal = DispatchSemaphore(value: 0)
     private let isSignalled = Atomic<Bool>(false)
     private let isStopping = Atomic<Bool>(false)
     private let finished = DispatchGroup()
     /// The callers that wait for the round under way, or for the next one.
     private let waiting = Mutex(Waiting())
-    let databaseURL: String
-    private let redisURLs: [RedisURL]
-    /// The index of this relay's server in ``redisURLs``.
-    private let index: Int
-    let logger: Logger
+    /// True after the thread has ended.
+    private let isOver = Atomic<Bool>(false)
+    private unowned let relays: Relays
+    let server: RedisEndpoint
+    /// The server's number in the topology.
+    private let number: Int
 
     private struct Waiting {
         var continuations: [Int: CheckedContinuation<Void, Never>] = [:]
         var nextNumber = 0
     }
 
-    init(databaseURL: String, redisURLs: [RedisURL], index: Int, logger: Logger) {
-        self.databaseURL = databaseURL
-        self.redisURLs = redisURLs
-        self.index = index
-        self.logger = logger
+    init(relays: Relays, number: Int, server: RedisEndpoint) {
+        self.relays = relays
+        self.number = number
+        self.server = server
     }
+
+    var databaseURL: String { relays.databaseURL }
+    var topology: RedisTopology { relays.topology }
+    var counters: RelayCounters { relays.counters }
+    var logger: Logger { relays.logger }
+    var hasEnded: Bool { isOver.load(ordering: .acquiring) }
 
     func notify() {
         guard !isSignalled.exchange(true, ordering: .acquiringAndReleasing) else { return }
@@ -50,6 +49,7 @@ final class Relay: Sendable {
         finished.enter()
         let thread = Thread { [self] in
             run(RelaySession(relay: self, prepare: prepare))
+            isOver.store(true, ordering: .releasing)
             finished.leave()
         }
         thread.name = "relay"
@@ -63,10 +63,19 @@ final class Relay: Sendable {
 
     func waitForEnd() { finished.wait() }
 
-    /// True when the auction or user `id` belongs to this relay's server.
-    func owns(_ id: String) -> Bool { RedisKeys.server(of: id, count: redisURLs.count) == index }
+    /// True when this relay's server holds the auction or user.
+    func owns(_ owner: RedisOwner) -> Bool { topology.map.server(of: owner) == number }
 
-    var server: RedisURL { redisURLs[index] }
+    /// True for the one node of a cluster that tells the whole cluster of the heartbeat, beside its own
+    /// channel.
+    var isHeraldOfCluster: Bool {
+        topology.map.server(ofSlot: RedisSlots.slot(of: RedisKeys.relay)) == number
+    }
+
+    /// Takes a redirect of this relay's server. Returns the server to go to.
+    func follow(_ redirect: RedisRedirect) -> RedisEndpoint? {
+        topology.map.servers[topology.follow(redirect, from: number)]
+    }
 
     /// Waits for a round that begins after the call, but at most ``Limits/longestRound``: the server may
     /// hang.
@@ -100,7 +109,8 @@ final class Relay: Sendable {
             session.round(isLast: isLast)
             resume(served)
             if isLast { return }
-            _ = signal.wait(timeout: .now() + .milliseconds(Limits.relayPollMilliseconds))
+            let pause = session.isUnsettled ? Limits.unsettledMilliseconds : Limits.relayPollMilliseconds
+            _ = signal.wait(timeout: .now() + .milliseconds(pause))
         }
     }
 }

@@ -1,6 +1,9 @@
 // The work of one relay's thread, with its connections to PostgreSQL and to one Redis server. Each round
 // publishes waiting events, pushes notifications to users, and refills a Redis that came back without its
 // data. Confined to that thread. The relay logs a failure of either server once, and later rounds retry.
+//
+// In a cluster, the relay of each node publishes what the node's slots hold. A slot may move at any time, so
+// a node may send a publication elsewhere. It stays in the outbox until some node has taken it.
 
 import AuctionEvents
 import AuctionStore
@@ -33,6 +36,20 @@ final class RelaySession {
     private var refused: Set<String> = []
     private var nextRetry = ContinuousClock.now
 
+    // In a cluster
+    /// The node's tag when the mark was set last.
+    private var markedTag: String?
+    /// How often the node had gained slots when its auctions were compared last.
+    private var comparedGains = 0
+    /// When to compare after a gain; `nil` without one.
+    private var nextGainComparison: ContinuousClock.Instant?
+    /// Connections to nodes that a slot of ours is moving to, by label.
+    private var guests: [String: RedisClient] = [:]
+    /// True when a slot was on the move in this round.
+    private var hasDeferred = false
+    /// True when another round should follow soon.
+    var isUnsettled: Bool { hasDeferred || server == nil }
+
     init(relay: Relay, prepare: @escaping @Sendable (PostgresConnection) throws(DatabaseError) -> Void) {
         self.relay = relay
         self.prepare = prepare
@@ -40,9 +57,17 @@ final class RelaySession {
 
     /// - Parameter isLast: true in the final round, which tries a lost Redis at once instead of waiting.
     func round(isLast: Bool) {
+        hasDeferred = false
         do throws(DatabaseError) {
             let database = try connect()
+            if let server, server.isObsolete {
+                lose(RedisClient.Failure(description: "\(relay.server.label) has moved"))
+                nextConnection = ContinuousClock.now
+            }
             if server == nil, isLast || ContinuousClock.now >= nextConnection { reconnect() }
+            // A cluster's node without a slot holds nothing yet.
+            guard relay.server.tag != nil || !relay.server.isClusterNode else { return }
+            noticeGains()
             checkServer()
             beat()
             if needsComparison { needsComparison = try !compare(database) }
@@ -85,6 +110,18 @@ final class RelaySession {
         try database.requireWritable()
     }
 
+    /// A node that has taken over slots may lack their auctions.
+    private func noticeGains() {
+        let gains = relay.server.gains
+        if gains != comparedGains, nextGainComparison == nil {
+            nextGainComparison = ContinuousClock.now + Limits.gainComparisonDelay
+        }
+        guard let due = nextGainComparison, ContinuousClock.now >= due else { return }
+        nextGainComparison = nil
+        comparedGains = gains
+        needsComparison = true
+    }
+
     /// Publishes page after page. True when an auction has more waiting events than one read returns.
     private func publishAll(_ database: PostgresConnection) throws(DatabaseError) -> Bool {
         var cursor = ""
@@ -94,7 +131,7 @@ final class RelaySession {
             guard let last = waiting.last else { return hasMore }
             cursor = last
             beat()
-            let own = waiting.filter { relay.owns($0) && !refused.contains($0) }
+            let own = waiting.filter { relay.owns(.auction($0)) && !refused.contains($0) }
             guard !own.isEmpty else { continue }
             let page = try Outbox.pending(database, own)
             let done = try publish(page, database)
@@ -111,8 +148,8 @@ final class RelaySession {
         _ page: [Publication], _ database: PostgresConnection
     ) throws(DatabaseError) -> [Outbox.Progress] {
         var done: [Outbox.Progress] = []
-        let commands = page.map { PublishingScript.command($0, mode: .next, publishFrom: $0.first) }
-        for (publication, reply) in zip(page, send(commands) ?? []) {
+        let scripts = page.map { Script($0, mode: .next, publishFrom: $0.first) }
+        for (publication, reply) in zip(page, run(scripts) ?? []) {
             guard var held = held(reply, publication.auctionID) else { continue }
             if held + 1 < publication.first {
                 guard case .holds(let sequence) = try refill(publication.auctionID, database) else {
@@ -134,18 +171,18 @@ final class RelaySession {
         var cursor: Int64 = 0
         while case let waiting = try Notifications.waiting(database, after: cursor), let last = waiting.last {
             cursor = last.number
-            let own = waiting.filter { relay.owns($0.userID) }.map(\.number)
+            let own = waiting.filter { relay.owns(.user($0.userID)) }.map(\.number)
             guard !own.isEmpty else { continue }
             let taken = try Notifications.take(database, own)
             let commands = taken.map { _, notification in
-                ["PUBLISH", RedisKeys.userChannel(notification.notice.userID), notification.json].map {
-                    Array($0.utf8)
-                }
+                [publish, RedisKeys.userChannel(notification.notice.userID), notification.json]
             }
-            guard send(commands) != nil else {
+            guard let replies = send(commands) else {
                 return try Notifications.giveBack(database, taken.map(\.number))
             }
-            relay.pushed.add(taken.count)
+            let deferred = zip(taken, replies).filter { isDeferred($1) }.map(\.0.number)
+            if !deferred.isEmpty { try Notifications.giveBack(database, deferred) }
+            relay.counters.pushed.add(taken.count - deferred.count)
         }
     }
 
@@ -156,7 +193,7 @@ final class RelaySession {
         hasAcceptedWrite = false
         refused = []
         do throws(RedisClient.Failure) {
-            server = try RedisClient(url: relay.server, skippedAddresses: attempts)
+            server = try RedisClient(endpoint: relay.server, skippedAddresses: attempts)
         } catch {
             lose(error)
         }
@@ -167,9 +204,15 @@ final class RelaySession {
     private func checkServer() {
         guard server != nil, !needsComparison, ContinuousClock.now >= nextCheck else { return }
         nextCheck = ContinuousClock.now + Limits.serverCheckInterval
-        guard let reply = send([["GET", RedisKeys.filled].map { Array($0.utf8) }])?[0] else { return }
+        // A cluster's node that serves other slots now has its mark under another name.
+        guard markedTag == relay.server.tag else {
+            _ = mark()
+            return
+        }
+        guard let reply = send([["GET", filledMark]])?[0] else { return }
         switch reply {
         case .bytes: break
+        case .error where isDeferred(reply): break
         case .error(let text): lose(RedisClient.Failure(description: text))
         default:
             relay.logger.warning("Redis has lost its data; filling it again", metadata: serverLabel)
@@ -177,11 +220,16 @@ final class RelaySession {
         }
     }
 
+    private var publish: String { relay.server.isClusterNode ? "SPUBLISH" : "PUBLISH" }
+    private var filledMark: String { relay.server.own(RedisKeys.filled) }
+
     /// Publishes the heartbeat once a second, once the server has accepted a write on this connection.
     private func beat() {
         guard server != nil, hasAcceptedWrite, ContinuousClock.now >= nextBeat else { return }
         nextBeat = ContinuousClock.now + Limits.heartbeatInterval
-        guard let reply = send([["PUBLISH", RedisKeys.relay, "1"].map { Array($0.utf8) }])?[0] else { return }
+        var commands = [[publish, relay.server.own(RedisKeys.relay), "1"]]
+        if relay.isHeraldOfCluster { commands.append(["PUBLISH", RedisKeys.relay, "1"]) }
+        guard let reply = send(commands)?[0], !isDeferred(reply) else { return }
         guard let refusal = reply.refusal, !isBeatRefusalLogged else { return }
         isBeatRefusalLogged = true
         relay.logger.warning(
@@ -192,11 +240,11 @@ final class RelaySession {
     /// Marks the server as filled. When it takes no writes at all, returns false and counts the server as
     /// lost.
     private func mark() -> Bool {
-        guard let reply = send([["SET", RedisKeys.filled, "1"].map { Array($0.utf8) }])?[0] else {
-            return false
-        }
+        let tag = relay.server.tag
+        guard let reply = send([["SET", filledMark, "1"]])?[0], !isDeferred(reply) else { return false }
         guard case .error(let text) = reply else {
             hasAcceptedWrite = true
+            markedTag = tag
             return true
         }
         lose(RedisClient.Failure(description: text))
@@ -213,9 +261,10 @@ final class RelaySession {
             let page = try Outbox.live(database, after: cursor, limit: Limits.comparedAuctions)
             guard let last = page.last else { break }
             cursor = last.auctionID
-            let own = page.filter { relay.owns($0.auctionID) }
-            let commands = own.map { PublishingScript.command($0, mode: .next, publishFrom: $0.first) }
-            guard let replies = send(commands) else { return false }
+            let own = page.filter { relay.owns(.auction($0.auctionID)) }
+            guard let replies = run(own.map { Script($0, mode: .next, publishFrom: $0.first) }) else {
+                return false
+            }
             var ahead: [String: SequenceNumber] = [:]
             for (publication, reply) in zip(own, replies) {
                 // Refilling many auctions takes longer than gateways wait for a heartbeat.
@@ -244,7 +293,7 @@ final class RelaySession {
         let committed = try Outbox.sequences(database, Array(ahead.keys))
         for (auctionID, held) in ahead.sorted(by: { $0.key < $1.key }) {
             guard let last = committed[auctionID], held > last else { continue }
-            relay.aheadOfDatabase.add()
+            relay.counters.aheadOfDatabase.add()
             relay.logger.error(
                 "Redis is ahead of PostgreSQL; the relay leaves it alone: an operator must decide which is right",
                 metadata: ["auction": "\(auctionID)", "redis": "\(held)", "postgres": "\(last)"])
@@ -263,9 +312,9 @@ final class RelaySession {
         guard let (publication, firstUnpublished) = try Outbox.refill(database, auctionID: auctionID) else {
             return .nothingToWrite
         }
-        let command = PublishingScript.command(publication, mode: .refill, publishFrom: firstUnpublished)
-        guard let reply = send([command])?[0], let held = held(reply, auctionID) else { return .refused }
-        relay.refilled.add()
+        let script = Script(publication, mode: .refill, publishFrom: firstUnpublished)
+        guard let reply = run([script])?[0], let held = held(reply, auctionID) else { return .refused }
+        relay.counters.refilled.add()
         return .holds(held)
     }
 
@@ -279,6 +328,10 @@ final class RelaySession {
         }
     }
 
+    private func send(_ commands: [[String]]) -> [RedisReply]? {
+        send(commands.map { $0.map { Array($0.utf8) } })
+    }
+
     private func send(_ commands: [[[UInt8]]]) -> [RedisReply]? {
         guard let server else { return nil }
         guard !commands.isEmpty else { return [] }
@@ -290,13 +343,80 @@ final class RelaySession {
         }
     }
 
+    /// One call of the publishing script.
+    private struct Script {
+        let publication: Publication
+        let mode: PublishingScript.Mode
+        let publishFrom: UInt64
+
+        init(_ publication: Publication, mode: PublishingScript.Mode, publishFrom: UInt64) {
+            self.publication = publication
+            self.mode = mode
+            self.publishFrom = publishFrom
+        }
+
+        func command(publish: String) -> [[UInt8]] {
+            PublishingScript.command(publication, mode: mode, publishFrom: publishFrom, publish: publish)
+        }
+
+        /// The events that the script publishes if all are new.
+        var publishedEvents: [String] {
+            let skipped = publishFrom > publication.first ? Int(publishFrom - publication.first) : 0
+            return Array(publication.events.dropFirst(skipped))
+        }
+    }
+
+    private func run(_ scripts: [Script]) -> [RedisReply]? {
+        guard let replies = send(scripts.map { $0.command(publish: publish) }) else { return nil }
+        guard relay.server.isClusterNode else { return replies }
+        return zip(scripts, replies).map { script, reply in
+            guard let redirect = reply.refusal.flatMap(RedisRedirect.init), redirect.isAsk,
+                let moved = runElsewhere(script, redirect)
+            else { return reply }
+            return moved
+        }
+    }
+
+    /// Runs a script at the node that a slot is moving to. Subscriptions stay at this node until the slot has
+    /// moved, so the events are published here as well.
+    private func runElsewhere(_ script: Script, _ redirect: RedisRedirect) -> RedisReply? {
+        guard let node = relay.follow(redirect) else { return nil }
+        do throws(RedisClient.Failure) {
+            let client = if let guest = guests[node.label] { guest } else { try RedisClient(endpoint: node) }
+            guests[node.label] = client
+            let asking = Array("ASKING".utf8)
+            let reply = try client.pipeline([[asking], script.command(publish: publish)])[1]
+            guard let outcome = PublishingScript.Outcome(reply), outcome.added > 0 else { return reply }
+            let channel = RedisKeys.channel(script.publication.auctionID)
+            _ = send(script.publishedEvents.map { [publish, channel, $0] })
+            return reply
+        } catch {
+            guests[node.label] = nil
+            return nil
+        }
+    }
+
+    /// True when a cluster's node refuses for the moment: the slot is on the move, or has moved. The next
+    /// round finds it elsewhere.
+    private func isDeferred(_ reply: RedisReply) -> Bool {
+        guard relay.server.isClusterNode, let refusal = reply.refusal, refusal.isPassing else { return false }
+        if let redirect = RedisRedirect(refusal) {
+            _ = relay.follow(redirect)
+        } else {
+            relay.topology.refresh()
+        }
+        hasDeferred = true
+        return true
+    }
+
     /// The last sequence number that the server holds after the script; `nil` when the server refused.
     private func held(_ reply: RedisReply, _ auctionID: String) -> SequenceNumber? {
         if let outcome = PublishingScript.Outcome(reply) {
-            relay.published.add(outcome.added)
+            relay.counters.published.add(outcome.added)
             return outcome.held
         }
-        relay.redisFailures.add()
+        guard !isDeferred(reply) else { return nil }
+        relay.counters.redisFailures.add()
         // A server that refuses all other writes too (read-only, out of memory) counts as lost.
         guard mark() else { return nil }
         guard refused.count < Limits.refusedAuctions else {
@@ -314,8 +434,10 @@ final class RelaySession {
     private func lose(_ error: RedisClient.Failure) {
         server = nil
         attempts += 1
+        guests = [:]
+        relay.topology.refresh()
         nextConnection = ContinuousClock.now + Limits.serverRetryInterval
-        relay.redisFailures.add()
+        relay.counters.redisFailures.add()
         guard !isRedisLossLogged else { return }
         isRedisLossLogged = true
         relay.logger.error(
@@ -323,5 +445,5 @@ final class RelaySession {
             metadata: serverLabel.merging(["error": "\(error)"]) { _, new in new })
     }
 
-    private var serverLabel: Logger.Metadata { ["redis": "\(relay.server.address)"] }
+    private var serverLabel: Logger.Metadata { ["redis": "\(relay.server.label)"] }
 }

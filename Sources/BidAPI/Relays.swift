@@ -1,18 +1,35 @@
 // The relays of all servers. Each server has one, with a thread of its own, so that a server that hangs
-// delays no other.
+// delays no other. In a cluster, relays come and go with the nodes that serve slots.
 
 import AuctionEvents
 import AuctionStore
 import Logging
 import RedisLink
+import Synchronization
+import Telemetry
 
-struct Relays: Sendable {
-    private let all: [Relay]
+final class Relays: Sendable {
+    typealias Prepare = @Sendable (PostgresConnection) throws(DatabaseError) -> Void
 
-    init(databaseURL: String, redisURLs: [RedisURL], logger: Logger) {
-        all = redisURLs.indices.map {
-            Relay(databaseURL: databaseURL, redisURLs: redisURLs, index: $0, logger: logger)
-        }
+    let counters = RelayCounters()
+    let databaseURL: String
+    let topology: RedisTopology
+    let logger: Logger
+    private let state = Mutex(State())
+
+    private struct State {
+        /// By the server's number.
+        var running: [Int: Relay] = [:]
+        /// Their servers have left the cluster.
+        var leaving: [Relay] = []
+        /// `nil` before the start and after the end.
+        var prepare: Prepare?
+    }
+
+    init(databaseURL: String, topology: RedisTopology, logger: Logger) {
+        self.databaseURL = databaseURL
+        self.topology = topology
+        self.logger = logger
     }
 
     /// Tells the relays that a transaction was committed. Cheap; any thread may call this.
@@ -20,21 +37,58 @@ struct Relays: Sendable {
         for relay in all { relay.notify() }
     }
 
+    private var all: [Relay] { state.withLock { Array($0.running.values) } }
+
     /// Waits a short time for an auction's committed events to reach Redis.
     func publish(_ auctionID: AuctionID) async {
-        await all[RedisKeys.server(of: auctionID.text, count: all.count)].finishRound()
+        guard let server = topology.map.server(of: .auction(auctionID.text)) else { return }
+        await state.withLock { $0.running[server] }?.finishRound()
     }
 
     /// - Parameter prepare: called with each relay's own connection before its first use (migrations).
-    func start(prepare: @escaping @Sendable (PostgresConnection) throws(DatabaseError) -> Void) {
-        for relay in all { relay.start(prepare: prepare) }
+    func start(prepare: @escaping Prepare) {
+        state.withLock { $0.prepare = prepare }
+        topology.observe { [weak self] in self?.followTopology() }
+        followTopology()
+    }
+
+    /// Gives each server a relay, and ends those of servers that have left.
+    private func followTopology() {
+        state.withLock { state in
+            guard let prepare = state.prepare else { return }
+            let servers = topology.map.servers
+            for (number, relay) in state.running where servers[number] !== relay.server {
+                relay.requestStop()
+                state.leaving.append(relay)
+                state.running[number] = nil
+            }
+            for (number, server) in servers where state.running[number] == nil {
+                let relay = Relay(relays: self, number: number, server: server)
+                state.running[number] = relay
+                relay.start(prepare: prepare)
+            }
+            state.leaving.removeAll { $0.hasEnded }
+        }
+        // A slot that has moved may have events waiting.
+        notify()
     }
 
     /// Publishes what is committed and ends the threads. Blocks.
     func stop() {
-        for relay in all { relay.requestStop() }
-        for relay in all { relay.waitForEnd() }
+        let relays = state.withLock { state in
+            state.prepare = nil
+            return Array(state.running.values) + state.leaving
+        }
+        for relay in relays { relay.requestStop() }
+        for relay in relays { relay.waitForEnd() }
     }
+}
 
-    func total(_ count: (Relay) -> Int) -> Int { all.reduce(0) { $0 + count($1) } }
+/// What all relays have done.
+final class RelayCounters: Sendable {
+    let published = Counter()
+    let pushed = Counter()
+    let refilled = Counter()
+    let aheadOfDatabase = Counter()
+    let redisFailures = Counter()
 }

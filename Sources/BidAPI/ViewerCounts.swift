@@ -10,7 +10,8 @@ enum ViewerCounts {
 
     /// The number of viewers; `nil` when it is not known.
     static func count(of auctionID: String, _ redis: RedisQueries) async -> Int? {
-        let replies = await redis.ask(auctionID, [["TIME"], ["HVALS", RedisKeys.viewers(auctionID)]])
+        let replies = await redis.ask(
+            .auction(auctionID), [["TIME"], ["HVALS", RedisKeys.viewers(auctionID)]])
         // An error is not an empty list. The number of viewers is then unknown.
         guard let replies, let time = replies[0].array, let counts = replies[1].array else { return nil }
         let clock = time.compactMap { $0.bytes.flatMap(number) }

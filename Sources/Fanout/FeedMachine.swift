@@ -112,6 +112,8 @@ package struct FeedMachine: ~Copyable {
     package var watchers: LoopSet { attached.union(resuming).union(waiting).union(logging) }
     /// True when the auction has had a state or an event: it may be watched again soon.
     package var hasHadSomething: Bool { last > 0 || snapshot?.state != nil }
+    /// True until Redis has confirmed the subscription.
+    package var isSubscribing: Bool { phase == .subscribing }
     /// True while a gap needs ``tick(now:mayReadLog:_:)``.
     package var isRepairing: Bool { repair != nil }
     /// Bytes and number of the events kept.

@@ -266,7 +266,7 @@ package struct GatewayConfiguration: Sendable {
                 throw .configuration("redis-url: the address \(error)")
             }
         }
-        guard !urls.isEmpty else { throw .configuration("redis-url: at least one server is needed") }
+        if let fault = RedisURL.fault(urls) { throw .configuration("redis-url: \(fault)") }
         return urls
     }
 }

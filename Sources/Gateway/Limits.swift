@@ -139,6 +139,11 @@ enum Limits {
     static let logReadsInFlight = 32
     static let logReadEntries = 1_100
 
+    /// How often a cluster's map is read while one of its nodes is down.
+    static let mapRefreshMilliseconds: Int64 = 200
+    /// A subscription that a cluster's node refused for the moment is tried again after this.
+    static let resubscribeMilliseconds: Int64 = 200
+
     // Viewers
     /// A script that Redis did not take is offered again after this.
     static let scriptRetryMilliseconds: Int64 = 1_000

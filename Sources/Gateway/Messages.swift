@@ -51,4 +51,6 @@ enum FeedMessage: Sendable {
     case detach(Topic, loop: Int)
     /// The auctions whose number of watchers changed on a loop.
     case viewers([LocalViewers], loop: Int)
+    /// A cluster's map has changed.
+    case topologyChanged
 }

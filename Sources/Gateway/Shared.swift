@@ -73,6 +73,7 @@ final class FeedCounters: Sendable {
     let linksDelivering = Counter()
     let linkLosses = Counter()
     let refusedTopics = Counter()
+    let channelMoves = Counter()
     let mailboxOverflows = Counter()
     let viewersAnnounced = Counter()
 }

@@ -1,6 +1,7 @@
-// The two clocks a loop reads once a turn.
+// The two clocks a loop reads once a turn, and a pause for threads that are no loop.
 
 import CLinux
+import Glibc
 
 package enum Clock {
     /// Milliseconds that never go back; the zero is arbitrary.
@@ -18,6 +19,11 @@ package enum Clock {
         var time = timespec()
         clock_gettime(CLOCK_REALTIME, &time)
         return Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1_000
+    }
+
+    /// Suspends the calling thread. Not on a loop's thread.
+    package static func pause(milliseconds: Int64) {
+        usleep(useconds_t(milliseconds * 1_000))
     }
 
     private static func read(_ clock: clockid_t) -> Int64 {

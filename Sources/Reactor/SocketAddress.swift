@@ -1,4 +1,4 @@
-// Internet addresses: `host:port` settings, and what the kernel wants of them.
+// Addresses of sockets: `host:port` and `unix:/path` settings, and what the kernel wants of them.
 
 import CLinux
 import Glibc
@@ -14,6 +14,14 @@ package struct ResolvedAddress: Sendable, Equatable {
         self.bytes = bytes
     }
 
+    /// A Unix socket's address.
+    fileprivate init(path: String) {
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+        self.init(family: AF_UNIX, bytes: withUnsafeBytes(of: address) { Array($0) })
+    }
+
     // SAFETY: the bytes are a whole `sockaddr`, and live until `body` has returned.
     func withPointer<Result>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Result) -> Result {
         bytes.withUnsafeBytes {
@@ -22,14 +30,25 @@ package struct ResolvedAddress: Sendable, Equatable {
     }
 }
 
-/// A host, which may be a name, and a port.
-package struct SocketAddress: Sendable, CustomStringConvertible {
+/// A host, which may be a name, and a port; or the path of a Unix socket.
+package struct SocketAddress: Sendable, Hashable, CustomStringConvertible {
+    /// Empty for a Unix socket.
     package let host: String
+    /// 0 for a Unix socket.
     package let port: UInt16
+    /// The path of a Unix socket; `nil` for an internet address.
+    package let path: String?
 
-    /// Reads `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, `*:8080` (all interfaces, IPv4 and IPv6) or
-    /// `:8080` (all of IPv4); `nil` otherwise.
+    /// The longest path of a Unix socket, in bytes; the kernel adds a zero byte.
+    private static let longestPath = MemoryLayout.size(ofValue: sockaddr_un().sun_path) - 1
+
+    /// Reads `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, `*:8080` (all interfaces, IPv4 and IPv6),
+    /// `:8080` (all of IPv4) or `unix:/path`; `nil` otherwise.
     package init?(text: String) {
+        if text.hasPrefix("unix:") {
+            self.init(path: String(text.dropFirst("unix:".count)))
+            return
+        }
         guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else {
             return nil
         }
@@ -45,12 +64,26 @@ package struct SocketAddress: Sendable, CustomStringConvertible {
     package init(host: String, port: UInt16) {
         self.host = host
         self.port = port
+        path = nil
+    }
+
+    /// The address of a Unix socket; `nil` when `path` is not absolute, or too long for the kernel.
+    package init?(path: String) {
+        guard path.hasPrefix("/"), path.utf8.count <= Self.longestPath, !path.utf8.contains(0) else {
+            return nil
+        }
+        host = ""
+        port = 0
+        self.path = path
     }
 
     /// The host as a socket is bound to it.
     package var bindHost: String { host == "*" ? "::" : host }
 
-    package var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+    package var description: String {
+        if let path { return "unix:\(path)" }
+        return host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+    }
 
     /// The host's addresses, at least one, in the order in which they are to be tried. For a name the name
     /// server is asked, which may take seconds: not on a loop's thread.
@@ -65,6 +98,7 @@ package struct SocketAddress: Sendable, CustomStringConvertible {
 
     // SAFETY: the list and the addresses in it are copied from before they are freed here.
     private func addresses(flags: Int32) -> [ResolvedAddress] {
+        if let path { return [ResolvedAddress(path: path)] }
         var hints = addrinfo()
         hints.ai_socktype = Int32(gavelcast_stream)
         hints.ai_flags = flags
@@ -91,6 +125,7 @@ package struct SocketAddress: Sendable, CustomStringConvertible {
             storage.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &length) }
         }
         guard found == 0 else { return nil }
+        if Int32(storage.ss_family) == AF_UNIX { return local(unix: storage) }
         var host = [CChar](repeating: 0, count: Int(NI_MAXHOST))
         var service = [CChar](repeating: 0, count: Int(NI_MAXSERV))
         let named = withUnsafePointer(to: &storage) { storage in
@@ -105,5 +140,11 @@ package struct SocketAddress: Sendable, CustomStringConvertible {
             String(decoding: characters.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
         }
         return UInt16(text(service)).map { SocketAddress(host: text(host), port: $0) }
+    }
+
+    private static func local(unix storage: sockaddr_storage) -> SocketAddress? {
+        let bytes = withUnsafeBytes(of: storage) { Array($0) }
+        let start = MemoryLayout<sockaddr_un>.offset(of: \sockaddr_un.sun_path)!
+        return SocketAddress(path: String(decoding: bytes[start...].prefix { $0 != 0 }, as: UTF8.self))
     }
 }

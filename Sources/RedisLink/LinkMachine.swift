@@ -183,6 +183,25 @@ package struct LinkMachine {
 
     // MARK: Loss
 
+    /// The server is at another address now. A link that waits connects at once.
+    package mutating func serverMoved(now: Int64) {
+        guard case .waiting = phase else { return }
+        backoff.reset()
+        phase = .waiting(until: now)
+    }
+
+    /// The server refused a probe for the moment. A link that is up waits for the next one; another one is
+    /// made anew.
+    package mutating func probeDeferred(_ reason: String) {
+        guard !isUp else { return }
+        fail(reason)
+    }
+
+    /// The probe has another name from now on. What was sent under the old one may never come back.
+    package mutating func probeRenamed() {
+        oldestProbeSentAt = nil
+    }
+
     /// Something was refused or answered wrongly: the link must be given up. The first reason stands.
     package mutating func fail(_ reason: String) {
         if fault == nil { fault = reason }

@@ -1,4 +1,4 @@
-// A blocking client for threads that do one thing: the bid API's relay, and the tests that publish. Each call
+// A blocking client for threads that do one thing, such as the bid API's relay. Each call
 // has a time-out; after a failure the client is closed and the caller makes a new one.
 
 import CLinux
@@ -13,9 +13,15 @@ package final class RedisClient {
     }
 
     private let descriptor: Int32
+    /// The server's address, as this connection has it.
+    private let address: ResolvedAddress
+    private let endpoint: RedisEndpoint
     private let codec = RedisCodec()
     private let timeoutMilliseconds: Int32
     private var session: TLSSession?
+
+    /// How quickly a waiting call notices that the server is no longer the right one.
+    private static let noticeMilliseconds: Int32 = 50
 
     /// Connects and greets.
     /// - Parameters:
@@ -23,14 +29,26 @@ package final class RedisClient {
     ///   - skippedAddresses: how many of a name's several addresses are tried after the others. A caller that
     ///     found a server of no use counts this up.
     package init(
-        url: RedisURL, timeoutMilliseconds: Int32 = 2_000, skippedAddresses: Int = 0
+        endpoint: RedisEndpoint, timeoutMilliseconds: Int32 = 2_000, skippedAddresses: Int = 0
     ) throws(Failure) {
         self.timeoutMilliseconds = timeoutMilliseconds
-        descriptor = try Self.connect(to: url.address, timeoutMilliseconds, skippedAddresses)
-        if let tls = url.tls { try secure(tls, url) }
-        for reply in try pipeline(url.greeting.map { $0.map { Array($0.utf8) } }) {
-            if let refusal = reply.refusal { throw Failure(description: refusal.description) }
+        self.endpoint = endpoint
+        (descriptor, address) = try Self.connect(to: endpoint, timeoutMilliseconds, skippedAddresses)
+        if let tls = endpoint.access.tls { try secure(tls) }
+        for command in endpoint.access.greeting {
+            let reply = try pipeline([command])[0]
+            guard let refusal = reply.refusal else { continue }
+            guard endpoint.access.isOptional else { throw Failure(description: refusal.description) }
         }
+    }
+
+    /// Connects to the one server that `url` names.
+    package convenience init(url: RedisURL, timeoutMilliseconds: Int32 = 2_000) throws(Failure) {
+        guard case .server(let address) = url.place else {
+            throw Failure(description: "needs the address of a single Redis server")
+        }
+        try self.init(
+            endpoint: RedisEndpoint(address, access: url.access), timeoutMilliseconds: timeoutMilliseconds)
     }
 
     deinit {
@@ -38,43 +56,44 @@ package final class RedisClient {
         close(descriptor)
     }
 
-    /// Connects to the first of the host's addresses that answers.
+    /// True when another server is the right one now, so that this connection is of no use.
+    package var isObsolete: Bool { endpoint.hasLeft(address) }
+
+    /// Connects to the first of the server's addresses that answers.
     private static func connect(
-        to host: SocketAddress, _ timeoutMilliseconds: Int32, _ skippedAddresses: Int
-    ) throws(Failure) -> Int32 {
-        do throws(Errno) {
-            var last = Errno(code: EADDRNOTAVAIL, call: "connect to \(host)")
-            let addresses = try host.resolve()
-            let skipped = skippedAddresses % addresses.count
-            for address in addresses[skipped...] + addresses[..<skipped] {
-                do throws(Errno) {
-                    let descriptor = try Sockets.connect(to: address)
-                    var code = ETIMEDOUT
-                    if isReady(descriptor, POLLOUT, timeoutMilliseconds) {
-                        code = Sockets.pendingError(descriptor)
-                    }
-                    if code == 0 { return descriptor }
-                    Sockets.close(descriptor)
-                    last = Errno(code: code, call: "connect to \(host)")
-                } catch {
-                    last = error
+        to endpoint: RedisEndpoint, _ timeoutMilliseconds: Int32, _ skippedAddresses: Int
+    ) throws(Failure) -> (Int32, ResolvedAddress) {
+        let addresses = try endpoint.addresses(within: timeoutMilliseconds)
+        var last = Errno(code: EADDRNOTAVAIL, call: "connect to \(endpoint.label)")
+        let skipped = skippedAddresses % addresses.count
+        for address in addresses[skipped...] + addresses[..<skipped] {
+            do throws(Errno) {
+                let descriptor = try Sockets.connect(to: address)
+                var code = ETIMEDOUT
+                if Self.isReady(
+                    descriptor, POLLOUT, timeoutMilliseconds, until: { endpoint.hasLeft(address) })
+                {
+                    code = Sockets.pendingError(descriptor)
                 }
+                if code == 0 { return (descriptor, address) }
+                Sockets.close(descriptor)
+                last = Errno(code: code, call: "connect to \(endpoint.label)")
+            } catch {
+                last = error
             }
-            throw last
-        } catch {
-            throw Failure(description: "\(error)")
         }
+        throw Failure(description: "\(last)")
     }
 
-    private func secure(_ tls: TLSClientContext, _ url: RedisURL) throws(Failure) {
-        guard let session = TLSSession(tls, host: url.host, descriptor: descriptor) else {
+    private func secure(_ tls: TLSClientContext) throws(Failure) {
+        guard let session = TLSSession(tls, host: endpoint.tlsHost, descriptor: descriptor) else {
             throw Failure(description: "TLS: no memory")
         }
         self.session = session
         let fault = try session.completeHandshake { (forWriting) throws(Failure) in
             try wait(forWriting ? POLLOUT : POLLIN)
         }
-        if let fault { throw Failure(description: "TLS with \(url.address): \(fault)") }
+        if let fault { throw Failure(description: "TLS with \(endpoint.label): \(fault)") }
     }
 
     package func call(_ arguments: String...) throws(Failure) -> RedisReply {
@@ -87,6 +106,22 @@ package final class RedisClient {
 
     /// Sends all commands, then reads their replies in the same order.
     package func pipeline(_ commands: [[[UInt8]]]) throws(Failure) -> [RedisReply] {
+        try send(commands)
+        var replies: [RedisReply] = []
+        while replies.count < commands.count { replies.append(try receive()) }
+        return replies
+    }
+
+    package func pipeline(_ commands: [[String]]) throws(Failure) -> [RedisReply] {
+        try pipeline(commands.map { $0.map { Array($0.utf8) } })
+    }
+
+    /// Sends commands whose replies the caller receives.
+    func send(_ commands: [[String]]) throws(Failure) {
+        try send(commands.map { $0.map { Array($0.utf8) } })
+    }
+
+    private func send(_ commands: [[[UInt8]]]) throws(Failure) {
         var output: [UInt8] = []
         for command in commands { RedisCodec.append(command, to: &output) }
         var written = 0
@@ -102,13 +137,18 @@ package final class RedisClient {
             case .closed, .failed: throw Failure(description: "connection to Redis is broken")
             }
         }
-        var replies: [RedisReply] = []
-        while replies.count < commands.count { replies.append(try receive()) }
-        return replies
     }
 
     /// Waits for one reply or pushed message.
     package func receive() throws(Failure) -> RedisReply {
+        guard let reply = try receive(within: timeoutMilliseconds) else {
+            throw Failure(description: "Redis did not answer within \(timeoutMilliseconds) ms")
+        }
+        return reply
+    }
+
+    /// Waits for one reply or pushed message; `nil` when none has come in time.
+    func receive(within milliseconds: Int32) throws(Failure) -> RedisReply? {
         var buffer = [UInt8](repeating: 0, count: 16_384)
         do {
             while true {
@@ -121,7 +161,7 @@ package final class RedisClient {
                 case .bytes(let count):
                     try buffer.withUnsafeBytes { try codec.feed(.init(rebasing: $0[..<count])) }
                 // The client waits only when nothing is there to read: a TLS record may hold several replies.
-                case .wouldBlock: try wait(POLLIN)
+                case .wouldBlock: guard try waits(for: POLLIN, milliseconds) else { return nil }
                 case .closed, .failed: throw Failure(description: "connection to Redis is broken")
                 }
             }
@@ -133,13 +173,30 @@ package final class RedisClient {
     }
 
     private func wait(_ events: Int32) throws(Failure) {
-        guard Self.isReady(descriptor, events, timeoutMilliseconds) else {
+        guard try waits(for: events, timeoutMilliseconds) else {
             throw Failure(description: "Redis did not answer within \(timeoutMilliseconds) ms")
         }
     }
 
-    private static func isReady(_ descriptor: Int32, _ events: Int32, _ milliseconds: Int32) -> Bool {
-        var target = pollfd(fd: descriptor, events: Int16(events), revents: 0)
-        return poll(&target, 1, milliseconds) > 0
+    /// Waits until the socket is ready; false when it is not in time. Throws when another server is the right
+    /// one meanwhile: the one that is being waited for may hang.
+    private func waits(for events: Int32, _ milliseconds: Int32) throws(Failure) -> Bool {
+        if Self.isReady(descriptor, events, milliseconds, until: { isObsolete }) { return true }
+        guard !isObsolete else { throw Failure(description: "\(endpoint.label) has moved") }
+        return false
+    }
+
+    /// - Parameter isObsolete: asked while waiting; `true` ends the wait.
+    private static func isReady(
+        _ descriptor: Int32, _ events: Int32, _ milliseconds: Int32, until isObsolete: () -> Bool
+    ) -> Bool {
+        var left = milliseconds
+        while true {
+            let step = min(left, noticeMilliseconds)
+            var target = pollfd(fd: descriptor, events: Int16(events), revents: 0)
+            if poll(&target, 1, step) > 0 { return true }
+            left -= step
+            guard left > 0, !isObsolete() else { return false }
+        }
     }
 }

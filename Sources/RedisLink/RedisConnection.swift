@@ -27,17 +27,17 @@ final class RedisConnection {
     private var output: [UInt8] = []
     private var written = 0
     private var waitsForWritable = true
-    private let url: RedisURL
+    private let endpoint: RedisEndpoint
     private var hasSocket = false
     /// With TLS, from the moment the socket is connected.
     private var session: TLSSession?
     private(set) var isConnected = false
 
-    /// - Parameter address: of the server that `url` names.
+    /// - Parameter address: one of the endpoint's.
     init(
-        url: RedisURL, address: ResolvedAddress, token: UInt64, poller: borrowing Poller
+        endpoint: RedisEndpoint, address: ResolvedAddress, token: UInt64, poller: borrowing Poller
     ) throws(Failure) {
-        self.url = url
+        self.endpoint = endpoint
         do throws(Errno) {
             descriptor = try Sockets.connect(to: address)
             try poller.add(descriptor, [.readable, .writable], token: token)
@@ -71,8 +71,8 @@ final class RedisConnection {
             let code = Sockets.pendingError(descriptor)
             guard code == 0 else { throw .refused(Errno(code: code, call: "connect")) }
             hasSocket = true
-            if let tls = url.tls {
-                session = TLSSession(tls, host: url.host, descriptor: descriptor)
+            if let tls = endpoint.access.tls {
+                session = TLSSession(tls, host: endpoint.tlsHost, descriptor: descriptor)
                 guard session != nil else { throw .broken("TLS: no memory") }
             }
         }
@@ -80,7 +80,7 @@ final class RedisConnection {
         case .complete: isConnected = true
         case .wantsToRead: wait(forWritable: false, poller)
         case .wantsToWrite: wait(forWritable: true, poller)
-        case .failed(let reason): throw .broken("TLS with \(url.address): \(reason)")
+        case .failed(let reason): throw .broken("TLS with \(endpoint.label): \(reason)")
         }
     }
 

@@ -73,10 +73,16 @@ package struct RedisRefusal: Error, Sendable, Equatable, CustomStringConvertible
         "CROSSSLOT", "CLUSTERDOWN", "TRYAGAIN", "BUSY ",
     ]
 
+    /// True when a cluster refuses the command for the moment: the slot is being moved, or a master is being
+    /// replaced. The same command may succeed soon.
+    package var isPassing: Bool {
+        ["TRYAGAIN", "CLUSTERDOWN"].contains(where: text.hasPrefix) || RedisRedirect(self) != nil
+    }
+
     package var description: String {
         let cluster = ["MOVED ", "ASK ", "CROSSSLOT", "CLUSTERDOWN"]
         guard cluster.contains(where: text.hasPrefix) else { return "Redis refused: \(text)" }
-        return "this is a Redis Cluster node, which is not supported: use a standalone Redis (\(text))"
+        return "this is a Redis Cluster node: its address must begin with redis+cluster:// (\(text))"
     }
 }
 

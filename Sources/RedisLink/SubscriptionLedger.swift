@@ -13,6 +13,10 @@ package struct SubscriptionLedger {
         case retry([[String]])
         /// This channel is refused.
         case channel(String)
+        /// These channels live on another node.
+        case moved([String])
+        /// A channel that was given up is not on this node any more.
+        case unsubscribed
         /// No command was waiting that the error could answer.
         case unexpected
     }
@@ -20,7 +24,7 @@ package struct SubscriptionLedger {
     private enum Command {
         case greeting
         case subscribe([String], unconfirmed: Int)
-        case unsubscribe
+        case unsubscribe(String)
     }
 
     private var commands: Deque<Command> = []
@@ -37,11 +41,11 @@ package struct SubscriptionLedger {
     }
 
     /// One UNSUBSCRIBE of one channel.
-    package mutating func sentUnsubscribe() {
-        commands.append(.unsubscribe)
+    package mutating func sentUnsubscribe(_ channel: String) {
+        commands.append(.unsubscribe(channel))
     }
 
-    /// Notes a reply that confirms one channel, or one command of the greeting.
+    /// Notes a reply that confirms one channel of a SUBSCRIBE, or one command of the greeting.
     package mutating func confirmed() {
         guard case .subscribe(let channels, let unconfirmed)? = commands.first, unconfirmed > 1 else {
             _ = commands.popFirst()
@@ -50,14 +54,25 @@ package struct SubscriptionLedger {
         commands[0] = .subscribe(channels, unconfirmed: unconfirmed - 1)
     }
 
+    /// Notes that `channel` is not subscribed any more. False when nobody asked for that: the server has
+    /// ended the subscription by itself, which must not be taken for the answer to another command.
+    package mutating func unsubscribed(_ channel: String) -> Bool {
+        guard case .unsubscribe(channel)? = commands.first else { return false }
+        commands.removeFirst()
+        return true
+    }
+
     /// Notes an error reply.
-    package mutating func refused() -> Verdict {
+    /// - Parameter hasMoved: true when the error says that the channels live on another node.
+    package mutating func refused(hasMoved: Bool = false) -> Verdict {
         switch commands.popFirst() {
         case .greeting: return .greeting
+        case .subscribe(let channels, _) where hasMoved: return .moved(channels)
         case .subscribe(let channels, _):
             guard channels.count > 1 else { return .channel(channels[0]) }
             let middle = channels.count / 2
             return .retry([Array(channels[..<middle]), Array(channels[middle...])])
+        case .unsubscribe where hasMoved: return .unsubscribed
         case .unsubscribe, nil: return .unexpected
         }
     }

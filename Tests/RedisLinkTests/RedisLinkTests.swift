@@ -1,18 +1,61 @@
+import Reactor
 import RedisLink
 import TestSupport
 import Testing
 
 @Suite struct RedisLinkTests {
+    private static func server(_ text: String) throws -> (host: String, port: UInt16, access: RedisAccess) {
+        let url = try RedisURL(text: text)
+        var place: SocketAddress?
+        if case .server(let address) = url.place { place = address }
+        let address = try #require(place)
+        return (address.path ?? address.host, address.port, url.access)
+    }
+
     @Test("addresses are read with their parts")
     func readsURLs() throws {
-        let plain = try RedisURL(text: "redis://localhost")
-        #expect(
-            plain.host == "localhost" && plain.port == 6_379 && plain.password == nil && plain.database == 0)
-        let full = try RedisURL(text: "redis://user:p@ss:w@127.0.0.1:7000/3")
-        #expect(full.user == "user" && full.password == "p@ss:w" && full.port == 7_000 && full.database == 3)
-        #expect(try RedisURL(text: "redis://:secret@[::1]:7000").host == "::1")
-        let encoded = try RedisURL(text: "redis://us%3Aer:p%3F%2F%40%25ss@h/2")
+        let plain = try Self.server("redis://localhost")
+        #expect(plain.host == "localhost" && plain.port == 6_379)
+        #expect(plain.access.password == nil && plain.access.database == 0)
+        let full = try Self.server("redis://user:p@ss:w@127.0.0.1:7000/3")
+        #expect(full.access.user == "user" && full.access.password == "p@ss:w")
+        #expect(full.port == 7_000 && full.access.database == 3)
+        #expect(try Self.server("redis://:secret@[::1]:7000").host == "::1")
+        let encoded = try Self.server("redis://us%3Aer:p%3F%2F%40%25ss@h/2").access
         #expect(encoded.user == "us:er" && encoded.password == "p?/@%ss" && encoded.database == 2)
+        #expect(try Self.server("unix:///run/redis.sock").host == "/run/redis.sock")
+        let socket = try Self.server("unix://me:pw@/run/my%20redis?database=4")
+        #expect(socket.host == "/run/my redis" && socket.access.user == "me" && socket.access.database == 4)
+    }
+
+    @Test("addresses of Sentinels and clusters are read with all their hosts")
+    func readsTopologies() throws {
+        let sentinel = try RedisURL(text: "redis+sentinel://app:pw@s1,s2:26380,[::1]/my%20master/2")
+        guard case .sentinels(let hosts, let master, let access) = sentinel.place else {
+            Issue.record("no Sentinels")
+            return
+        }
+        #expect(hosts.map(\.description) == ["s1:26379", "s2:26380", "[::1]:26379"])
+        #expect(master == "my master" && sentinel.access.database == 2 && sentinel.access.password == "pw")
+        #expect(access.user == "app" && access.password == "pw" && access.database == 0)
+        let own = try RedisURL(text: "redis+sentinel://:pw@s1/m?sentinel_user=watch&sentinel_password=a%26b")
+        guard case .sentinels(_, _, let ownAccess) = own.place else {
+            Issue.record("no Sentinels")
+            return
+        }
+        #expect(ownAccess.user == "watch" && ownAccess.password == "a&b" && own.access.password == "pw")
+        guard case .cluster(let nodes) = try RedisURL(text: "redis+cluster://:pw@n1:7000,n2").place else {
+            Issue.record("no cluster")
+            return
+        }
+        #expect(nodes.map(\.description) == ["n1:7000", "n2:6379"])
+    }
+
+    @Test("only single servers may be several")
+    func severalAddresses() throws {
+        let (one, cluster) = (try RedisURL(text: "redis://h"), try RedisURL(text: "redis+cluster://h"))
+        #expect(RedisURL.fault([one, one]) == nil && RedisURL.fault([cluster]) == nil)
+        #expect(RedisURL.fault([]) != nil && RedisURL.fault([one, cluster]) != nil)
     }
 
     @Test(
@@ -24,6 +67,11 @@ import Testing
             "rediss://h?x=1", "redis://:sec?ret@h", "redis://:sec/ret@h/0", "redis://:secret%@h",
             "redis://:secret%zz@h",
             "redis://:secret@h:99999", "redis://:secret@h:0", "redis://h/1#secret", "redis://h/0/secret",
+            "redis://:secret@h,h2", "unix://", "unix://secret/path", "unix:///path?db=secret",
+            "redis+sentinel://:secret@h", "redis+sentinel://:secret@h/", "redis+sentinel://:secret@h,/m",
+            "redis+sentinel://h/m?sentinel_user=secret", "redis+sentinel://h/m?sentinel_password=",
+            "redis+sentinel://h/m?ca=secret", "redis+cluster://:secret@h/1", "redis+cluster://",
+            "redis+cluster://h?sentinel_password=secret",
         ])
     func refusesURLs(text: String) {
         do throws(RedisURL.Invalid) {
@@ -58,7 +106,7 @@ import Testing
         ledger.sentGreeting()
         ledger.confirmed()
         ledger.sentSubscribe(waiting[0])
-        ledger.sentUnsubscribe()
+        ledger.sentUnsubscribe("gone")
         var rounds = 0
         while let channels = waiting.first {
             waiting.removeFirst()
@@ -74,14 +122,34 @@ import Testing
                 case .retry(let lists):
                     for list in lists { ledger.sentSubscribe(list) }
                     waiting += lists
-                case .greeting, .unexpected: Issue.record("a wrong verdict")
+                case .greeting, .moved, .unsubscribed, .unexpected: Issue.record("a wrong verdict")
                 }
             }
             // The answer to UNSUBSCRIBE.
-            if rounds == 1 { ledger.confirmed() }
+            if rounds == 1 {
+                let isAnswer = ledger.unsubscribed("gone")
+                #expect(isAnswer)
+            }
         }
         #expect(refused == denied && confirmed.count == 18 && rounds <= 20)
         #expect(ledger.refused() == .unexpected)
+    }
+
+    @Test("a subscription that the server ends by itself is not taken for the answer to a command")
+    func unsolicitedEnd() {
+        var ledger = SubscriptionLedger()
+        ledger.sentSubscribe(["a", "b"])
+        ledger.sentUnsubscribe("c")
+        var answered = [ledger.unsubscribed("c")]  // SUBSCRIBE is not answered yet
+        ledger.confirmed()
+        answered.append(ledger.unsubscribed("a"))
+        ledger.confirmed()
+        answered += [ledger.unsubscribed("d"), ledger.unsubscribed("c"), ledger.unsubscribed("c")]
+        #expect(answered == [false, false, false, true, false])
+        ledger.sentSubscribe(["e"])
+        ledger.sentUnsubscribe("f")
+        let verdicts = [ledger.refused(hasMoved: true), ledger.refused(hasMoved: true)]
+        #expect(verdicts == [.moved(["e"]), .unsubscribed])
     }
 
     @Test(

@@ -14,8 +14,8 @@ import Testing
         "Compression": ["CZlib"],
         "TransportSecurity": ["CLinux", "COpenSSL", "Glibc", "Reactor"],
         "RedisLink": [
-            "CLinux", "Glibc", "CHiredis", "COpenSSL", "Reactor", "TransportSecurity", "DequeModule",
-            "Wire",
+            "CLinux", "Glibc", "CHiredis", "COpenSSL", "Dispatch", "Reactor", "Synchronization",
+            "TransportSecurity", "DequeModule", "Wire",
         ],
         "Tokens": ["COpenSSL", "Foundation", "Synchronization"],
         "Telemetry": ["CLinux", "Glibc", "Logging", "Synchronization"],

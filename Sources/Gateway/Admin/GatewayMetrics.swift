@@ -118,6 +118,10 @@ enum GatewayMetrics {
             "Auctions and users whose channel or keys Redis refused to this gateway.",
             .feed { $0.refusedTopics.current }),
         Metric(
+            .counter, "gavelcast_redis_moves_total",
+            "Auctions and users that moved to another node of a Redis Cluster.",
+            .feed { $0.channelMoves.current }),
+        Metric(
             .counter, "gavelcast_events_total", "Events accepted from Redis.", .feed { $0.events.current }),
         Metric(
             .counter, "gavelcast_states_rejected_total", "Malformed states.",

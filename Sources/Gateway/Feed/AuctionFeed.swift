@@ -16,9 +16,14 @@ final class AuctionFeed: RedisLinkOwner {
     let logger: Logger
     /// A random id that tells this run of the gateway from all others.
     let gatewayID: String
-    private(set) var links: [RedisLink] = []
-    /// By link.
-    var reads: [FeedReads]
+    let topology: RedisTopology
+    /// The topology as the feed has taken it over.
+    private(set) var map: RedisMap
+    /// By number.
+    private(set) var servers: [Int: FeedServer] = [:]
+    /// The home of topics whose server is not known.
+    let unplaced = FeedServer(number: -1, link: nil)
+    var nextMapRefresh: Int64 = 0
 
     private(set) var channels: [FeedChannel?] = []
     private var freeNumbers: [UInt32] = []
@@ -36,17 +41,11 @@ final class AuctionFeed: RedisLinkOwner {
     /// What the rings of all channels may hold together.
     var history: HistoryBudget
 
-    /// By link.
-    var news: [FeedNews]
-    /// By link.
-    var viewers: [ViewerReports]
-    /// For each link: true after the log said that Redis does not let this gateway count viewers.
-    var isViewersRefusalLogged: [Bool]
-    /// For each link: true after its loss was logged, until its return is logged.
-    private var isLossLogged: [Bool]
     /// Topics whose refusal by Redis was logged, until Redis accepts them again.
     private var loggedRefusals: Set<Topic> = []
 
+    /// Servers that are not in the map any more and are to be closed.
+    private var leaving: [FeedServer] = []
     private var inbox: [FeedMessage] = []
     /// Reused from one event to the next.
     private var actions: [FeedMachine.Action] = []
@@ -54,22 +53,32 @@ final class AuctionFeed: RedisLinkOwner {
     init(shared: Shared, logger: Logger) {
         self.shared = shared
         self.logger = logger
-        let urls = shared.configuration.redisURLs
-        reads = urls.map { _ in FeedReads() }
         history = HistoryBudget(limit: shared.configuration.historyBytes)
-        isLossLogged = urls.map { _ in false }
-        isViewersRefusalLogged = urls.map { _ in false }
-        news = urls.map { _ in FeedNews() }
-        viewers = urls.map { _ in ViewerReports() }
         var generator = SystemRandomNumberGenerator()
         gatewayID = String(UInt64.random(in: .min ... .max, using: &generator), radix: 36)
-        links = urls.enumerated().map { index, url in
-            let token = OwnDescriptor.firstLink + UInt64(2 * index)
-            return RedisLink(
-                url: url,
+        topology = RedisTopology(shared.configuration.redisURLs)
+        map = topology.map
+        let mailbox = shared.feedMailbox
+        // A full mailbox is read soon anyway.
+        topology.observe { _ = mailbox.post(.topologyChanged) }
+        takeMap(map)
+    }
+
+    /// Takes over a map's servers.
+    func takeMap(_ map: RedisMap) {
+        self.map = map
+        for (number, server) in servers where server.link?.endpoint !== map.servers[number] {
+            leaving.append(server)
+            servers[number] = nil
+        }
+        for (number, endpoint) in map.servers where servers[number] == nil {
+            let token = OwnDescriptor.firstLink + UInt64(2 * number)
+            let link = RedisLink(
+                endpoint: endpoint,
                 identity: .init(
-                    index: index, subscriberToken: token, commandToken: token + 1,
-                    probeName: "\(gatewayID).\(index)"), owner: self)
+                    index: number, subscriberToken: token, commandToken: token + 1,
+                    probeName: "\(gatewayID).\(number)"), owner: self)
+            servers[number] = FeedServer(number: number, link: link)
         }
     }
 
@@ -78,8 +87,10 @@ final class AuctionFeed: RedisLinkOwner {
     /// True while something needs attention sooner than a tick: a link that connects, a gap, a loop that
     /// missed events.
     var isBusy: Bool {
-        !repairing.isEmpty || !overflowed.isEmpty || reads.contains { $0.hasRetries }
-            || links.contains { !$0.isUp } || news.contains { $0.isSpreading }
+        !repairing.isEmpty || !overflowed.isEmpty || unplaced.news.isSpreading
+            || servers.values.contains {
+                !$0.isUp || $0.reads.hasRetries || $0.news.isSpreading || !$0.resubscriptions.isEmpty
+            }
     }
 
     // MARK: Turns
@@ -91,13 +102,15 @@ final class AuctionFeed: RedisLinkOwner {
     ) {
         self.now = now
         let index = Int(event.token - OwnDescriptor.firstLink) / 2
-        guard links.indices.contains(index) else { return }
-        links[index].handle(event, now: now, buffer: buffer, poller: poller)
+        servers[index]?.link?.handle(event, now: now, buffer: buffer, poller: poller)
     }
 
     /// Does what is due, after the loop's events and before its walks.
     func turn(now: Int64, poller: borrowing Poller) {
         self.now = now
+        followTopology()
+        for server in leaving { server.link?.close(poller: poller) }
+        leaving = []
         spreadNews()
         readMessages()
         continueRepairs()
@@ -107,9 +120,9 @@ final class AuctionFeed: RedisLinkOwner {
         endRetaining()
         narrowRings()
         reportViewers()
-        for link in links {
-            link.tick(now: now, poller: poller)
-            link.flush(now: now, poller: poller)
+        for server in servers.values {
+            server.link?.tick(now: now, poller: poller)
+            server.link?.flush(now: now, poller: poller)
         }
     }
 
@@ -120,6 +133,8 @@ final class AuctionFeed: RedisLinkOwner {
             case .attach(let topic, let loop, let needs): attach(topic, loop: loop, needs: needs)
             case .detach(let topic, let loop): detach(topic, loop: loop)
             case .viewers(let counts, let loop): takeViewers(counts, loop: loop)
+            // The message wakes the loop, which looks at the topology in each turn.
+            case .topologyChanged: break
             }
         }
         inbox.removeAll(keepingCapacity: inbox.count <= 1_024)
@@ -153,7 +168,7 @@ final class AuctionFeed: RedisLinkOwner {
         case .announce(let isLive, let loops): announce(isLive: isLive, on: channel, to: loops)
         case .readState(let isRetry): queueStateRead(channel, isRetry: isRetry)
         case .readLog(let sequence): readLog(channel, after: sequence)
-        case .readHistory: reads[channel.link].histories.append(channel)
+        case .readHistory: channel.home.reads.histories.append(FeedRead(channel))
         case .count(let occurrence):
             switch occurrence {
             case .duplicate: counters.duplicates.add()
@@ -189,14 +204,13 @@ final class AuctionFeed: RedisLinkOwner {
     private func open(_ topic: Topic) -> FeedChannel? {
         guard channelsByTopic.count < shared.configuration.maxAuctions else { return nil }
         let number = freeNumbers.popLast() ?? UInt32(channels.count)
-        let link = RedisKeys.server(of: topic.id, count: links.count)
+        let home = home(of: topic)
         let channel = FeedChannel(
-            topic: topic, number: number, link: link, historyEvents: shared.configuration.historyEvents,
-            isDelivering: news[link].isDelivering)
+            topic: topic, number: number, home: home, historyEvents: shared.configuration.historyEvents)
         if Int(number) == channels.count { channels.append(channel) } else { channels[Int(number)] = channel }
         channelsByTopic[topic] = channel
         counters.channels.set(channelsByTopic.count)
-        links[channel.link].subscribe([topic.redisChannel])
+        home.subscribe([channel])
         return channel
     }
 
@@ -214,7 +228,7 @@ final class AuctionFeed: RedisLinkOwner {
     }
 
     private func close(_ channel: FeedChannel) {
-        links[channel.link].unsubscribe(channel.topic.redisChannel)
+        channel.home.link?.unsubscribe(channel.topic.redisChannel)
         repairing.removeValue(forKey: channel.number)
         overflowed.removeValue(forKey: channel.number)
         history.set(channel.number, bytes: 0)
@@ -298,44 +312,51 @@ final class AuctionFeed: RedisLinkOwner {
     // MARK: RedisLinkOwner
 
     func linkIsUp(_ link: Int) {
-        counters.linksDelivering.set(links.count { $0.isUp })
+        guard let server = servers[link] else { return }
+        countLinks()
         // While the heartbeat is missing, a new connection does not prove that bids arrive at this Redis.
-        if !links[link].isRelayMissing { logReturn(link) }
-        let own = channelsByTopic.values.filter { $0.link == link }
-        links[link].subscribe(own.map(\.topic.redisChannel))
+        if server.link?.isRelayMissing == false { logReturn(server) }
+        server.subscribe(channelsByTopic.values.filter { $0.home === server })
     }
 
     func linkIsDown(_ link: Int, reason: String) {
+        // Something may have moved.
+        topology.refresh()
+        countLinks()
+        guard let server = servers[link] else { return }
         // Logs the first cause once, and not every attempt that fails.
-        if !isLossLogged[link] {
-            isLossLogged[link] = true
+        if !server.isLossLogged {
+            server.isLossLogged = true
             counters.linkLosses.add()
             logger.error(
                 "Redis link is down; retrying",
-                metadata: ["redis": "\(links[link].url.address)", "reason": "\(reason)"])
+                metadata: ["redis": "\(server.label)", "reason": "\(reason)"])
         }
-        counters.linksDelivering.set(links.count { $0.isUp })
-        reads[link] = FeedReads()
-        viewers[link] = ViewerReports()
-        for channel in channelsByTopic.values where channel.link == link {
+        server.reads = FeedReads()
+        server.viewers = ViewerReports()
+        for channel in channelsByTopic.values where channel.home === server {
             perform(channel) { $0.linkLost(&$1) }
         }
     }
 
-    private func logReturn(_ link: Int) {
-        isLossLogged[link] = false
-        logger.info("Redis link is up", metadata: ["redis": "\(links[link].url.address)"])
+    private func countLinks() {
+        counters.linksDelivering.set(servers.values.count { $0.isUp })
+    }
+
+    private func logReturn(_ server: FeedServer) {
+        server.isLossLogged = false
+        logger.info("Redis link is up", metadata: ["redis": "\(server.label)"])
     }
 
     func linkHearsRelay(_ link: Int) {
-        if isLossLogged[link], links[link].isUp { logReturn(link) }
+        if let server = servers[link], server.isLossLogged, server.isUp { logReturn(server) }
     }
 
     func linkCannotHearRelay(_ link: Int, _ refusal: RedisRefusal) {
         logger.warning(
             "Redis denies the heartbeat channel; unless it is allowed, only probes can detect a wrong Redis",
             metadata: [
-                "redis": "\(links[link].url.address)", "channel": "\(RedisKeys.relay)",
+                "redis": "\(servers[link]?.label ?? "")", "channel": "\(RedisKeys.relay)",
                 "reason": "\(refusal)",
             ])
     }
@@ -353,7 +374,7 @@ final class AuctionFeed: RedisLinkOwner {
             logger.error(
                 "Redis refuses a channel or its keys; closing its watchers with 1013",
                 metadata: [
-                    "redis": "\(links[channel.link].url.address)",
+                    "redis": "\(channel.home.label)",
                     "channel": "\(channel.topic.redisChannel)", "reason": "\(refusal)",
                 ])
         }
@@ -369,8 +390,11 @@ final class AuctionFeed: RedisLinkOwner {
     func linkSubscribed(_ link: Int, channel name: String) {
         guard let topic = Topic(redisChannel: name), let channel = channelsByTopic[topic] else {
             // Its last watcher left while a refused batch was being sent anew.
-            return links[link].unsubscribe(name)
+            servers[link]?.link?.unsubscribe(name)
+            return
         }
+        // A cluster's node may confirm what another one serves by now.
+        guard channel.home.number == link else { return }
         if topic.kind == .user { noteServed(channel) }
         perform(channel) { $0.subscribed(&$1) }
     }

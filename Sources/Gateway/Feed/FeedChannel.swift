@@ -6,7 +6,10 @@ import LiveProtocol
 final class FeedChannel {
     let topic: Topic
     let number: UInt32
-    let link: Int
+    /// The server that holds the topic.
+    private(set) var home: FeedServer
+    /// How often the topic has moved to another server.
+    private(set) var moves = 0
     var machine: FeedMachine
     /// Bytes of history that the budget knows of.
     var accountedBytes = 0
@@ -25,12 +28,18 @@ final class FeedChannel {
     var announcedViewers: Int?
     var nextAnnouncementAt: Int64 = 0
 
-    init(topic: Topic, number: UInt32, link: Int, historyEvents: Int, isDelivering: Bool) {
+    init(topic: Topic, number: UInt32, home: FeedServer, historyEvents: Int) {
         self.topic = topic
         self.number = number
-        self.link = link
+        self.home = home
         machine = FeedMachine(
-            topic: topic, number: number, historyEvents: historyEvents, isDelivering: isDelivering)
+            topic: topic, number: number, historyEvents: historyEvents,
+            isDelivering: home.news.isDelivering)
+    }
+
+    func move(to home: FeedServer) {
+        self.home = home
+        moves += 1
     }
 
     var viewers: Int { viewersByLoop.reduce(0, +) }

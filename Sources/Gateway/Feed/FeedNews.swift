@@ -5,7 +5,7 @@ import Fanout
 import LiveProtocol
 import RedisLink
 
-/// What the auctions of one link are told about it.
+/// What the auctions of one server are told about it.
 struct FeedNews {
     /// When the gateway began to wait for the link's first probe; `nil` before the first look at the link.
     private var startedAt: Int64?
@@ -27,6 +27,12 @@ struct FeedNews {
         position = 0
     }
 
+    /// The server takes over for another one, which was proved last at `provedAt`.
+    mutating func expect(since provedAt: Int64?) {
+        guard let provedAt else { return }
+        startedAt = min(startedAt ?? provedAt, provedAt)
+    }
+
     /// The numbers of the channels that hear the news next, at most `count` of all `channels`.
     mutating func nextStretch(of count: Int, among channels: Int) -> Range<Int> {
         guard let start = position else { return 0..<0 }
@@ -39,15 +45,18 @@ struct FeedNews {
 extension AuctionFeed {
     /// Looks at the links, and tells the next auctions of those that have changed.
     func spreadNews() {
-        for link in links.indices {
-            news[link].update(
-                isUp: links[link].isUp, isRelayMissing: links[link].isRelayMissing,
-                provedAt: links[link].provedAt, now: now)
-            let isDelivering = news[link].isDelivering
-            for number in news[link].nextStretch(of: Limits.feedNewsPerTurn, among: channels.count) {
-                guard let channel = channels[number], channel.link == link else { continue }
-                perform(channel) { $0.deliveryChanged(isDelivering, &$1) }
-            }
+        for server in servers.values { spreadNews(of: server) }
+        spreadNews(of: unplaced)
+    }
+
+    private func spreadNews(of server: FeedServer) {
+        server.news.update(
+            isUp: server.isUp, isRelayMissing: server.link?.isRelayMissing ?? false,
+            provedAt: server.link?.provedAt, now: now)
+        let isDelivering = server.news.isDelivering
+        for number in server.news.nextStretch(of: Limits.feedNewsPerTurn, among: channels.count) {
+            guard let channel = channels[number], channel.home === server else { continue }
+            perform(channel) { $0.deliveryChanged(isDelivering, &$1) }
         }
     }
 }

@@ -8,16 +8,16 @@ import LiveProtocol
 import RedisLink
 import Telemetry
 
-/// The reads of one link that are queued or under way.
+/// The reads of one server that are queued or under way.
 struct FeedReads {
-    /// Channels whose state is to be read.
-    var states: Deque<FeedChannel> = []
+    /// States that are to be read.
+    var states: Deque<FeedRead> = []
     var statesInFlight = 0
     /// State reads that are repeated, in order of when they are due.
-    var stateRetries: Deque<(at: Int64, channels: [FeedChannel])> = []
-    /// Channels whose whole log is to be read for a resume.
-    var histories: Deque<FeedChannel> = []
-    var historyRetries: Deque<(at: Int64, channel: FeedChannel)> = []
+    var stateRetries: Deque<(at: Int64, reads: [FeedRead])> = []
+    /// Logs that are to be read whole, for a resume.
+    var histories: Deque<FeedRead> = []
+    var historyRetries: Deque<(at: Int64, read: FeedRead)> = []
     var logsInFlight = 0
 
     var hasRetries: Bool { !stateRetries.isEmpty || !historyRetries.isEmpty }
@@ -28,54 +28,65 @@ extension AuctionFeed {
 
     func queueStateRead(_ channel: FeedChannel, isRetry: Bool) {
         if isRetry {
-            reads[channel.link].stateRetries.append((now + Limits.stateRetryMilliseconds, [channel]))
+            let at = now + Limits.stateRetryMilliseconds
+            channel.home.reads.stateRetries.append((at, [FeedRead(channel)]))
         } else {
-            reads[channel.link].states.append(channel)
+            channel.home.reads.states.append(FeedRead(channel))
         }
     }
 
-    /// Sends the queued state reads. One read covers many auctions, and few reads are under way at a time.
+    /// True when the read still concerns the channel: it is open and has not moved.
+    private func isDue(_ read: FeedRead) -> Bool { isOpen(read.channel) && read.isCurrent }
+
+    /// Sends the queued state reads. One read covers many auctions, and few reads are under way at a time. In
+    /// a cluster, where auctions share no slot, each is a read of its own.
     func readStates() {
-        for link in links.indices {
-            while let retry = reads[link].stateRetries.first, retry.at <= now {
-                reads[link].stateRetries.removeFirst()
-                reads[link].states.append(contentsOf: retry.channels.filter(isOpen))
+        for server in servers.values where server.isUp {
+            while let retry = server.reads.stateRetries.first, retry.at <= now {
+                server.reads.stateRetries.removeFirst()
+                server.reads.states.append(contentsOf: retry.reads)
             }
-            while !reads[link].states.isEmpty, reads[link].statesInFlight < Limits.stateReadsInFlight {
-                let count = min(Limits.stateReadBatch, reads[link].states.count)
-                let batch = Array(reads[link].states.prefix(count))
-                reads[link].states.removeFirst(count)
-                readStates(of: batch, over: link)
+            let (batch, most) =
+                server.isClusterNode
+                ? (1, Limits.stateReadsInFlight * Limits.stateReadBatch)
+                : (Limits.stateReadBatch, Limits.stateReadsInFlight)
+            while !server.reads.states.isEmpty, server.reads.statesInFlight < most {
+                let count = min(batch, server.reads.states.count)
+                let due = Array(server.reads.states.prefix(count)).filter(isDue)
+                server.reads.states.removeFirst(count)
+                readStates(due, at: server)
             }
         }
     }
 
-    private func readStates(of batch: [FeedChannel], over link: Int) {
-        reads[link].statesInFlight += 1
+    private func readStates(_ batch: [FeedRead], at server: FeedServer) {
+        guard let first = batch.first else { return }
+        server.reads.statesInFlight += 1
         counters.stateReads.add()
-        links[link].command(["MGET"] + batch.map { RedisKeys.state($0.topic.id) }) { [unowned self] answer in
+        ask(first.channel, ["MGET"] + batch.map { RedisKeys.state($0.channel.topic.id) }) {
+            [unowned self] answer in
             // The link was lost: everything is read anew over the next one.
             if case .lost = answer { return }
-            reads[link].statesInFlight -= 1
+            server.reads.statesInFlight -= 1
             switch answer {
             case .reply(.array(let values)) where values.count == batch.count:
-                for (channel, value) in zip(batch, values) where isOpen(channel) {
-                    takeState(channel, value.bytes)
+                for (read, value) in zip(batch, values) where isDue(read) {
+                    takeState(read.channel, value.bytes)
                 }
             case .refused(let refusal) where refusal.concernsNamesOnly:
                 // One key of the batch is to blame. Halving finds it.
                 counters.refusedReads.add()
                 guard batch.count > 1 else {
-                    if isOpen(batch[0]) { refuse(batch[0], refusal) }
+                    if isDue(first) { refuse(first.channel, refusal) }
                     return
                 }
                 let middle = batch.count / 2
-                readStates(of: Array(batch[..<middle]), over: link)
-                readStates(of: Array(batch[middle...]), over: link)
+                readStates(Array(batch[..<middle]), at: server)
+                readStates(Array(batch[middle...]), at: server)
             case .refused, .reply, .lost:
                 // For example LOADING after a restart. The probe decides whether the link is of any use.
                 counters.refusedReads.add()
-                reads[link].stateRetries.append((now + Limits.stateRetryMilliseconds, batch))
+                server.reads.stateRetries.append((now + Limits.stateRetryMilliseconds, batch))
             }
         }
     }
@@ -94,8 +105,8 @@ extension AuctionFeed {
 
     /// Continues the repair of every gap: reads the log again, or gives the gap up.
     func continueRepairs() {
-        for channel in repairing.values where links[channel.link].isUp {
-            let mayReadLog = reads[channel.link].logsInFlight < Limits.logReadsInFlight
+        for channel in repairing.values where channel.home.isUp {
+            let mayReadLog = channel.home.reads.logsInFlight < Limits.logReadsInFlight
             perform(channel) { $0.tick(now: now, mayReadLog: mayReadLog, &$1) }
         }
     }
@@ -109,17 +120,18 @@ extension AuctionFeed {
 
     /// Reads entries of a channel's log. `take` gets the events, or `nil` when Redis did not answer the
     /// question. It is not called when the link is lost, when Redis refuses the key, or when the channel was
-    /// given up.
+    /// given up or has moved.
     private func readEntries(
         _ channel: FeedChannel, _ name: String, _ range: [String], take: @escaping ([EncodedEvent]?) -> Void
     ) {
-        let link = channel.link
-        reads[link].logsInFlight += 1
+        let read = FeedRead(channel)
+        let server = channel.home
+        server.reads.logsInFlight += 1
         counters.logReads.add()
-        links[link].command([name, RedisKeys.log(channel.topic.id)] + range) { [unowned self] answer in
+        ask(channel, [name, RedisKeys.log(channel.topic.id)] + range) { [unowned self] answer in
             if case .lost = answer { return }
-            reads[link].logsInFlight -= 1
-            guard isOpen(channel) else { return }
+            server.reads.logsInFlight -= 1
+            guard isDue(read) else { return }
             switch answer {
             case .reply(.array(let entries)): take(events(in: entries, of: channel))
             case .refused(let refusal) where refusal.concernsNamesOnly:
@@ -153,15 +165,15 @@ extension AuctionFeed {
 
     /// Starts as many of the queued reads of whole logs as may be under way.
     func readHistories() {
-        for link in links.indices {
-            while let (at, channel) = reads[link].historyRetries.first, at <= now {
-                reads[link].historyRetries.removeFirst()
-                reads[link].histories.append(channel)
+        for server in servers.values {
+            while let (at, read) = server.reads.historyRetries.first, at <= now {
+                server.reads.historyRetries.removeFirst()
+                server.reads.histories.append(read)
             }
-            while reads[link].logsInFlight < Limits.logReadsInFlight,
-                let channel = reads[link].histories.popFirst()
+            while server.reads.logsInFlight < Limits.logReadsInFlight,
+                let read = server.reads.histories.popFirst()
             {
-                if isOpen(channel), channel.machine.isReadingHistory { readHistory(channel) }
+                if isDue(read), read.channel.machine.isReadingHistory { readHistory(read.channel) }
             }
         }
     }
@@ -172,7 +184,7 @@ extension AuctionFeed {
             guard let events else {
                 // Watchers that resume wait until the read is repeated.
                 let at = now + Limits.stateRetryMilliseconds
-                return reads[channel.link].historyRetries.append((at, channel))
+                return channel.home.reads.historyRetries.append((at, FeedRead(channel)))
             }
             perform(channel) { $0.historyRead(events, now: now, &$1) }
             if let until = channel.machine.widenedUntil { widened.append((until, channel)) }

@@ -11,7 +11,7 @@ import Reactor
 import RedisLink
 import Telemetry
 
-/// The reports of one link.
+/// The reports to one server.
 struct ViewerReports {
     /// The script's digest; `nil` until Redis has it.
     var script: String?
@@ -51,13 +51,13 @@ extension AuctionFeed {
         return sums
         """
 
-    private func loadScript(_ link: Int) {
-        guard links[link].isUp, now >= viewers[link].nextScriptAt else { return }
-        viewers[link].nextScriptAt = now + Limits.scriptRetryMilliseconds
-        links[link].command(["SCRIPT", "LOAD", Self.script]) { [unowned self] answer in
+    private func loadScript(_ server: FeedServer) {
+        guard server.isUp, now >= server.viewers.nextScriptAt else { return }
+        server.viewers.nextScriptAt = now + Limits.scriptRetryMilliseconds
+        server.command(["SCRIPT", "LOAD", Self.script]) { [unowned self] answer in
             switch answer {
-            case .reply(.bytes(let digest)): viewers[link].script = String(decoding: digest, as: UTF8.self)
-            case .refused(let refusal): logUncounted(link, refusal)
+            case .reply(.bytes(let digest)): server.viewers.script = String(decoding: digest, as: UTF8.self)
+            case .refused(let refusal): logUncounted(server, refusal)
             case .reply, .lost: break
             }
         }
@@ -87,40 +87,44 @@ extension AuctionFeed {
     func reportViewers() {
         let seconds = shared.configuration.viewersSeconds
         guard seconds > 0 else { return }
-        for link in links.indices {
-            guard viewers[link].script != nil else {
-                loadScript(link)
+        for server in servers.values {
+            guard server.viewers.script != nil else {
+                loadScript(server)
                 continue
             }
-            if viewers[link].queue.isEmpty, viewers[link].inFlight == 0, now >= viewers[link].nextRoundAt {
-                viewers[link].nextRoundAt =
+            if server.viewers.queue.isEmpty, server.viewers.inFlight == 0, now >= server.viewers.nextRoundAt {
+                server.viewers.nextRoundAt =
                     now + min(Int64(seconds) * 1_000, Limits.viewersRefreshMilliseconds)
-                viewers[link].queue = Deque(
+                server.viewers.queue = Deque(
                     channelsByTopic.values.filter {
-                        $0.link == link && $0.topic.kind == .auction && !$0.isUncounted
+                        $0.home === server && $0.topic.kind == .auction && !$0.isUncounted
                             && ($0.viewers > 0 || $0.reportedViewers > 0)
                     })
             }
-            while !viewers[link].queue.isEmpty, viewers[link].inFlight < Limits.viewersReportsInFlight {
-                let count = min(Limits.viewersBatch, viewers[link].queue.count)
-                let batch = Array(viewers[link].queue.prefix(count))
-                viewers[link].queue.removeFirst(count)
-                report(batch.filter(isOpen), over: link)
+            let (size, most) =
+                server.isClusterNode
+                ? (1, Limits.viewersReportsInFlight * Limits.viewersBatch)
+                : (Limits.viewersBatch, Limits.viewersReportsInFlight)
+            while !server.viewers.queue.isEmpty, server.viewers.inFlight < most {
+                let count = min(size, server.viewers.queue.count)
+                let batch = Array(server.viewers.queue.prefix(count))
+                server.viewers.queue.removeFirst(count)
+                report(batch.filter { isOpen($0) && $0.home === server }, to: server)
             }
         }
     }
 
-    private func report(_ batch: [FeedChannel], over link: Int) {
-        guard !batch.isEmpty, let script = viewers[link].script else { return }
-        viewers[link].inFlight += 1
+    private func report(_ batch: [FeedChannel], to server: FeedServer) {
+        guard !batch.isEmpty, let script = server.viewers.script else { return }
+        server.viewers.inFlight += 1
         for channel in batch { channel.reportedViewers = channel.viewers }
-        links[link].command(
+        server.command(
             ["EVALSHA", script, "\(batch.count)"] + batch.map { RedisKeys.viewers($0.topic.id) } + [gatewayID]
                 + batch.map { "\($0.reportedViewers)" }
         ) { [unowned self] answer in
             // The link was lost: its reports begin anew with the next one.
             if case .lost = answer { return }
-            viewers[link].inFlight -= 1
+            server.viewers.inFlight -= 1
             switch answer {
             case .reply(.array(let sums)) where sums.count == batch.count:
                 for (channel, sum) in zip(batch, sums) where isOpen(channel) {
@@ -128,30 +132,33 @@ extension AuctionFeed {
                     // here.
                     if let count = sum.integer { announce(Int(max(0, min(count, 1 << 40))), on: channel) }
                 }
+            case .refused(let refusal) where server.isClusterNode && refusal.isPassing:
+                // The next round counts what is on the move now.
+                break
             case .refused(let refusal) where refusal.concernsNamesOnly:
                 // One key of the batch is to blame. Halving finds it.
                 guard batch.count > 1 else {
                     batch[0].isUncounted = true
-                    return logUncounted(link, refusal)
+                    return logUncounted(server, refusal)
                 }
                 let middle = batch.count / 2
-                report(Array(batch[..<middle]), over: link)
-                report(Array(batch[middle...]), over: link)
+                report(Array(batch[..<middle]), to: server)
+                report(Array(batch[middle...]), to: server)
             case .refused(let refusal):
                 // A Redis that was emptied no longer has the script.
-                viewers[link].script = nil
-                if !refusal.text.hasPrefix("NOSCRIPT") { logUncounted(link, refusal) }
-            case .reply, .lost: viewers[link].script = nil
+                server.viewers.script = nil
+                if !refusal.text.hasPrefix("NOSCRIPT") { logUncounted(server, refusal) }
+            case .reply, .lost: server.viewers.script = nil
             }
         }
     }
 
-    private func logUncounted(_ link: Int, _ refusal: RedisRefusal) {
-        guard !isViewersRefusalLogged[link] else { return }
-        isViewersRefusalLogged[link] = true
+    private func logUncounted(_ server: FeedServer, _ refusal: RedisRefusal) {
+        guard !server.isViewersRefusalLogged else { return }
+        server.isViewersRefusalLogged = true
         logger.warning(
             "Redis refuses to count viewers; VIEWERS messages may be missing",
-            metadata: ["redis": "\(links[link].url.address)", "reason": "\(refusal)"])
+            metadata: ["redis": "\(server.label)", "reason": "\(refusal)"])
     }
 
     // MARK: To the watchers

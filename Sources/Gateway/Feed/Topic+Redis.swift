@@ -19,10 +19,12 @@ extension Topic {
         }
     }
 
-    var redisChannel: String {
+    var redisOwner: RedisOwner {
         switch kind {
-        case .auction: RedisKeys.channel(id)
-        case .user: RedisKeys.userChannel(id)
+        case .auction: .auction(id)
+        case .user: .user(id)
         }
     }
+
+    var redisChannel: String { redisOwner.channel }
 }

@@ -151,6 +151,7 @@ final class Rooms {
                     + (needs.contains(.log) ? " log" : "")
             case .detach(let topic, _): "detach \(topic.id)"
             case .viewers: "viewers"
+            case .topologyChanged: "topology changed"
             }
         }
     }

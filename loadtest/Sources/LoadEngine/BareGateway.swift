@@ -35,7 +35,10 @@ package final class BareGateway {
         poller = try Poller()
         listener = try Sockets.listen(
             on: SocketAddress(host: "127.0.0.1", port: UInt16(port)), sharesPort: false)
-        redis = try Sockets.connect(to: url.address.resolve()[0])
+        guard case .server(let address) = url.place else {
+            throw Errno(code: EINVAL, call: "connect to several Redis servers")
+        }
+        redis = try Sockets.connect(to: address.resolve()[0])
         try poller.add(listener, .readable, token: Self.listenerToken)
         try poller.add(redis, [.readable, .writable, .edgeTriggered], token: Self.redisToken)
         var command: [UInt8] = []

@@ -9,20 +9,42 @@ package final class RedisServer {
     package let securePort: Int?
     private let certificate: LocalCertificate?
     private let arguments: [String]
+    private let password: String?
     private var process: ChildProcess?
+    /// True while its processes are stopped by a signal.
+    private var isPaused = false
 
     /// - Parameters:
     ///   - certificate: for a further port with TLS.
     ///   - arguments: more settings, as `redis-server` takes them.
-    package init(certificate: LocalCertificate? = nil, arguments: [String] = []) throws {
+    ///   - password: with which our own clients sign in.
+    package init(certificate: LocalCertificate? = nil, arguments: [String] = [], password: String? = nil)
+        throws
+    {
         port = try Ports.free()
         self.arguments = arguments
+        self.password = password
         self.certificate = certificate
         securePort = certificate == nil ? nil : try Ports.free()
         try start()
     }
 
-    package var url: String { "redis://127.0.0.1:\(port)" }
+    /// A Sentinel.
+    /// - Parameter sentinel: lines of its configuration, which it rewrites.
+    init(sentinel lines: [String]) throws {
+        port = try Ports.free()
+        password = nil
+        certificate = nil
+        securePort = nil
+        let file = Guardian.shared.folder + "/sentinel-\(port).conf"
+        try (lines + [""]).joined(separator: "\n").write(toFile: file, atomically: true, encoding: .utf8)
+        arguments = [file, "--sentinel"]
+        try start()
+    }
+
+    package var url: String { "redis://\(password.map { ":\($0)@" } ?? "")127.0.0.1:\(port)" }
+    package var isRunning: Bool { process?.isRunning ?? false }
+    package var isAnswering: Bool { isRunning && !isPaused }
     /// The address with TLS, on a server that has a certificate.
     package var secureURL: String {
         guard let securePort, let certificate else { preconditionFailure("this Redis speaks no TLS") }
@@ -34,15 +56,20 @@ package final class RedisServer {
     }
 
     package func start() throws {
+        let common = ["--port", "\(port)", "--bind", "127.0.0.1", "--dir", Guardian.shared.folder]
+        let isSentinel = arguments.last == "--sentinel"
         process = try ChildProcess(
             "redis",
-            [
-                "redis-server", "--port", "\(port)", "--bind", "127.0.0.1", "--save", "", "--appendonly",
-                "no", "--dir",
-                Guardian.shared.folder,
-            ] + arguments + secureArguments)
+            ["redis-server"]
+                + (isSentinel
+                    ? arguments + common
+                    : common + ["--save", "", "--appendonly", "no", "--dbfilename", snapshot] + arguments
+                        + secureArguments))
         try eventually("Redis answers") { (try? self.client().call("PING")) == .status("PONG") }
     }
+
+    /// The file in which a replica keeps what its master sent first.
+    private var snapshot: String { "redis-\(port).rdb" }
 
     private var secureArguments: [String] {
         guard let securePort, let certificate else { return [] }
@@ -57,10 +84,20 @@ package final class RedisServer {
         process?.kill(SIGKILL)
         process?.waitForExit()
         process = nil
+        isPaused = false
+        try? FileManager.default.removeItem(atPath: Guardian.shared.folder + "/" + snapshot)
     }
 
     package func signal(_ signal: Int32) {
         process?.kill(signal)
+        if signal == SIGSTOP { isPaused = true }
+        if signal == SIGCONT { isPaused = false }
+    }
+
+    /// Sends a command that must succeed.
+    func accept(_ command: String...) throws {
+        let reply = try client().call(command.map { Array($0.utf8) })
+        if let refusal = reply.refusal { throw ServerFailure(description: refusal.text) }
     }
 
     package func publish(_ auctionID: String, _ json: String) throws {

@@ -1,12 +1,11 @@
 // What PostgreSQL says was published: the outbox keeps the last thousand events of an auction.
 
 import AuctionStore
-import LoadEngine
-import LoadRun
+package import LoadEngine
 
-enum PublishedEvents {
+package enum PublishedEvents {
     /// - Parameter auctions: those whose truth is wanted, in this order.
-    static func truth(database url: String, auctions: [String]) throws -> [AuctionTruth] {
+    package static func truth(database url: String, auctions: [String]) throws -> [AuctionTruth] {
         let connection = try PostgresConnection(url: url)
         return try auctions.map { auction in
             let rows = try connection.query(
