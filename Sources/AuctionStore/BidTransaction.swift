@@ -18,6 +18,10 @@ package enum BidTransaction {
         /// Another request was answered under the same key.
         case otherRequest
 
+        fileprivate var isRepeated: Bool {
+            if case .repeated = self { true } else { false }
+        }
+
         /// True when repeats get this answer too. A request that was wrong in itself may be right later.
         fileprivate var isKept: Bool {
             switch self {
@@ -84,7 +88,7 @@ package enum BidTransaction {
     }
 
     /// Decides `batches`, each of another auction, in one transaction, and ends auctions whose time is over.
-    /// When it throws, nothing was committed.
+    /// When it throws, nothing was committed, or a standby has not confirmed the commit.
     /// - Parameter answer: returns the answer to an outcome, which is kept for repeats of the request.
     package static func run(
         _ connection: PostgresConnection, _ batches: [Batch], antiSniping: AntiSniping,
@@ -109,7 +113,10 @@ package enum BidTransaction {
             // No transaction has had this number since the server's crash: ours left nothing behind.
             guard case .refused(sqlState: "22023", _) = error else { throw error }
         }
-        return try !connection.pipeline([trace.evidence])[0].isEmpty
+        guard try !connection.pipeline([trace.evidence])[0].isEmpty else { return false }
+        // It is committed here. A failover must not lose it either.
+        try connection.confirmCommits()
+        return true
     }
 
     private static func decide(
@@ -152,7 +159,12 @@ package enum BidTransaction {
         }
         let decision = Decision(outcomes: outcomes, hasEvents: changes.contains { !$0.events.isEmpty })
         guard !changes.isEmpty || !answers.kept.isEmpty else {
-            connection.rollBack()
+            if outcomes.contains(where: { $0?.contains(where: \.isRepeated) ?? false }) {
+                // The earlier answer may come from a commit that no standby has confirmed.
+                _ = try connection.pipeline([PostgresConnection.confirmation, Statement("COMMIT")])
+            } else {
+                connection.rollBack()
+            }
             return .certain(decision)
         }
         do throws(DatabaseError) {

@@ -100,13 +100,17 @@ package final class PostgresConnection {
     /// How often a waiting call checks how long the server has been silent.
     private static let pollMilliseconds: Int32 = 1_000
 
-    private static let options = """
-        -c statement_timeout=\(statementMilliseconds) -c lock_timeout=\(lockMilliseconds) \
-        -c idle_in_transaction_session_timeout=10000 -c TimeZone=UTC
+    /// Settings of the session. They are not sent as the parameter `options`, which PgBouncer refuses; a
+    /// value that the connection string's own `options` give stays.
+    private static let session = """
+        SELECT set_config(name, ours.value, false) FROM pg_settings JOIN (VALUES \
+        ('statement_timeout', '\(statementMilliseconds)'), ('lock_timeout', '\(lockMilliseconds)'), \
+        ('idle_in_transaction_session_timeout', '10000'), ('TimeZone', 'UTC')) AS ours (name, value) \
+        USING (name) WHERE source <> 'client'
         """
     /// Connection parameters. The connection string overrides them.
     private static let parameters: KeyValuePairs<String, String> = [
-        "connect_timeout": "2", "options": options, "fallback_application_name": "gavelcast-bidapi",
+        "connect_timeout": "2", "fallback_application_name": "gavelcast-bidapi",
         // libpq picks the host that accepts writes, and refuses a single host that does not.
         "target_session_attrs": "read-write",
         // The first is in milliseconds and detects a vanished host while we wait for it. The keepalives are
@@ -117,6 +121,9 @@ package final class PostgresConnection {
 
     // SAFETY: made in init, finished in deinit, used by the one thread that owns this object.
     private let connection: OpaquePointer
+    /// True while a commit has ended without the standby's confirmation, and nobody was told.
+    // SAFETY: made in init, written by libpq within our own calls, freed in deinit after the connection.
+    private let isUnconfirmed = UnsafeMutablePointer<Bool>.allocate(capacity: 1)
     private var prepared: [String: String] = [:]
     /// Called for each row that cannot be read and is left out.
     package var reportUnreadable: (@Sendable (String) -> Void)?
@@ -145,12 +152,40 @@ package final class PostgresConnection {
             throw .unavailable(message)
         }
         connection = pointer
-        // Notices (such as "already exists, skipping") are no news.
-        PQsetNoticeProcessor(connection, { _, _ in }, nil)
+        isUnconfirmed.initialize(to: false)
+        receiveNotices()
+        _ = try simple(Self.session)
+    }
+
+    /// Most notices (such as "already exists, skipping") are no news. One is: when the wait for a synchronous
+    /// standby is cancelled, PostgreSQL reports the COMMIT as a success, and says only in a warning that the
+    /// standby may not have it. The warning is recognised by the function that sends it, because its text is
+    /// translated.
+    private func receiveNotices() {
+        PQsetNoticeReceiver(
+            connection,
+            { argument, result in
+                guard let argument, let source = PQresultErrorField(result, PostgresConnection.sourceFunction),
+                    String(cString: source) == "SyncRepWaitForLSN"
+                else { return }
+                argument.assumingMemoryBound(to: Bool.self).pointee = true
+            }, isUnconfirmed)
+    }
+
+    /// libpq's PG_DIAG_SOURCE_FUNCTION.
+    private static let sourceFunction = Int32(UInt8(ascii: "R"))
+
+    /// Throws when a commit has ended without the standby's confirmation. It stands on this server, but a
+    /// failover may lose it.
+    private func requireConfirmation() throws(DatabaseError) {
+        guard isUnconfirmed.pointee else { return }
+        isUnconfirmed.pointee = false
+        throw .unavailable("the standby has not confirmed the commit")
     }
 
     deinit {
         PQfinish(connection)
+        isUnconfirmed.deallocate()
     }
 
     /// True while the server has not closed the connection and, as far as it has said, takes writes.
@@ -180,8 +215,25 @@ package final class PostgresConnection {
 
     /// Runs SQL text without parameters, of several statements if need be; waits as long as they take.
     package func script(_ sql: String) throws(DatabaseError) {
-        _ = try rows(PQexec(connection, sql))
+        _ = try simple(sql)
     }
+
+    /// Runs SQL text without parameters in libpq's simple protocol, which leaves nothing behind on the server.
+    /// Returns the last statement's rows.
+    func simple(_ sql: String) throws(DatabaseError) -> Rows {
+        let rows = try rows(PQexec(connection, sql))
+        try requireConfirmation()
+        return rows
+    }
+
+    /// Commits a transaction that only has to wait. When it has returned, every earlier commit that this
+    /// connection can see is on the synchronous standbys too, if there are any.
+    func confirmCommits() throws(DatabaseError) {
+        _ = try pipeline([Statement("BEGIN"), Self.confirmation, Statement("COMMIT")])
+    }
+
+    /// Makes the current transaction's COMMIT wait for the standbys, though it writes nothing else.
+    static let confirmation = Statement("SELECT pg_logical_emit_message(true, 'gavelcast', '')::text")
 
     /// Makes the server end a transaction that idles for this long, and this connection with it.
     package func endIdleTransactions(afterMilliseconds milliseconds: Int) throws(DatabaseError) {
@@ -221,6 +273,7 @@ package final class PostgresConnection {
         PQclear(try nextResult())
         guard PQexitPipelineMode(connection) == 1 else { throw lost() }
         if let failure { throw failure }
+        try requireConfirmation()
         return results
     }
 

@@ -14,13 +14,15 @@ import UnixSignals
 
 package enum BidAPIService {
     /// Runs until SIGTERM or SIGINT has drained it.
-    /// - Throws: when a port cannot be opened.
+    /// - Throws: when a port cannot be opened, and ``UnusableDatabase``.
     package static func run(_ configuration: BidAPIConfiguration, logger: Logger) async throws {
         Limits.check()
         // Check the ports before anything starts, so that a port in use is the only error reported.
         for address in [configuration.listen, configuration.adminListen] {
             Sockets.close(try Sockets.listen(on: address, sharesPort: false))
         }
+        let pooling = PoolingCheck(url: configuration.databaseURL)
+        let isPoolingChecked = try await pooling.isPassed()
         let unreadable = UnreadableRows(logger: logger)
         let pools = Pools(url: configuration.databaseURL, unreadable: unreadable)
         let topology = RedisTopology(configuration.redisURLs)
@@ -46,7 +48,9 @@ package enum BidAPIService {
         }
         let outcome: Result<Void, any Error>
         do {
-            outcome = .success(try await serve(services, pools.closer, configuration, logger))
+            outcome = .success(
+                try await serve(
+                    services, pools.closer, configuration, logger, first: isPoolingChecked ? [] : [pooling]))
         } catch {
             outcome = .failure(error)
         }
@@ -74,7 +78,7 @@ package enum BidAPIService {
 
     private static func serve(
         _ services: Services, _ closerPool: DatabasePool, _ configuration: BidAPIConfiguration,
-        _ logger: Logger
+        _ logger: Logger, first: [any Service]
     ) async throws {
         let application = Application(
             router: PublicRoutes(services: services).router(),
@@ -94,7 +98,7 @@ package enum BidAPIService {
                 address: .hostname(try bindHost(adminAddress), port: Int(adminAddress.port))),
             logger: logger)
         var group = ServiceGroupConfiguration(
-            services: [
+            services: first + [
                 SettingsReloader(settings: services.settings, logger: logger),
                 Housekeeper(services: services, logger: logger),
                 AuctionCloser(services: services, pool: closerPool, logger: logger), admin, application,

@@ -49,6 +49,8 @@ enum Limits {
     static let idleTransactionMilliseconds = 800
 
     // PostgreSQL
+    /// How often the check for a pooler is tried while PostgreSQL cannot be reached.
+    static let poolingCheckInterval = Duration.seconds(1)
     /// Connections for all but bids.
     static let databaseConnections = 6
     static let searchConnections = 2

@@ -16,6 +16,8 @@ let (configuration, logger) = ProgramEntry.configure(BidAPISettings.schema) { va
 
 do {
     try await BidAPIService.run(configuration, logger: logger)
+} catch let error as UnusableDatabase {
+    ProgramEntry.fail("gavelcast-bidapi", "\(error)", status: 78)
 } catch {
     ProgramEntry.fail("gavelcast-bidapi", "\(error); is another program using the address?", status: 71)
 }

@@ -23,6 +23,7 @@ needed=(
 )
 if [ "${1:-}" = tests ]; then
     needed+=(
+        "pgbouncer=a pooler before PostgreSQL"
         "chromium=a browser that watches"
         "chromium-driver=drives the browser"
         "python3-selenium=drives the browser"

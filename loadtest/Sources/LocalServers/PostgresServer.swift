@@ -16,7 +16,7 @@ package final class PostgresServer {
         directory = try Self.makeDirectory()
         let initdb = try ChildProcess(
             "initdb",
-            unprivileged([
+            Self.unprivileged([
                 "\(bin)/initdb", "-D", "\(directory)/data", "-U", "gavelcast", "-A", "trust", "-E", "UTF8",
                 "--no-locale",
             ]))
@@ -42,7 +42,7 @@ package final class PostgresServer {
         directory = try Self.makeDirectory()
         let copy = try ChildProcess(
             "pg_basebackup",
-            unprivileged([
+            Self.unprivileged([
                 "\(bin)/pg_basebackup", "-D", "\(directory)/data", "-R", "-c", "fast", "-h", "127.0.0.1",
                 "-p",
                 "\(primary.port)", "-U", "gavelcast",
@@ -56,6 +56,24 @@ package final class PostgresServer {
         try PostgresConnection(url: readingURL("postgres")).query("SELECT pg_promote()")
     }
 
+    /// Changes a setting for good; the server reads it at once.
+    package func set(_ name: String, _ value: String) throws {
+        let connection = try PostgresConnection(url: readingURL("postgres"))
+        // Not replicated, and possible on a server that takes no writes.
+        try connection.script("ALTER SYSTEM SET \(name) = '\(value)'")
+        try connection.script("SELECT pg_reload_conf()")
+    }
+
+    /// From now on, a COMMIT waits until a standby has it.
+    package func requireStandby() throws {
+        try set("synchronous_standby_names", "*")
+        try eventually("the standby is synchronous") {
+            try PostgresConnection(url: self.readingURL("postgres")).query(
+                "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
+            ).count == 1
+        }
+    }
+
     /// An address at which a server that takes no writes is welcome too.
     package func readingURL(_ database: String) -> String { url(database) + "?target_session_attrs=any" }
 
@@ -64,17 +82,18 @@ package final class PostgresServer {
         try? FileManager.default.removeItem(atPath: directory)
     }
 
-    package func start() throws {
+    /// - Parameter arguments: more settings, as `postgres` takes them.
+    package func start(arguments: [String] = []) throws {
         try eventually("PostgreSQL answers", within: 60) {
             // It ends at once while children of one that was killed are still there.
             if process?.isRunning != true {
                 process = try ChildProcess(
                     "postgres",
-                    unprivileged([
+                    Self.unprivileged([
                         "\(bin)/postgres", "-D", "\(directory)/data", "-p", "\(port)", "-c",
                         "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c",
                         "max_connections=60",
-                    ]))
+                    ] + arguments))
             }
             return (try? PostgresConnection(url: self.readingURL("postgres")).query("SELECT 1")) != nil
         }
@@ -117,7 +136,8 @@ package final class PostgresServer {
 
     private func url(_ database: String) -> String { "postgresql://gavelcast@127.0.0.1:\(port)/\(database)" }
 
-    private func unprivileged(_ arguments: [String]) -> [String] {
+    /// A command as a user that PostgreSQL accepts.
+    static func unprivileged(_ arguments: [String]) -> [String] {
         guard getuid() == 0 else { return arguments }
         return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "env", "-C", "/tmp"]
             + arguments

@@ -1,0 +1,136 @@
+import AuctionStore
+import Foundation
+import LoadClient
+import LocalServers
+import Testing
+
+extension EndToEndTests {
+    /// A PostgreSQL with a standby, and poolers before it.
+    @Suite(.serialized) struct DatabaseFailover {
+        private static let lot =
+            #"{"title":"Lot","starting_price":10,"bid_increment":1,"duration_seconds":3600}"#
+
+        private func bid(
+            _ user: SendableUser, _ api: Int, _ auction: String, _ amount: Int, key: String
+        ) throws -> HTTPReply {
+            try HTTPClient(port: api).request(
+                "POST", "/api/v1/auctions/\(auction)/bids", token: user.token,
+                fields: ["Idempotency-Key": key], json: #"{"amount":\#(amount)}"#)
+        }
+
+        @Test("a primary dies, its standby is promoted, and it comes back read-only: no promised bid is lost")
+        func promotion() throws {
+            let first = try PostgresServer()
+            let name = try first.database("promotion").split(separator: "/").last ?? ""
+            let second = try PostgresServer(standbyOf: first)
+            try first.requireStandby()
+            let redis = try RedisServer()
+            let url = "postgresql://gavelcast@127.0.0.1:\(first.port),127.0.0.1:\(second.port)/\(name)"
+            let run = try FailoverRun(
+                redis: [redis.url], database: url, direct: "\(url)?target_session_attrs=read-write")
+            run.goOn(1.5)
+            let at = FailoverRun.now()
+            first.kill()
+            try second.promote()
+            try eventually("the standby takes writes") {
+                try PostgresConnection(url: second.readingURL("postgres"))
+                    .query("SELECT pg_is_in_recovery()").text(0, 0) == "f"
+            }
+            let accepts = FailoverRun.now()
+            run.goOn(2)
+            // As an operator would keep it from taking bids.
+            try first.start(arguments: ["-c", "default_transaction_read_only=on"])
+            run.goOn(2)
+            let outcome = try run.finish()
+            print(
+                "PostgreSQL, promoted: level \(outcome.level(after: at)) ms after the fault, "
+                    + "\(outcome.level(after: accepts)) ms after the new primary took writes; "
+                    + "the latest delivery took \(outcome.worstMilliseconds) ms")
+            #expect(try run.api.isOK("/readyz"))
+        }
+
+        @Test("a commit whose wait for the standby was cancelled is not promised until a standby has it")
+        func cancelledWait() throws {
+            let primary = try PostgresServer()
+            let database = try primary.database("waiting")
+            let standby = try PostgresServer(standbyOf: primary)
+            try primary.requireStandby()
+            let redis = try RedisServer()
+            let api = try BidAPIProcess(database: database, redis: [redis.url])
+            let auction = try api.user("seller").createAuction(Self.lot)
+            let user = try api.user("ava").asSendable
+            standby.signal(SIGSTOP)
+            let admin = try PostgresConnection(url: primary.readingURL("postgres"))
+            // Cancels every wait, until it is told to stop.
+            let isOver = Locked(false)
+            let cancelling = DispatchGroup()
+            let adminURL = primary.readingURL("postgres")
+            DispatchQueue.global().async(group: cancelling) {
+                guard let admin = try? PostgresConnection(url: adminURL) else { return }
+                while !isOver.with({ $0 }) {
+                    _ = try? admin.query(
+                        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+                    usleep(50_000)
+                }
+            }
+            #expect(try bid(user, api.port, auction, 10, key: "first").status == 503)
+            let stored = try admin.query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+            #expect(stored.isEmpty, "nobody waits any more")
+            let connection = try PostgresConnection(url: database)
+            #expect(try connection.query("SELECT 1 FROM bids").count == 1, "it is committed here")
+            let early = try bid(user, api.port, auction, 10, key: "first")
+            #expect(early.status == 503, "the repeat is not promised either")
+            isOver.with { $0 = true }
+            cancelling.wait()
+            standby.signal(SIGCONT)
+            let late = try bid(user, api.port, auction, 10, key: "first")
+            #expect(late.status == 200 && late.json["bid_id"] != nil, "\(late.status) \(late.text)")
+            #expect(try connection.query("SELECT 1 FROM bids").count == 1)
+        }
+
+        @Test("a session pooler works with its default configuration")
+        func sessionPooler() throws {
+            let postgres = try PostgresServer()
+            _ = try postgres.database("pooled")
+            let pooler = try Pooler(before: postgres)
+            let redis = try RedisServer()
+            let api = try BidAPIProcess(database: pooler.url("pooled"), redis: [redis.url])
+            let auction = try api.user("seller").createAuction(Self.lot)
+            let bidders = try [api.user("ava"), api.user("ben")]
+            for amount in 10...30 {
+                #expect(try bidders[amount % 2].bid("\(amount)", on: auction).status == 201)
+            }
+            let settings = try PostgresConnection(url: pooler.url("pooled")).query(
+                "SELECT current_setting('statement_timeout'), current_setting('TimeZone')")
+            #expect(settings.text(0, 0) == "10s" && settings.text(0, 1) == "UTC")
+        }
+
+        @Test(
+            "a pooler that gives each transaction another session is refused in one line, at start or later",
+            arguments: ["transaction", "statement"])
+        func transactionPooler(mode: String) throws {
+            let postgres = try PostgresServer()
+            _ = try postgres.database("pooled")
+            let redis = try RedisServer()
+            let pooler = try Pooler(before: postgres, mode: mode)
+            func run() throws -> ChildProcess {
+                try ChildProcess(
+                    "bidapi",
+                    [
+                        Programs.path("gavelcast-bidapi"), "--listen", "127.0.0.1:\(Ports.free())",
+                        "--admin-listen", "127.0.0.1:\(Ports.free())", "--database-url",
+                        pooler.url("pooled"), "--redis-url", redis.url,
+                    ])
+            }
+            let early = try run()
+            #expect(early.waitForExit() == 78, "\(early.log)")
+            let line = try #require(early.log.split(separator: "\n").last)
+            #expect(line.contains("session pooling"), "\(early.log)")
+            // PostgreSQL comes later than the bid API.
+            postgres.kill()
+            let late = try run()
+            try postgres.start()
+            #expect(late.waitForExit() == 78 && late.log.contains("session pooling"), "\(late.log)")
+        }
+    }
+}
