@@ -20,6 +20,7 @@ package enum BidAPIService {
         // Check the ports before anything starts, so that a port in use is the only error reported.
         for address in [configuration.listen, configuration.adminListen] {
             Sockets.close(try Sockets.listen(on: address, sharesPort: false))
+            Sockets.remove(address)
         }
         let pooling = PoolingCheck(url: configuration.databaseURL)
         let isPoolingChecked = try await pooling.isPassed()
@@ -45,6 +46,7 @@ package enum BidAPIService {
             pools.close()
             relay.stop()
             services.redis.stop()
+            for address in [configuration.listen, configuration.adminListen] { Sockets.remove(address) }
         }
         let outcome: Result<Void, any Error>
         do {
@@ -68,12 +70,14 @@ package enum BidAPIService {
         return (TokenKeys([key]), key)
     }
 
-    /// The host to bind a listener to. For `*`: IPv6 and IPv4, or IPv4 alone if the system has no IPv6.
-    private static func bindHost(_ address: Reactor.SocketAddress) throws -> String {
-        guard address.host == "*" else { return address.host }
+    /// What a listener is bound to. For `*`: IPv6 and IPv4, or IPv4 alone if the system has no IPv6.
+    private static func bindAddress(_ address: Reactor.SocketAddress) throws -> BindAddress {
+        if let path = address.path { return .unixDomainSocket(path: path) }
+        guard address.host == "*" else { return .hostname(address.host, port: Int(address.port)) }
         let probe = try Sockets.listen(on: Reactor.SocketAddress(host: "*", port: 0), sharesPort: false)
         defer { Sockets.close(probe) }
-        return Reactor.SocketAddress.local(of: probe)?.host ?? address.bindHost
+        let host = Reactor.SocketAddress.local(of: probe)?.host ?? address.bindHost
+        return .hostname(host, port: Int(address.port))
     }
 
     private static func serve(
@@ -83,19 +87,16 @@ package enum BidAPIService {
         let application = Application(
             router: PublicRoutes(services: services).router(),
             server: .init { StrictHTTPChannel(responder: $0) },
-            configuration: .init(
-                address: .hostname(try bindHost(configuration.listen), port: Int(configuration.listen.port))),
+            configuration: .init(address: try bindAddress(configuration.listen)),
             onServerRunning: { channel in
                 logger.info(
                     "bid API is listening",
                     metadata: ["listen": "\(channel.localAddress?.description ?? "?")"])
             }, logger: logger)
-        let adminAddress = configuration.adminListen
         let admin = Application(
             router: AdminRoutes(services: services).router(),
             server: .init { StrictHTTPChannel(responder: $0) },
-            configuration: .init(
-                address: .hostname(try bindHost(adminAddress), port: Int(adminAddress.port))),
+            configuration: .init(address: try bindAddress(configuration.adminListen)),
             logger: logger)
         var group = ServiceGroupConfiguration(
             services: first + [

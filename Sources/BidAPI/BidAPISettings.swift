@@ -30,7 +30,7 @@ package struct BidAPIConfiguration: Sendable {
     package init(_ values: SettingsValues) throws(SettingsError) {
         listen = try Self.address("listen", values)
         adminListen = try Self.address("admin-listen", values)
-        guard listen.port == 0 || listen.description != adminListen.description else {
+        guard listen.port == 0 && listen.path == nil || listen != adminListen else {
             throw .configuration("admin-listen: is the same address as listen")
         }
         databaseURL = values.text("database-url")
@@ -79,7 +79,7 @@ package struct BidAPIConfiguration: Sendable {
         -> SocketAddress
     {
         guard let address = SocketAddress(text: values.text(name)) else {
-            throw .configuration("\(name): '\(values.text(name))' is not HOST:PORT")
+            throw .configuration("\(name): '\(values.text(name))' is neither HOST:PORT nor unix:/PATH")
         }
         return address
     }

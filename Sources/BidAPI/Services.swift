@@ -99,9 +99,10 @@ struct Services: Sendable {
 
     /// The client address that a rate limit counts for anonymous requests.
     func client(_ request: Request, _ context: AppContext) -> String {
-        guard let peer = context.remoteAddress?.ipAddress.flatMap({ ClientAddress(text: $0) }) else {
-            return "unknown"
-        }
+        let isSocket = context.remoteAddress?.protocol == .unix
+        let peer =
+            isSocket ? .localSocket : context.remoteAddress?.ipAddress.flatMap { ClientAddress(text: $0) }
+        guard let peer else { return "unknown" }
         let trusted = settings.current.trustedProxies
         let forwarded = request.headers[.xForwardedFor].flatMap {
             ForwardedClient.find($0, peer: peer, trusted: trusted)

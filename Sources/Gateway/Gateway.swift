@@ -42,6 +42,9 @@ package enum Gateway {
                 "workers": "\(configuration.workers)", "max_connections": "\(configuration.maxConnections)",
             ])
         waitForSignals(signals, shared, logger, reread: reread)
+        for address in [configuration.listen, configuration.adminListen, configuration.tlsListen] {
+            if let address { Sockets.remove(address) }
+        }
     }
 
     private static func runLoop(
@@ -66,6 +69,7 @@ package enum Gateway {
     private static func openListeners(
         _ configuration: GatewayConfiguration, on address: SocketAddress
     ) throws(Errno) -> [Int32] {
+        if address.path != nil { return try openSocketListeners(configuration, on: address) }
         var address = address
         if !configuration.reusePort {
             let probe = try Sockets.listen(on: address, sharesPort: false)
@@ -81,6 +85,17 @@ package enum Gateway {
                 host: address.host, port: SocketAddress.local(of: listener)?.port ?? address.port)
             listeners.append(listener)
         }
+        return listeners
+    }
+
+    /// A Unix socket has one queue of connections, from which every loop accepts.
+    private static func openSocketListeners(
+        _ configuration: GatewayConfiguration, on address: SocketAddress
+    ) throws(Errno) -> [Int32] {
+        let listener = try Sockets.listen(
+            on: address, sharesPort: false, sendBufferBytes: configuration.sendBufferBytes)
+        var listeners = [listener]
+        for _ in 1..<configuration.workers { listeners.append(try Sockets.duplicate(listener)) }
         return listeners
     }
 

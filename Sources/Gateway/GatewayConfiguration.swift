@@ -80,7 +80,7 @@ package struct GatewayConfiguration: Sendable {
         self.values = values
         listen = try Self.address("listen", values)
         adminListen = try Self.address("admin-listen", values)
-        guard listen.port == 0 || listen.description != adminListen.description else {
+        guard listen.port == 0 && listen.path == nil || listen != adminListen else {
             throw .configuration("admin-listen: is the same address as listen")
         }
         if !values.text("tls-listen").isEmpty { tlsListen = try Self.address("tls-listen", values) }
@@ -88,6 +88,9 @@ package struct GatewayConfiguration: Sendable {
         redisURLs = try Self.redisURLs(values)
         workers = values.number("workers") == 0 ? max(1, min(cores, 64)) : values.number("workers")
         reusePort = values.flag("reuse-port")
+        guard !reusePort || listen.path == nil && tlsListen?.path == nil else {
+            throw .configuration("reuse-port: gateways cannot share a Unix socket; give each its own")
+        }
         origins = values.list("origins")
         for origin in origins {
             if let fault = AllowedOrigins.fault(origin) { throw .configuration("origins: \(fault)") }
@@ -252,7 +255,7 @@ package struct GatewayConfiguration: Sendable {
         -> SocketAddress
     {
         guard let address = SocketAddress(text: values.text(name)) else {
-            throw .configuration("\(name): '\(values.text(name))' is not HOST:PORT")
+            throw .configuration("\(name): '\(values.text(name))' is neither HOST:PORT nor unix:/PATH")
         }
         return address
     }

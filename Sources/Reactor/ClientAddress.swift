@@ -15,6 +15,9 @@ package struct ClientAddress: Hashable, Sendable, CustomStringConvertible {
 
     private static let mapped: UInt64 = 0x0000_FFFF << 32
 
+    /// Stands for whoever is at the other end of a Unix socket: a proxy on this machine, which is trusted.
+    package static let localSocket = ClientAddress(high: 0, low: 0)
+
     fileprivate var isIPv4: Bool { high == 0 && low & ~0xFFFF_FFFF == Self.mapped }
 
     /// What a limit counts: the address itself, or an IPv6 host's network.
@@ -41,7 +44,7 @@ package struct ClientAddress: Hashable, Sendable, CustomStringConvertible {
             low: bytes.dropFirst(8).reduce(0) { $0 << 8 | UInt64($1) })
     }
 
-    /// The address that the kernel reports for an accepted connection; `nil` when it is no internet address.
+    /// The address that the kernel reports for an accepted connection; `nil` when it is of another family.
     init?(_ storage: sockaddr_storage) {
         var storage = storage
         switch Int32(storage.ss_family) {
@@ -59,6 +62,7 @@ package struct ClientAddress: Hashable, Sendable, CustomStringConvertible {
                 }
             }
             self.init(bytes)
+        case AF_UNIX: self = .localSocket
         default: return nil
         }
     }
@@ -109,12 +113,13 @@ package enum ForwardedClient {
     /// that wrote it.
     /// - Parameters:
     ///   - field: the field's value, such as `203.0.113.7, 10.0.0.2`.
-    ///   - peer: the connection's other end. The field counts only when the peer is a trusted proxy.
+    ///   - peer: the connection's other end. The field counts only when the peer is a trusted proxy, as
+    ///     ``ClientAddress/localSocket`` always is.
     package static func find(
         _ field: String, peer: ClientAddress, trusted: [AddressBlock]
     ) -> ClientAddress? {
         let isTrusted = { (address: ClientAddress) in trusted.contains { $0.contains(address) } }
-        guard isTrusted(peer) else { return peer }
+        guard peer == .localSocket || isTrusted(peer) else { return peer }
         var client: ClientAddress?
         for part in field.split(separator: ",").reversed() {
             guard part.contains(where: { $0 != " " && $0 != "\t" }) else { continue }

@@ -18,7 +18,7 @@ package enum Sockets {
     }
 
     /// A non-blocking listening socket, on the first address of a name. What it accepts inherits its options:
-    /// no Nagle delay, and the send buffer.
+    /// no Nagle delay, and the send buffer. A Unix socket replaces one that nobody listens on any more.
     /// - Parameters:
     ///   - sharesPort: sets SO_REUSEPORT; every listener on the port must set it.
     ///   - sendBufferBytes: of each accepted connection; `nil` leaves it to the kernel, which lets it grow.
@@ -26,6 +26,7 @@ package enum Sockets {
         on address: SocketAddress, sharesPort: Bool, sendBufferBytes: Int? = nil
     ) throws(Errno) -> Int32 {
         let resolved = try address.resolve()[0]
+        if let path = address.path { try removeAbandoned(path, resolved) }
         let descriptor: Int32
         do throws(Errno) {
             descriptor = try stream(resolved.family)
@@ -49,6 +50,29 @@ package enum Sockets {
             close(descriptor)
             throw error
         }
+        return descriptor
+    }
+
+    /// Removes the file of a Unix socket that nobody listens on. A listener that is gone leaves it behind.
+    private static func removeAbandoned(_ path: String, _ address: ResolvedAddress) throws(Errno) {
+        var status = stat()
+        // Connecting to any other file is refused as well, and that file is not ours to remove.
+        guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFSOCK else { return }
+        let descriptor = try stream(AF_UNIX)
+        defer { close(descriptor) }
+        let isInUse = address.withPointer { Glibc.connect(descriptor, $0, $1) } == 0
+        if !isInUse, gavelcast_errno() == ECONNREFUSED { unlink(path) }
+    }
+
+    /// Removes the file of a Unix socket that is no longer listened on. Other addresses leave nothing behind.
+    package static func remove(_ address: SocketAddress) {
+        if let path = address.path { unlink(path) }
+    }
+
+    /// A second descriptor of a listening socket, for another loop.
+    package static func duplicate(_ listener: Int32) throws(Errno) -> Int32 {
+        let descriptor = fcntl(listener, F_DUPFD_CLOEXEC, 0)
+        guard descriptor >= 0 else { throw .last("duplicate a listener") }
         return descriptor
     }
 

@@ -202,7 +202,9 @@ package struct SettingsReader {
                 throw error("\(shownName): '\(value)' is not one of \(choices.joined(separator: ", "))")
             }
         case .address:
-            guard Self.isAddress(value) else { throw error("\(shownName): '\(value)' is not HOST:PORT") }
+            guard Self.isAddress(value) else {
+                throw error("\(shownName): '\(value)' is neither HOST:PORT nor unix:/PATH")
+            }
         case .file:
             do { _ = try readFile(value) } catch { throw self.unreadable(shownName, value, error) }
         }
@@ -213,6 +215,7 @@ package struct SettingsReader {
     }
 
     private static func isAddress(_ text: String) -> Bool {
+        if text.hasPrefix("unix:/") { return true }
         guard let colon = text.lastIndex(of: ":"), UInt16(text[text.index(after: colon)...]) != nil else {
             return false
         }

@@ -68,7 +68,7 @@ package struct SettingsSchema: Sendable {
                 case .flag: ""
                 case .number: " N"
                 case .choice(let choices): " " + choices.joined(separator: "|")
-                case .address: " HOST:PORT"
+                case .address: " HOST:PORT|unix:/PATH"
                 case .file: " FILE"
                 case .text: " TEXT"
                 case .list: " TEXT ..."

@@ -36,8 +36,11 @@ final class ClientLimits {
             let peer = Sockets.peer(of: connections[slot].descriptor)
         else { return true }
         clients[slot] = Client(peer: peer)
-        let isProxy = configuration.trustedProxies.contains { $0.contains(peer) }
-        return isProxy || count(slot, for: peer.network)
+        return isTrusted(peer) || count(slot, for: peer.network)
+    }
+
+    private func isTrusted(_ peer: ClientAddress) -> Bool {
+        peer == .localSocket || context.configuration.trustedProxies.contains { $0.contains(peer) }
     }
 
     /// Counts a connection against an address. Marks it as refused when the address has too many. Returns
@@ -58,9 +61,7 @@ final class ClientLimits {
     /// Counts a connection that came through a trusted proxy against the client that the request names.
     func recognise(_ slot: UInt32, _ head: RequestHead, _ bytes: Span<UInt8>) {
         let trusted = context.configuration.trustedProxies
-        guard let client = clients[slot], trusted.contains(where: { $0.contains(client.peer) }) else {
-            return
-        }
+        guard let client = clients[slot], isTrusted(client.peer) else { return }
         // Several lines are one list.
         var field = ""
         for line in head.forwardedFor { field += bytes.text(line) + "," }
