@@ -121,7 +121,7 @@ package final class PostgresConnection {
 
     // SAFETY: made in init, finished in deinit, used by the one thread that owns this object.
     private let connection: OpaquePointer
-    /// True while a commit has ended without the standby's confirmation, and nobody was told.
+    /// True while a commit has ended without the standby's confirmation, and no caller was told.
     // SAFETY: made in init, written by libpq within our own calls, freed in deinit after the connection.
     private let isUnconfirmed = UnsafeMutablePointer<Bool>.allocate(capacity: 1)
     private var prepared: [String: String] = [:]
@@ -157,15 +157,16 @@ package final class PostgresConnection {
         _ = try simple(Self.session)
     }
 
-    /// Most notices (such as "already exists, skipping") are no news. One is: when the wait for a synchronous
-    /// standby is cancelled, PostgreSQL reports the COMMIT as a success, and says only in a warning that the
-    /// standby may not have it. The warning is recognised by the function that sends it, because its text is
-    /// translated.
+    /// Watches for the one notice that matters; all others (such as "already exists, skipping") are ignored.
+    /// When the wait for a synchronous standby is cancelled, PostgreSQL reports the COMMIT as a success. Only
+    /// this warning says that the standby may lack the commit. The server function that sends it identifies
+    /// it, because its text is translated.
     private func receiveNotices() {
         PQsetNoticeReceiver(
             connection,
             { argument, result in
-                guard let argument, let source = PQresultErrorField(result, PostgresConnection.sourceFunction),
+                guard let argument,
+                    let source = PQresultErrorField(result, PostgresConnection.sourceFunction),
                     String(cString: source) == "SyncRepWaitForLSN"
                 else { return }
                 argument.assumingMemoryBound(to: Bool.self).pointee = true
@@ -218,7 +219,7 @@ package final class PostgresConnection {
         _ = try simple(sql)
     }
 
-    /// Runs SQL text without parameters in libpq's simple protocol, which leaves nothing behind on the server.
+    /// Runs SQL text without parameters in libpq's simple protocol, which leaves nothing on the server.
     /// Returns the last statement's rows.
     func simple(_ sql: String) throws(DatabaseError) -> Rows {
         let rows = try rows(PQexec(connection, sql))

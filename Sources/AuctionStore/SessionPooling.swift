@@ -2,7 +2,7 @@
 // needs a session of its own for prepared statements and session settings.
 
 package enum SessionPooling {
-    /// How often the question is put. A single answer may agree by chance.
+    /// How many times the sessions are compared. One comparison may match by chance.
     private static let rounds = 3
 
     private static let reason = """
@@ -19,7 +19,7 @@ package enum SessionPooling {
                 _ = try second.simple("BEGIN")
                 // A session that is ours in one connection must not serve the other one.
                 guard try session(second) != before else { return reason }
-                // While the second connection holds a session, a pooler has to find another one for the first.
+                // While the second connection holds a session, a pooler must find another one for the first.
                 guard try session(first) == before else { return reason }
                 _ = try second.simple("ROLLBACK")
             }

@@ -97,7 +97,8 @@ package enum BidAPISettings {
                 "PostgreSQL, as libpq takes it"),
             Setting(
                 "redis-url", .list, default: "redis://127.0.0.1:6379",
-                "Redis servers; give the gateway the same list in the same order"),
+                "Redis servers, or one redis+sentinel:// or redis+cluster://; give the gateway the same in the same order"
+            ),
             Setting(
                 "origins", .list, default: "http://127.0.0.1:8080,http://localhost:8080",
                 "origins whose pages may call; * allows all"),

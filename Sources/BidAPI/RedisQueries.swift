@@ -8,7 +8,7 @@ import RedisLink
 import Synchronization
 
 final class RedisQueries: Sendable {
-    /// How often a query follows a cluster's redirects.
+    /// At most this many of a cluster's redirects are followed for one query.
     private static let mostRedirects = 3
 
     private let topology: RedisTopology

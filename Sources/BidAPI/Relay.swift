@@ -66,8 +66,8 @@ final class Relay: Sendable {
     /// True when this relay's server holds the auction or user.
     func owns(_ owner: RedisOwner) -> Bool { topology.map.server(of: owner) == number }
 
-    /// True for the one node of a cluster that tells the whole cluster of the heartbeat, beside its own
-    /// channel.
+    /// True for the one relay of a cluster that also publishes the heartbeat to the whole cluster: its node
+    /// serves the slot of the heartbeat's name.
     var isHeraldOfCluster: Bool {
         topology.map.server(ofSlot: RedisSlots.slot(of: RedisKeys.relay)) == number
     }

@@ -12,7 +12,8 @@ package enum GatewaySettings {
                 "admin-listen", .address, default: "127.0.0.1:9080", "address of health, metrics and control"),
             Setting(
                 "redis-url", .list, default: "redis://127.0.0.1:6379",
-                "Redis servers; give the bid API the same list in the same order"),
+                "Redis servers, or one redis+sentinel:// or redis+cluster://; give the bid API the same in the same order"
+            ),
             Setting("workers", .number(0...64), default: "0", "event loops; 0 means one per core"),
             Setting("reuse-port", .flag, default: "false", "let several gateways share the public port"),
             Setting("tls-listen", .address, "public address for TLS; empty turns TLS off"),

@@ -1,5 +1,5 @@
 // Which node of a Redis Cluster serves each slot. Pure: ``ClusterWatch`` asks the nodes, and this value keeps
-// what they said, in order of how much it is to be believed.
+// what they said. A recent redirect outweighs a node's report.
 
 package import Reactor
 

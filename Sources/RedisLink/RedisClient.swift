@@ -178,8 +178,8 @@ package final class RedisClient {
         }
     }
 
-    /// Waits until the socket is ready; false when it is not in time. Throws when another server is the right
-    /// one meanwhile: the one that is being waited for may hang.
+    /// Waits until the socket is ready; false when the time is over. Throws when another server has become
+    /// the right one, because the old one may hang.
     private func waits(for events: Int32, _ milliseconds: Int32) throws(Failure) -> Bool {
         if Self.isReady(descriptor, events, milliseconds, until: { isObsolete }) { return true }
         guard !isObsolete else { throw Failure(description: "\(endpoint.label) has moved") }

@@ -63,6 +63,11 @@ package final class RedisEndpoint: Sendable {
         }
     }
 
+    /// Has the Sentinels asked again, if there are any.
+    func askSentinels() {
+        if case .sentinels(let watch) = whereabouts { watch.refresh() }
+    }
+
     /// True while a name server is being asked.
     var isLookingUp: Bool {
         switch whereabouts {

@@ -106,9 +106,12 @@ package final class RedisTopology: Sendable {
         }
     }
 
-    /// Has a cluster's map read again, because something does not fit.
+    /// Has Sentinels asked, or a cluster's map read again, because something does not fit.
     package func refresh() {
-        if case .cluster(let watch) = kind { watch.refresh() }
+        switch kind {
+        case .fixed(let map): for server in map.servers.values { server.askSentinels() }
+        case .cluster(let watch): watch.refresh()
+        }
     }
 
     /// Takes a redirect that server `origin` has answered with. Returns the number of the server to go to.

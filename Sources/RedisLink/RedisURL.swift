@@ -85,7 +85,7 @@ package struct RedisURL: Sendable {
         guard urls.count > 1 else { return nil }
         let areServers = urls.allSatisfy { if case .server = $0.place { true } else { false } }
         return areServers
-            ? nil : "redis+sentinel and redis+cluster must be the only address: list their hosts in that one"
+            ? nil : "a redis+sentinel or redis+cluster address must be the only one: list all hosts in it"
     }
 }
 

@@ -18,7 +18,9 @@ extension EndToEndTests {
                 fields: ["Idempotency-Key": key], json: #"{"amount":\#(amount)}"#)
         }
 
-        @Test("a primary dies, its standby is promoted, and it comes back read-only: no promised bid is lost")
+        @Test(
+            "a primary dies, its standby is promoted, the old primary returns read-only: no promised bid is lost"
+        )
         func promotion() throws {
             let first = try PostgresServer()
             let name = try first.database("promotion").split(separator: "/").last ?? ""
@@ -70,7 +72,7 @@ extension EndToEndTests {
                 while !isOver.with({ $0 }) {
                     _ = try? admin.query(
                         "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
-                    usleep(50_000)
+                    _ = DispatchSemaphore(value: 0).wait(timeout: .now() + 0.05)
                 }
             }
             #expect(try bid(user, api.port, auction, 10, key: "first").status == 503)

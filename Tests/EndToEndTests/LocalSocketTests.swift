@@ -116,7 +116,7 @@ extension EndToEndTests {
 
         // MARK: Access rules
 
-        /// The users that docs/operations.md gives to both services.
+        /// The users that config/redis/users.conf has for both services, and the default user.
         private static func users() throws -> [String] {
             let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
                 .deletingLastPathComponent().deletingLastPathComponent()
@@ -125,7 +125,8 @@ extension EndToEndTests {
             return text.split(separator: "\n").map(String.init).filter { $0.hasPrefix("user ") }
         }
 
-        @Test("the smallest access rules are enough, on one server and in a cluster", arguments: [false, true])
+        @Test(
+            "the smallest access rules are enough, on one server and in a cluster", arguments: [false, true])
         func leastPrivilege(isCluster: Bool) throws {
             let users = try Self.users()
             #expect(users.count == 3 && users.last == "user default off")
@@ -159,7 +160,8 @@ extension EndToEndTests {
             try watcher.until { $0.type == "VIEWERS" }
             #expect(try gateway.watch(auction, since: 2).next().type == "RESUMED")
             try eventually("the viewers are counted") {
-                try bidders[0].request("GET", "/api/v1/auctions/\(auction)").json["viewer_count"] as? Int ?? 0 > 0
+                try bidders[0].request("GET", "/api/v1/auctions/\(auction)").json["viewer_count"] as? Int ?? 0
+                    > 0
             }
             #expect(try api.metric("gavelcast_limits_uncounted_total") == 0)
             #expect(try api.metric("gavelcast_relay_redis_failures_total") == 0)

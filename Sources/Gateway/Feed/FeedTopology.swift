@@ -36,7 +36,7 @@ extension AuctionFeed {
         counters.channelMoves.add()
         let old = channel.home
         old.link?.unsubscribe(channel.topic.redisChannel)
-        // Watchers are told of a silence by its whole length, wherever it began.
+        // The silence counts from its beginning at the old server, so watchers are told of it in time.
         if !home.isUp { home.news.expect(since: old.link?.provedAt) }
         channel.move(to: home)
         perform(channel) { $0.linkLost(&$1) }
@@ -82,8 +82,8 @@ extension AuctionFeed {
 
     // MARK: Commands
 
-    /// Sends a command about one topic to its server. Where a slot is on the move, the node that has the key
-    /// already is asked.
+    /// Sends a command about one topic to its server. While the slot moves, follows a redirect to
+    /// the node that already has the key.
     func ask(_ channel: FeedChannel, _ command: [String], _ completion: @escaping RedisLink.Completion) {
         let home = channel.home
         home.command(command) { [unowned self] answer in

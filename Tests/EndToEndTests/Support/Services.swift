@@ -91,7 +91,7 @@ final class BidAPIProcess {
     let process: ChildProcess
 
     init(
-        database: String, redis: [String], arguments: [String] = [], waitsUntilReady: Bool = true,
+        database: String?, redis: [String], arguments: [String] = [], waitsUntilReady: Bool = true,
         port: Int? = nil, setsLimits: Bool = true
     ) throws {
         self.port = try port ?? Ports.free()
@@ -103,8 +103,9 @@ final class BidAPIProcess {
             "bidapi",
             [
                 Programs.path("gavelcast-bidapi"), "--listen", "127.0.0.1:\(self.port)", "--admin-listen",
-                "127.0.0.1:\(adminPort)", "--database-url", database,
-            ] + limits + redis.flatMap { ["--redis-url", $0] } + arguments)
+                "127.0.0.1:\(adminPort)",
+            ] + (database.map { ["--database-url", $0] } ?? []) + limits
+                + redis.flatMap { ["--redis-url", $0] } + arguments)
         let path = waitsUntilReady ? "/readyz" : "/healthz"
         try eventually("the bid API answers \(path)") { try self.isOK(path) }
         // The two listeners open one after the other.

@@ -1,5 +1,5 @@
-// A private PgBouncer in front of a PostgreSQL, with the configuration that its package comes with but for
-// addresses, users and the mode.
+// A private PgBouncer in front of a PostgreSQL. Only addresses, users and the mode differ from PgBouncer's
+// defaults.
 
 import Foundation
 

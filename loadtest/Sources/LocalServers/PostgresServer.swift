@@ -89,11 +89,12 @@ package final class PostgresServer {
             if process?.isRunning != true {
                 process = try ChildProcess(
                     "postgres",
-                    Self.unprivileged([
-                        "\(bin)/postgres", "-D", "\(directory)/data", "-p", "\(port)", "-c",
-                        "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c",
-                        "max_connections=60",
-                    ] + arguments))
+                    Self.unprivileged(
+                        [
+                            "\(bin)/postgres", "-D", "\(directory)/data", "-p", "\(port)", "-c",
+                            "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c",
+                            "max_connections=60",
+                        ] + arguments))
             }
             return (try? PostgresConnection(url: self.readingURL("postgres")).query("SELECT 1")) != nil
         }
