@@ -159,11 +159,11 @@ package enum BidTransaction {
         }
         let decision = Decision(outcomes: outcomes, hasEvents: changes.contains { !$0.events.isEmpty })
         guard !changes.isEmpty || !answers.kept.isEmpty else {
+            // Keys that were claimed for nothing go with it.
+            connection.rollBack()
+            // An earlier answer may come from a commit that no standby has confirmed.
             if outcomes.contains(where: { $0?.contains(where: \.isRepeated) ?? false }) {
-                // The earlier answer may come from a commit that no standby has confirmed.
-                _ = try connection.pipeline([PostgresConnection.confirmation, Statement("COMMIT")])
-            } else {
-                connection.rollBack()
+                try connection.confirmCommits()
             }
             return .certain(decision)
         }

@@ -230,11 +230,10 @@ package final class PostgresConnection {
     /// Commits a transaction that only has to wait. When it has returned, every earlier commit that this
     /// connection can see is on the synchronous standbys too, if there are any.
     func confirmCommits() throws(DatabaseError) {
-        _ = try pipeline([Statement("BEGIN"), Self.confirmation, Statement("COMMIT")])
+        // Without something written, COMMIT would not wait.
+        let write = Statement("SELECT pg_logical_emit_message(true, 'gavelcast', '')::text")
+        _ = try pipeline([Statement("BEGIN"), write, Statement("COMMIT")])
     }
-
-    /// Makes the current transaction's COMMIT wait for the standbys, though it writes nothing else.
-    static let confirmation = Statement("SELECT pg_logical_emit_message(true, 'gavelcast', '')::text")
 
     /// Makes the server end a transaction that idles for this long, and this connection with it.
     package func endIdleTransactions(afterMilliseconds milliseconds: Int) throws(DatabaseError) {

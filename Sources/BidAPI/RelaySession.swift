@@ -241,8 +241,12 @@ final class RelaySession {
     /// lost.
     private func mark() -> Bool {
         let tag = relay.server.tag
-        guard let reply = send([["SET", filledMark, "1"]])?[0], !isDeferred(reply) else { return false }
-        guard case .error(let text) = reply else {
+        guard let reply = send([["SET", filledMark, "1"]])?[0] else { return false }
+        // Where only the mark's own slot is on its way to another node, this one takes all other writes.
+        let isMigrating =
+            relay.server.isClusterNode && reply.refusal.flatMap(RedisRedirect.init)?.isAsk == true
+        guard isMigrating || !isDeferred(reply) else { return false }
+        guard case .error(let text) = reply, !isMigrating else {
             hasAcceptedWrite = true
             markedTag = tag
             return true

@@ -152,8 +152,9 @@ package final class RedisLink {
     }
 
     private func subscribe(_ channels: [String], over connections: Connections) {
-        // A node without a slot can only be proved by a channel of the whole cluster.
-        let isSharded = endpoint.isClusterNode && tag != nil
+        // A node without a slot can only be proved by a channel of the whole cluster. The link may still have
+        // that proof when the first topics arrive, and those are always sharded.
+        let isSharded = endpoint.isClusterNode && (tag != nil || !isOwn(channels[0]))
         connections.subscriber.send([isSharded ? "SSUBSCRIBE" : "SUBSCRIBE"] + channels)
         ledger.sentSubscribe(channels)
     }
@@ -301,12 +302,18 @@ package final class RedisLink {
     }
 
     private func failIfRefused(_ answer: RedisAnswer) {
-        guard case .refused(let refusal) = answer else { return }
+        guard case .refused(let refusal) = answer, !isMigrating(refusal) else { return }
         guard endpoint.isClusterNode, refusal.isPassing else { return machine.fail(refusal.description) }
         machine.probeDeferred(refusal.text)
         if let redirect = RedisRedirect(refusal) {
             owner.linkDeferred(identity.index, channels: [], redirect)
         }
+    }
+
+    /// True when only the slot of the link's own key is on its way to another node. The node still serves the
+    /// slot's channels, so the probe goes on.
+    private func isMigrating(_ refusal: RedisRefusal) -> Bool {
+        endpoint.isClusterNode && RedisRedirect(refusal)?.isAsk == true
     }
 
     /// Takes the names that go with the node's new tag, and proves the link under them.
@@ -363,7 +370,11 @@ package final class RedisLink {
         send(["MGET"] + keys, over: connections) { [unowned self] answer in
             switch answer {
             case .lost: return
-            case .refused: failIfRefused(answer)
+            case .refused(let refusal):
+                guard isMigrating(refusal), name == probeName, let connections = self.connections else {
+                    return failIfRefused(answer)
+                }
+                publishProbe(text, over: connections)
             case .reply(let reply):
                 guard reply.array?.first == .bytes(Array(text.utf8)) else {
                     return machine.fail("Redis lost the key that a probe had just written")

@@ -76,7 +76,7 @@ final class SentinelWatch: Sendable {
     /// True when the master is known to be at another address.
     func hasMoved(from address: ResolvedAddress) -> Bool {
         state.reports.withLock { reports in
-            guard let master = reports.master(now: Self.now) else { return false }
+            guard let master = reports.master(now: Self.now), !master.addresses.isEmpty else { return false }
             return !master.addresses.contains(address)
         }
     }

@@ -72,7 +72,8 @@ package struct SubscriptionLedger {
             guard channels.count > 1 else { return .channel(channels[0]) }
             let middle = channels.count / 2
             return .retry([Array(channels[..<middle]), Array(channels[middle...])])
-        case .unsubscribe where hasMoved: return .unsubscribed
+        // The server's own end of a subscription may have been taken for the answer.
+        case .unsubscribe where hasMoved, nil where hasMoved: return .unsubscribed
         case .unsubscribe, nil: return .unexpected
         }
     }

@@ -150,6 +150,8 @@ import Testing
         ledger.sentUnsubscribe("f")
         let verdicts = [ledger.refused(hasMoved: true), ledger.refused(hasMoved: true)]
         #expect(verdicts == [.moved(["e"]), .unsubscribed])
+        let late = ledger.refused(hasMoved: true)
+        #expect(late == .unsubscribed, "the server's own end was taken for the answer")
     }
 
     @Test(
