@@ -101,12 +101,13 @@ package final class PostgresConnection {
     private static let pollMilliseconds: Int32 = 1_000
 
     /// Settings of the session. They are not sent as the parameter `options`, which PgBouncer refuses; a
-    /// value that the connection string's own `options` give stays.
+    /// value that the connection string's own `options` give stays, except that warnings must arrive.
     private static let session = """
         SELECT set_config(name, ours.value, false) FROM pg_settings JOIN (VALUES \
         ('statement_timeout', '\(statementMilliseconds)'), ('lock_timeout', '\(lockMilliseconds)'), \
-        ('idle_in_transaction_session_timeout', '10000'), ('TimeZone', 'UTC')) AS ours (name, value) \
-        USING (name) WHERE source <> 'client'
+        ('idle_in_transaction_session_timeout', '10000'), ('TimeZone', 'UTC'), \
+        ('client_min_messages', 'warning')) AS ours (name, value) \
+        USING (name) WHERE source <> 'client' OR name = 'client_min_messages'
         """
     /// Connection parameters. The connection string overrides them.
     private static let parameters: KeyValuePairs<String, String> = [

@@ -152,7 +152,8 @@ final class RelaySession {
         for (publication, reply) in zip(page, run(scripts) ?? []) {
             guard var held = held(reply, publication.auctionID) else { continue }
             if held + 1 < publication.first {
-                guard case .holds(let sequence) = try refill(publication.auctionID, database) else {
+                guard case .holds(let sequence) = try refill(publication.auctionID, database, after: held)
+                else {
                     continue
                 }
                 held = sequence
@@ -275,7 +276,7 @@ final class RelaySession {
                 beat()
                 guard let held = held(reply, publication.auctionID) else { continue }
                 if held < publication.last {
-                    _ = try refill(publication.auctionID, database)
+                    _ = try refill(publication.auctionID, database, after: held)
                 } else if held > publication.last {
                     ahead[publication.auctionID] = held
                 }
@@ -312,11 +313,17 @@ final class RelaySession {
     }
 
     /// Writes an auction's last events and state to a server that lacks them.
-    private func refill(_ auctionID: String, _ database: PostgresConnection) throws(DatabaseError) -> Refill {
+    /// - Parameter known: the last sequence number that the server holds; 0 when that is not known. A new
+    ///   master may lack events that the old one has published. Gateways that read the new master's state need
+    ///   them, and the others drop them.
+    private func refill(
+        _ auctionID: String, _ database: PostgresConnection, after known: SequenceNumber = 0
+    ) throws(DatabaseError) -> Refill {
         guard let (publication, firstUnpublished) = try Outbox.refill(database, auctionID: auctionID) else {
             return .nothingToWrite
         }
-        let script = Script(publication, mode: .refill, publishFrom: firstUnpublished)
+        let firstUnseen = known > 0 ? min(firstUnpublished, known + 1) : firstUnpublished
+        let script = Script(publication, mode: .refill, publishFrom: firstUnseen)
         guard let reply = run([script])?[0], let held = held(reply, auctionID) else { return .refused }
         relay.counters.refilled.add()
         return .holds(held)

@@ -6,7 +6,6 @@ import AuctionStore
 import Logging
 import RedisLink
 import Synchronization
-import Telemetry
 
 final class Relays: Sendable {
     typealias Prepare = @Sendable (PostgresConnection) throws(DatabaseError) -> Void
@@ -84,11 +83,11 @@ final class Relays: Sendable {
     }
 }
 
-/// What all relays have done.
+/// What all relays have done. Each relay adds on its own thread.
 final class RelayCounters: Sendable {
-    let published = Counter()
-    let pushed = Counter()
-    let refilled = Counter()
-    let aheadOfDatabase = Counter()
-    let redisFailures = Counter()
+    let published = BidAPICounters.Count()
+    let pushed = BidAPICounters.Count()
+    let refilled = BidAPICounters.Count()
+    let aheadOfDatabase = BidAPICounters.Count()
+    let redisFailures = BidAPICounters.Count()
 }

@@ -84,7 +84,7 @@ struct ClusterMap: Sendable, Equatable {
         }
     }
 
-    /// For each slot, the index of its node in ``nodes``; -1 where nobody serves it.
+    /// For each slot, the index of its node in ``nodes``; -1 where no node does.
     private(set) var owners = [Int32](repeating: -1, count: RedisSlots.count)
     /// Every node that has ever been named. An index stays valid.
     private(set) var nodes: [SocketAddress] = []

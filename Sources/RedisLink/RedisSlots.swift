@@ -13,7 +13,8 @@ package enum RedisSlots {
         Int(crc16(tag(of: name)) % UInt16(count))
     }
 
-    /// What is hashed: the text between the first `{` and the next `}`, if there is any; else the whole name.
+    /// Returns the part that is hashed: the text between the first `{` and the next `}`, or the whole name if
+    /// there is no such text.
     private static func tag(of name: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
         guard let open = name.firstIndex(of: UInt8(ascii: "{")) else { return name }
         let rest = name[(open + 1)...]

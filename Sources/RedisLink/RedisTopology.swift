@@ -31,7 +31,7 @@ package struct RedisMap: Sendable {
     package let version: Int
     /// The servers by number. A server keeps its number for as long as the process runs.
     package let servers: [Int: RedisEndpoint]
-    /// In a cluster: the number of each slot's server; -1 where nobody serves it.
+    /// In a cluster: the number of each slot's server; -1 where no server does.
     private let owners: [Int32]?
 
     /// Servers that never change.

@@ -1,3 +1,4 @@
+import AuctionStore
 import Foundation
 import LoadClient
 import LocalServers
@@ -71,6 +72,40 @@ extension EndToEndTests {
             try report(
                 run, "Sentinel, \(fault)", fault: at,
                 recoveries: [("the new master took writes", accepts), ("a Sentinel named it", named)])
+        }
+
+        @Test("what a new master lacks is published again, to those who have read its older state")
+        func olderMaster() throws {
+            let redis = try RedisServer()
+            let api = try BidAPIProcess(database: try SharedPostgres.database(), redis: [redis.url])
+            let auction = try api.user("seller").createAuction(
+                #"{"title":"Lot","starting_price":10,"bid_increment":1,"duration_seconds":3600}"#)
+            let bidders = try [api.user("ava"), api.user("ben")]
+            let client = try redis.client()
+            func bid(_ amount: Int, sequence: Int) throws {
+                #expect(try bidders[amount % 2].bid("\(amount)", on: auction).status == 201)
+                try eventually("Redis has event \(sequence)") {
+                    let newest = try client.call("XREVRANGE", RedisKeys.log(auction), "+", "-", "COUNT", "1")
+                    return newest.array?.first?.array?.first?.bytes == Array("\(sequence)-0".utf8)
+                }
+            }
+            for amount in 10...13 { try bid(amount, sequence: amount - 9) }
+            let copies = [RedisKeys.log(auction), RedisKeys.state(auction)]
+            for key in copies { _ = try client.call("COPY", key, "\(key):old") }
+            try bid(14, sequence: 5)
+            // Redis as it was before the last event, as an asynchronous replica may be.
+            let database = try PostgresConnection(url: api.databaseURL)
+            try eventually("the last event is marked as published") {
+                try database.query("SELECT 1 FROM outbox WHERE published_at IS NULL").isEmpty
+            }
+            for key in copies { _ = try client.call("COPY", "\(key):old", key, "REPLACE") }
+            let gateway = try GatewayProcess(redis: [redis.url])
+            let watcher = try gateway.watch(auction)
+            #expect(try watcher.next().sequence == 4)
+            // The relay comes to it as to another server.
+            _ = try client.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            try watcher.until { $0.sequence == 5 }
+            try watcher.checkPromises()
         }
 
         // MARK: Cluster

@@ -86,6 +86,8 @@ final class GatewayProcess {
 }
 
 final class BidAPIProcess {
+    /// Empty when a configuration file names it.
+    let databaseURL: String
     let port: Int
     let adminPort: Int
     let process: ChildProcess
@@ -94,6 +96,7 @@ final class BidAPIProcess {
         database: String?, redis: [String], arguments: [String] = [], waitsUntilReady: Bool = true,
         port: Int? = nil, setsLimits: Bool = true
     ) throws {
+        databaseURL = database ?? ""
         self.port = try port ?? Ports.free()
         adminPort = try Ports.free()
         let limits =

@@ -91,7 +91,7 @@ package final class RedisCluster {
                 if let owner = nodes.first(where: { $0.port == Int(port) }) { return owner }
             }
         }
-        throw ServerFailure(description: "nobody serves slot \(slot)")
+        throw ServerFailure(description: "no node serves slot \(slot)")
     }
 
     /// Moves a slot as `redis-cli --cluster reshard` does.
