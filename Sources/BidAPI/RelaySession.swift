@@ -314,8 +314,8 @@ final class RelaySession {
 
     /// Writes an auction's last events and state to a server that lacks them.
     /// - Parameter known: the last sequence number that the server holds; 0 when that is not known. A new
-    ///   master may lack events that the old one has published. Gateways that read the new master's state need
-    ///   them, and the others drop them.
+    ///   master may lack events that the old one has published. Gateways that read the new master's state
+    ///   need them, and the others drop them.
     private func refill(
         _ auctionID: String, _ database: PostgresConnection, after known: SequenceNumber = 0
     ) throws(DatabaseError) -> Refill {
