@@ -36,10 +36,14 @@ final class RedisQueries: Sendable {
     }
 
     private func server(_ number: Int) -> ServerQueries? {
-        guard let endpoint = topology.map.servers[number] else { return nil }
+        let current = topology.map.servers
+        guard let endpoint = current[number] else { return nil }
         return servers.withLock { servers in
             if let server = servers[number], server.endpoint === endpoint { return server }
-            servers[number]?.requestStop()
+            for (number, server) in servers where server.endpoint !== current[number] {
+                server.requestStop()
+                servers[number] = nil
+            }
             let server = ServerQueries(endpoint: endpoint)
             servers[number] = server
             return server

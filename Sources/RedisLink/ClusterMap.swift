@@ -34,6 +34,8 @@ package struct RedisRedirect: Sendable, Equatable {
 struct ClusterMap: Sendable, Equatable {
     /// How long a redirect is believed more than the map of a node that may not have heard of it yet.
     static let redirectMilliseconds: Int64 = 2_000
+    /// How long a redirect stands even against one to another node. Two nodes may send a slot back and forth.
+    static let settlingMilliseconds: Int64 = 200
     /// How long a node that a redirect has named stays known without a slot of its own.
     static let guestMilliseconds: Int64 = 30_000
 
@@ -102,7 +104,11 @@ struct ClusterMap: Sendable, Equatable {
     /// The nodes that serve slots, and those that a redirect has named a short time ago.
     func members(now: Int64) -> Set<Int> {
         var members = Set(guests.lazy.filter { $0.value > now }.map { Int($0.key) })
-        for owner in owners where owner >= 0 { members.insert(Int(owner)) }
+        var last: Int32 = -1
+        for owner in owners where owner != last {
+            if owner >= 0 { members.insert(Int(owner)) }
+            last = owner
+        }
         return members
     }
 
@@ -118,12 +124,19 @@ struct ClusterMap: Sendable, Equatable {
         for (slot, redirect) in redirected { owners[slot] = redirect.node }
     }
 
-    /// A node has answered with a redirect to `address`. Returns the node's index.
+    /// A node has answered with a redirect to `address`. Returns the node's index. The slot stays where it is
+    /// when another redirect has moved it a moment ago.
     mutating func take(_ redirect: RedisRedirect, to address: SocketAddress, now: Int64) -> Int {
         let node = index(of: address)
         guests[node] = now + Self.guestMilliseconds
         guard !redirect.isAsk else { return Int(node) }
-        owners[redirect.slot] = node
+        if let earlier = redirected[redirect.slot], earlier.node != node,
+            now < earlier.until - Self.redirectMilliseconds + Self.settlingMilliseconds
+        {
+            return Int(node)
+        }
+        // Writing copies the whole table while somebody else holds the map.
+        if owners[redirect.slot] != node { owners[redirect.slot] = node }
         redirected[redirect.slot] = (node, now + Self.redirectMilliseconds)
         return Int(node)
     }

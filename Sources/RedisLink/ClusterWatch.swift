@@ -103,14 +103,17 @@ final class ClusterWatch: Sendable {
         knowledge.signal.signal()
     }
 
-    /// Takes a redirect that server `origin` has answered with. Returns the number of the server to go to.
-    func follow(_ redirect: RedisRedirect, from origin: Int) -> Int {
-        let number = knowledge.change { map in
-            map.take(
-                redirect, to: redirect.address(from: map.nodes[origin]), now: Clock.monotonicMilliseconds())
+    /// Takes redirects, each with the number of the server that has answered with it. Returns the numbers of
+    /// the servers to go to.
+    func follow(_ redirects: [(redirect: RedisRedirect, origin: Int)]) -> [Int] {
+        let numbers = knowledge.change { map in
+            let now = Clock.monotonicMilliseconds()
+            return redirects.map { redirect, origin in
+                map.take(redirect, to: redirect.address(from: map.nodes[origin]), now: now)
+            }
         }
-        if !redirect.isAsk { refresh() }
-        return number
+        if !redirects.allSatisfy(\.redirect.isAsk) { refresh() }
+        return numbers
     }
 
     /// Has `observer` called after each change, on any thread.
@@ -126,6 +129,7 @@ final class ClusterWatch: Sendable {
         var informant: SocketAddress?
         while !knowledge.isOver.load(ordering: .acquiring) {
             // Before the questions: a wish that comes during them wants another round.
+            while knowledge.signal.wait(timeout: .now()) == .success {}
             knowledge.isWanted.store(false, ordering: .releasing)
             if let (address, report) = read(knowledge, &clients, informant) {
                 informant = address
@@ -136,7 +140,8 @@ final class ClusterWatch: Sendable {
             }
             Clock.pause(milliseconds: pauseMilliseconds)
             // Without a map there is nothing to do but to ask again.
-            if informant != nil { _ = knowledge.signal.wait(timeout: .now() + interval) }
+            guard informant != nil, !knowledge.isOver.load(ordering: .acquiring) else { continue }
+            _ = knowledge.signal.wait(timeout: .now() + interval)
         }
     }
 

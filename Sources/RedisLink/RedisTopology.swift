@@ -116,8 +116,15 @@ package final class RedisTopology: Sendable {
 
     /// Takes a redirect that server `origin` has answered with. Returns the number of the server to go to.
     package func follow(_ redirect: RedisRedirect, from origin: Int) -> Int {
-        guard case .cluster(let watch) = kind else { return origin }
-        return watch.follow(redirect, from: origin)
+        follow([(redirect, origin)])[0]
+    }
+
+    /// Takes redirects, each with the number of the server that has answered with it. Returns the numbers of
+    /// the servers to go to. Many at once cost little more than one.
+    @discardableResult
+    package func follow(_ redirects: [(redirect: RedisRedirect, origin: Int)]) -> [Int] {
+        guard case .cluster(let watch) = kind else { return redirects.map(\.origin) }
+        return watch.follow(redirects)
     }
 
     /// Has `observer` called after each change, on any thread; it must not block.

@@ -66,7 +66,14 @@ struct SentinelReports: Sendable {
         failures = [String?](repeating: nil, count: count)
     }
 
+    /// An address outlives a failure to look its name up.
     mutating func take(_ report: Report, from index: Int, now: Int64) {
+        var report = report
+        if report.addresses.isEmpty, let known = reports[index]?.report,
+            known.host == report.host, known.port == report.port
+        {
+            report.addresses = known.addresses
+        }
         reports[index] = (report, now)
         failures[index] = nil
     }

@@ -138,7 +138,7 @@ final class SentinelWatch: Sendable {
             ])
         var answers: [RedisReply] = []
         var confirmations = 0
-        while confirmations < 2 * channels.count {
+        while confirmations < 2 * channels.count, answers.count <= 2 {
             let reply = try client.receive()
             if let refusal = reply.refusal { throw RedisClient.Failure(description: refusal.text) }
             switch reply.array?.first?.bytes.map({ String(decoding: $0, as: UTF8.self) }) {

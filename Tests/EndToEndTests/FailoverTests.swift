@@ -110,6 +110,36 @@ extension EndToEndTests {
 
         // MARK: Cluster
 
+        @Test("when two nodes send a topic back and forth, its watchers are told, and no others")
+        func backAndForth() throws {
+            let redis = try RedisCluster(hasReplicas: false)
+            let gateway = try GatewayProcess(redis: [redis.url])
+            let slot = RedisSlots.slot(of: RedisKeys.channel("a1"))
+            let owner = try redis.owner(of: slot)
+            let other = try #require(redis.nodes.first { $0 !== owner })
+            let neighbour = try #require(
+                try (1...1_000).map { "b\($0)" }.first {
+                    try redis.owner(of: RedisSlots.slot(of: RedisKeys.channel($0))) === owner
+                })
+            let watchers = try [gateway.watch("a1"), gateway.watch(neighbour)]
+            for watcher in watchers { #expect(try watcher.next().type == "SNAPSHOT") }
+            // The owner gives the slot away, and the other one does not hear of it.
+            let command = ["CLUSTER", "SETSLOT", "\(slot)", "NODE", try redis.id(of: other)]
+            #expect(try owner.client().pipeline([command]) == [.status("OK")])
+            #expect(try !watchers[0].nextFeed().isLive)
+            func publish(_ id: String, at node: RedisServer) throws {
+                let event = #"{"type":"BID_UPDATE","auction_id":"\#(id)","seq":1}"#
+                _ = try node.client().call("SPUBLISH", RedisKeys.channel(id), event)
+            }
+            try publish(neighbour, at: owner)
+            #expect(try watchers[1].next().sequence == 1)
+            #expect(watchers[1].feeds == [], "other topics of these nodes are delivered")
+            #expect(try other.client().pipeline([command]) == [.status("OK")])
+            #expect(try watchers[0].nextFeed().isLive)
+            try publish("a1", at: other)
+            #expect(try watchers[0].next().sequence == 1)
+        }
+
         enum ClusterFault: CaseIterable, Sendable {
             case masterKilled, masterPaused, commanded, slotsMoved, nodeAdded, nodeRemoved
         }

@@ -100,6 +100,22 @@ import Testing
         #expect(map.owners[100] == 0, "nobody has confirmed the redirect")
     }
 
+    @Test("two nodes that send a slot back and forth change the map only now and then")
+    func backAndForth() throws {
+        var map = Self.map()
+        let there = try #require(RedisRedirect(RedisRefusal(text: "MOVED 100 c:3")))
+        let back = try #require(RedisRedirect(RedisRefusal(text: "MOVED 100 a:1")))
+        _ = map.take(there, to: Self.c, now: 1_000)
+        let settled = 1_000 + ClusterMap.settlingMilliseconds
+        #expect(map.take(back, to: Self.a, now: settled - 1) == 0, "this one command may follow")
+        #expect(map.owners[100] == 2, "the slot stays")
+        _ = map.take(there, to: Self.c, now: settled - 1)
+        _ = map.take(back, to: Self.a, now: settled)
+        #expect(map.owners[100] == 2, "the redirect was confirmed a moment ago")
+        _ = map.take(back, to: Self.a, now: settled - 1 + ClusterMap.settlingMilliseconds)
+        #expect(map.owners[100] == 0)
+    }
+
     @Test("a node that only takes part in a migration is known, and forgotten when nothing came of it")
     func guests() throws {
         var map = Self.map()

@@ -47,6 +47,17 @@ import Testing
         }
     }
 
+    @Test("an address outlives a failure to look its name up, but not another name")
+    func lookUps() throws {
+        var reports = SentinelReports(count: 1)
+        let known = try Self.report(1, epoch: 1)
+        reports.take(known, from: 0, now: 0)
+        reports.take(.init(host: known.host, port: 1, epoch: 2), from: 0, now: 1)
+        #expect(reports.master(now: 1)?.addresses == known.addresses && reports.master(now: 1)?.epoch == 2)
+        reports.take(.init(host: known.host, port: 2, epoch: 3), from: 0, now: 2)
+        #expect(reports.master(now: 2)?.addresses == [])
+    }
+
     @Test("a reply that does not describe a master is no report")
     func replies() {
         func text(_ text: String) -> RedisReply { .bytes(Array(text.utf8)) }

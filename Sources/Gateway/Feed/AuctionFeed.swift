@@ -24,6 +24,8 @@ final class AuctionFeed: RedisLinkOwner {
     /// The home of topics whose server is not known.
     let unplaced = FeedServer(number: -1, link: nil)
     var nextMapRefresh: Int64 = 0
+    /// What nodes of a cluster have said in this turn about where slots are, each with the link's number.
+    var redirects: [(redirect: RedisRedirect, origin: Int)] = []
 
     private(set) var channels: [FeedChannel?] = []
     private var freeNumbers: [UInt32] = []
@@ -335,8 +337,14 @@ final class AuctionFeed: RedisLinkOwner {
         server.reads = FeedReads()
         server.viewers = ViewerReports()
         for channel in channelsByTopic.values where channel.home === server {
-            perform(channel) { $0.linkLost(&$1) }
+            loseLink(channel)
         }
+    }
+
+    /// Nothing that is under way for the channel counts any more.
+    func loseLink(_ channel: FeedChannel) {
+        channel.loseReads()
+        perform(channel) { $0.linkLost(&$1) }
     }
 
     private func countLinks() {
@@ -395,6 +403,7 @@ final class AuctionFeed: RedisLinkOwner {
         }
         // A cluster's node may confirm what another one serves by now.
         guard channel.home.number == link else { return }
+        channel.deferredSince = nil
         if topic.kind == .user { noteServed(channel) }
         perform(channel) { $0.subscribed(&$1) }
     }

@@ -8,8 +8,10 @@ final class FeedChannel {
     let number: UInt32
     /// The server that holds the topic.
     private(set) var home: FeedServer
-    /// How often the topic has moved to another server.
-    private(set) var moves = 0
+    /// How often everything under way for the topic has become void: its link was lost, or it has moved.
+    private(set) var losses = 0
+    /// Since when the topic's server has deferred the subscription; `nil` when it has not.
+    var deferredSince: Int64?
     var machine: FeedMachine
     /// Bytes of history that the budget knows of.
     var accountedBytes = 0
@@ -37,10 +39,10 @@ final class FeedChannel {
             isDelivering: home.news.isDelivering)
     }
 
-    func move(to home: FeedServer) {
-        self.home = home
-        moves += 1
-    }
+    func move(to home: FeedServer) { self.home = home }
+
+    /// Makes every ``FeedRead`` void.
+    func loseReads() { losses += 1 }
 
     var viewers: Int { viewersByLoop.reduce(0, +) }
 }

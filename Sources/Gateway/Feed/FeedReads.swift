@@ -8,8 +8,9 @@ import LiveProtocol
 import RedisLink
 import Telemetry
 
-/// The reads of one server that are queued or under way.
-struct FeedReads {
+/// The reads of one server that are queued or under way, over one life of its link. An answer that comes
+/// after that life still belongs to these reads and not to the next ones.
+final class FeedReads {
     /// States that are to be read.
     var states: Deque<FeedRead> = []
     var statesInFlight = 0
@@ -61,13 +62,14 @@ extension AuctionFeed {
 
     private func readStates(_ batch: [FeedRead], at server: FeedServer) {
         guard let first = batch.first else { return }
-        server.reads.statesInFlight += 1
+        let reads = server.reads
+        reads.statesInFlight += 1
         counters.stateReads.add()
         ask(first.channel, ["MGET"] + batch.map { RedisKeys.state($0.channel.topic.id) }) {
             [unowned self] answer in
             // The link was lost: everything is read anew over the next one.
             if case .lost = answer { return }
-            server.reads.statesInFlight -= 1
+            reads.statesInFlight -= 1
             switch answer {
             case .reply(.array(let values)) where values.count == batch.count:
                 for (read, value) in zip(batch, values) where isDue(read) {
@@ -86,7 +88,7 @@ extension AuctionFeed {
             case .refused, .reply, .lost:
                 // For example LOADING after a restart. The probe decides whether the link is of any use.
                 counters.refusedReads.add()
-                server.reads.stateRetries.append((now + Limits.stateRetryMilliseconds, batch))
+                reads.stateRetries.append((now + Limits.stateRetryMilliseconds, batch))
             }
         }
     }
@@ -125,12 +127,12 @@ extension AuctionFeed {
         _ channel: FeedChannel, _ name: String, _ range: [String], take: @escaping ([EncodedEvent]?) -> Void
     ) {
         let read = FeedRead(channel)
-        let server = channel.home
-        server.reads.logsInFlight += 1
+        let reads = channel.home.reads
+        reads.logsInFlight += 1
         counters.logReads.add()
         ask(channel, [name, RedisKeys.log(channel.topic.id)] + range) { [unowned self] answer in
             if case .lost = answer { return }
-            server.reads.logsInFlight -= 1
+            reads.logsInFlight -= 1
             guard isDue(read) else { return }
             switch answer {
             case .reply(.array(let entries)): take(events(in: entries, of: channel))

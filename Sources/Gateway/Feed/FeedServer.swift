@@ -40,15 +40,16 @@ final class FeedServer {
     }
 }
 
-/// Something under way for a channel at its server. It is void when the channel has moved meanwhile.
+/// Something under way for a channel at its server. It is void when the channel has lost its link or moved
+/// meanwhile.
 struct FeedRead {
     let channel: FeedChannel
-    private let moves: Int
+    private let losses: Int
 
     init(_ channel: FeedChannel) {
         self.channel = channel
-        moves = channel.moves
+        losses = channel.losses
     }
 
-    var isCurrent: Bool { moves == channel.moves }
+    var isCurrent: Bool { losses == channel.losses }
 }

@@ -14,6 +14,10 @@ extension AuctionFeed {
             nextMapRefresh = now + Limits.mapRefreshMilliseconds
             topology.refresh()
         }
+        if !redirects.isEmpty {
+            topology.follow(redirects)
+            redirects = []
+        }
         for server in servers.values { subscribeAgain(server) }
         guard topology.version != map.version else { return }
         takeMap(topology.map)
@@ -39,7 +43,7 @@ extension AuctionFeed {
         // The silence counts from its beginning at the old server, so watchers are told of it in time.
         if !home.isUp { home.news.expect(since: old.link?.provedAt) }
         channel.move(to: home)
-        perform(channel) { $0.linkLost(&$1) }
+        loseLink(channel)
         let isDelivering = home.news.isDelivering
         perform(channel) { $0.deliveryChanged(isDelivering, &$1) }
     }
@@ -49,16 +53,17 @@ extension AuctionFeed {
     func linkUnsubscribed(_ link: Int, channel name: String) {
         topology.refresh()
         guard let channel = channel(name, at: link) else { return }
-        perform(channel) { $0.linkLost(&$1) }
+        loseLink(channel)
         // The node answers with a redirect to the new one.
         channel.home.subscribe([channel])
     }
 
     func linkDeferred(_ link: Int, channels names: [String], _ redirect: RedisRedirect?) {
-        if let redirect { _ = topology.follow(redirect, from: link) } else { topology.refresh() }
+        if let redirect { redirects.append((redirect, link)) } else { topology.refresh() }
         for name in names {
             guard let channel = channel(name, at: link) else { continue }
-            perform(channel) { $0.linkLost(&$1) }
+            if channel.deferredSince == nil { channel.deferredSince = now }
+            loseLink(channel)
             // If the map does not change, or wrongly, this tries again.
             channel.home.resubscriptions.append((now + Limits.resubscribeMilliseconds, FeedRead(channel)))
         }
@@ -76,7 +81,20 @@ extension AuctionFeed {
         while let (at, read) = server.resubscriptions.first, at <= now {
             server.resubscriptions.removeFirst()
             guard isOpen(read.channel), read.isCurrent, read.channel.machine.isSubscribing else { continue }
+            announceDeferral(read.channel)
             server.subscribe([read.channel])
+        }
+    }
+
+    /// Tells watchers that their auction is not delivered when its server has deferred the subscription for
+    /// long, although it delivers others.
+    private func announceDeferral(_ channel: FeedChannel) {
+        guard let since = channel.deferredSince, now - since > Limits.feedSilenceMilliseconds else { return }
+        let isDelivering = channel.home.news.isDelivering
+        perform(channel) { machine, actions in
+            machine.deliveryChanged(false, &actions)
+            // Watchers hear this only when the channel is subscribed again and level.
+            machine.deliveryChanged(isDelivering, &actions)
         }
     }
 
@@ -90,10 +108,12 @@ extension AuctionFeed {
             guard case .refused(let refusal) = answer, let redirect = RedisRedirect(refusal) else {
                 return completion(answer)
             }
-            let number = topology.follow(redirect, from: home.number)
-            guard redirect.isAsk, let target = servers[number]?.link, target.isUp else {
+            guard redirect.isAsk else {
+                redirects.append((redirect, home.number))
                 return completion(answer)
             }
+            let number = topology.follow(redirect, from: home.number)
+            guard let target = servers[number]?.link, target.isUp else { return completion(answer) }
             target.askedCommand(command) { answer in
                 // The loss of this other node is not the loss of the topic's own.
                 if case .lost = answer { return completion(.refused(refusal)) }
