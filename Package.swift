@@ -100,7 +100,7 @@ let package = Package(
                 .embedInCode("Schema/v1_auctions.sql"), .embedInCode("Schema/v2_proxy_bids.sql"),
                 .embedInCode("Schema/v3_idempotency_keys.sql"),
                 .embedInCode("Schema/v4_people_and_lists.sql"),
-                .embedInCode("Schema/v5_currency_decimals.sql"),
+                .embedInCode("Schema/v5_currency_decimals.sql"), .embedInCode("Schema/v6_replica_beat.sql"),
             ]),
 
         // The services.

@@ -12,11 +12,18 @@ package struct BidRow: Sendable {
 }
 
 package enum BidHistory {
-    /// At most `limit` bids with a sequence number below `before`, and the total number of bids. The next
-    /// page begins below `next`, if there is one. `nil` when there is no such auction.
+    package struct Page: Sendable {
+        package let bids: [BidRow]
+        /// All bids of the auction.
+        package let total: Int
+        /// The next page begins below this sequence number; `nil` when there is none.
+        package let next: SequenceNumber?
+    }
+
+    /// At most `limit` bids with a sequence number below `before`. `nil` when there is no such auction.
     package static func page(
         _ connection: PostgresConnection, _ id: AuctionID, before: SequenceNumber, limit: Int
-    ) throws(DatabaseError) -> (bids: [BidRow], total: Int, next: SequenceNumber?)? {
+    ) throws(DatabaseError) -> Page? {
         let rows = try connection.snapshot([
             Statement("SELECT bid_count FROM auctions WHERE auction_id = $1", [id.text]),
             Statement(
@@ -32,7 +39,7 @@ package enum BidHistory {
             try bid(rows[1], row)
         }
         let next = rows[1].count > limit ? try rows[1].sequence(limit - 1, 5) : nil
-        return (bids, Int(try rows[0].integer(0, 0)), next)
+        return Page(bids: bids, total: Int(try rows[0].integer(0, 0)), next: next)
     }
 
     /// The first seven columns of a row.

@@ -30,14 +30,15 @@ package final class DatabasePool: Sendable {
 
     /// A thread's connection. Confined to that thread.
     fileprivate final class Slot {
-        private let url: String
+        private let servers: DatabaseServers
         private let prepare: @Sendable (PostgresConnection) throws(DatabaseError) -> Void
         private var connection: PostgresConnection?
 
         init(
-            url: String, prepare: @escaping @Sendable (PostgresConnection) throws(DatabaseError) -> Void
+            servers: DatabaseServers,
+            prepare: @escaping @Sendable (PostgresConnection) throws(DatabaseError) -> Void
         ) {
-            self.url = url
+            self.servers = servers
             self.prepare = prepare
         }
 
@@ -45,7 +46,7 @@ package final class DatabasePool: Sendable {
             // Replace a connection that the server closed while it was idle, or that is read-only now. The
             // next caller would get an error from it.
             if let connection, connection.isStillOpen { return connection }
-            let new = try PostgresConnection(url: url)
+            let new = try PostgresConnection(servers)
             try prepare(new)
             connection = new
             return new
@@ -71,14 +72,14 @@ package final class DatabasePool: Sendable {
     ///   - jobLimit: the most jobs that wait.
     ///   - prepare: called with each new connection before its first use.
     package init(
-        url: String, threads: Int, jobLimit: Int,
+        servers: DatabaseServers, threads: Int, jobLimit: Int,
         prepare: @escaping @Sendable (PostgresConnection) throws(DatabaseError) -> Void
     ) {
         self.jobLimit = jobLimit
         for index in 0..<threads {
             finished.enter()
             let thread = Thread { [self] in
-                work(Slot(url: url, prepare: prepare))
+                work(Slot(servers: servers, prepare: prepare))
                 finished.leave()
             }
             thread.name = "database-\(index)"

@@ -58,6 +58,24 @@ package enum DatabaseURL {
         return nil
     }
 
+    /// The hosts that the connection string names, in its order. Empty when it leaves them to libpq.
+    static func places(_ text: String) -> [DatabaseServers.Place] {
+        let values = parse(text) ?? [:]
+        func list(_ name: String) -> [String] {
+            (values[name] ?? "").split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+        }
+        let (hosts, addresses, ports) = (list("host"), list("hostaddr"), list("port"))
+        let count = max(hosts.count, addresses.count)
+        guard values["host"] != nil || values["hostaddr"] != nil else { return [] }
+        func value(_ list: [String], _ index: Int) -> String { index < list.count ? list[index] : "" }
+        return (0..<count).map { index in
+            let port = value(ports, ports.count == 1 ? 0 : index)
+            return DatabaseServers.Place(
+                host: value(hosts, index), address: value(addresses, index),
+                port: port.isEmpty ? "5432" : port)
+        }
+    }
+
     /// `text` without the password that stands in `url`.
     static func redacted(_ text: String, _ url: String) -> String {
         guard let password = parse(url)?["password"], !password.isEmpty else { return text }

@@ -40,6 +40,6 @@ package enum Migrations {
     private static let steps = [
         PackageResources.v1_auctions_sql, PackageResources.v2_proxy_bids_sql,
         PackageResources.v3_idempotency_keys_sql, PackageResources.v4_people_and_lists_sql,
-        PackageResources.v5_currency_decimals_sql,
+        PackageResources.v5_currency_decimals_sql, PackageResources.v6_replica_beat_sql,
     ]
 }

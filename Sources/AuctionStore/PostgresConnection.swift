@@ -93,27 +93,32 @@ package final class PostgresConnection {
     /// How long the server works on a statement, and waits for a lock, before it gives up.
     package static let statementMilliseconds = 10_000
     package static let lockMilliseconds = 3_000
-    /// How long the server may stay silent before it counts as lost. This is longer than a statement may
-    /// take, so the server or the network has stalled.
-    private static let silenceMilliseconds = statementMilliseconds + 2_000
+    /// How long a replica works on a statement before it gives up.
+    static let readingMilliseconds = 3_000
+    /// How much longer than a statement may take the server may stay silent before it counts as lost. Then
+    /// the server or the network has stalled.
+    private static let silenceMarginMilliseconds = 2_000
 
     /// How often a waiting call checks how long the server has been silent.
     private static let pollMilliseconds: Int32 = 1_000
+    /// How long the server may stay silent before the others are asked whether one of them takes the writes.
+    private static let doubtMilliseconds = 1_500
 
     /// Settings of the session. They are not sent as the parameter `options`, which PgBouncer refuses; a
     /// value that the connection string's own `options` give stays, except that warnings must arrive.
-    private static let session = """
+    private static func session(statementMilliseconds: Int) -> String {
+        """
         SELECT set_config(name, ours.value, false) FROM pg_settings JOIN (VALUES \
         ('statement_timeout', '\(statementMilliseconds)'), ('lock_timeout', '\(lockMilliseconds)'), \
         ('idle_in_transaction_session_timeout', '10000'), ('TimeZone', 'UTC'), \
         ('client_min_messages', 'warning')) AS ours (name, value) \
-        USING (name) WHERE source <> 'client' OR name = 'client_min_messages'
+        USING (name) WHERE source <> 'client' OR name = 'client_min_messages'; \
+        SELECT pg_postmaster_start_time()
         """
+    }
     /// Connection parameters. The connection string overrides them.
     private static let parameters: KeyValuePairs<String, String> = [
         "connect_timeout": "2", "fallback_application_name": "gavelcast-bidapi",
-        // libpq picks the host that accepts writes, and refuses a single host that does not.
-        "target_session_attrs": "read-write",
         // The first is in milliseconds and detects a vanished host while we wait for it. The keepalives are
         // in seconds and detect it while nobody waits.
         "tcp_user_timeout": "10000", "keepalives_idle": "10", "keepalives_interval": "5",
@@ -122,6 +127,11 @@ package final class PostgresConnection {
 
     // SAFETY: made in init, finished in deinit, used by the one thread that owns this object.
     private let connection: OpaquePointer
+    private let servers: DatabaseServers
+    /// False for a connection that was made to ask in its turn, which would never end.
+    private let mayAskOthers: Bool
+    /// When the server was started, in microseconds: no two servers share it.
+    private var identity = ""
     /// True while a commit has ended without the standby's confirmation, and no caller was told.
     // SAFETY: made in init, written by libpq within our own calls, freed in deinit after the connection.
     private let isUnconfirmed = UnsafeMutablePointer<Bool>.allocate(capacity: 1)
@@ -138,24 +148,56 @@ package final class PostgresConnection {
     private(set) var hasRefusedWrites = false
 
     /// Connects; waits at most 2 s for each address.
-    package init(url: String) throws(DatabaseError) {
-        // libpq takes the last value of several, so the connection string comes last.
-        let pointer = Self.withCStrings(Self.parameters.map(\.key) + ["dbname"]) { keys in
-            Self.withCStrings(Self.parameters.map(\.value) + [url]) { values in
+    package convenience init(url: String) throws(DatabaseError) {
+        try self.init(DatabaseServers(url))
+    }
+
+    /// Connects to the first server that accepts, and begins with the one that worked last.
+    package convenience init(_ servers: DatabaseServers) throws(DatabaseError) {
+        try self.init(servers, order: servers.order, mayAskOthers: servers.mayReplace)
+    }
+
+    /// - Parameter order: parameters that outweigh those of the connection string.
+    private init(
+        _ servers: DatabaseServers, order: [(name: String, value: String)], mayAskOthers: Bool
+    ) throws(DatabaseError) {
+        self.servers = servers
+        self.mayAskOthers = mayAskOthers
+        // libpq takes the last value of several, so the connection string follows our defaults. Where writes
+        // are needed, libpq picks the host that accepts them, and refuses a single one that does not.
+        let attributes = servers.purpose == .everything ? "read-write" : "any"
+        let names = Self.parameters.map(\.key) + ["target_session_attrs", "dbname"] + order.map(\.name)
+        let values = Self.parameters.map(\.value) + [attributes, servers.url] + order.map(\.value)
+        let pointer = Self.withCStrings(names) { names in
+            Self.withCStrings(values) { values in
                 // 1: `dbname` is a whole connection string.
-                PQconnectdbParams(keys, values, 1)
+                PQconnectdbParams(names, values, 1)
             }
         }
         guard let pointer else { throw .unavailable("out of memory") }
         guard PQstatus(pointer) == CONNECTION_OK else {
-            let message = DatabaseURL.redacted(Self.trimmed(PQerrorMessage(pointer)), url)
+            let message = DatabaseURL.redacted(Self.trimmed(PQerrorMessage(pointer)), servers.url)
             PQfinish(pointer)
             throw .unavailable(message)
         }
         connection = pointer
         isUnconfirmed.initialize(to: false)
         receiveNotices()
-        _ = try simple(Self.session)
+        servers.note(host: String(cString: PQhost(pointer)), port: String(cString: PQport(pointer)))
+        let session = Self.session(statementMilliseconds: servers.statementMilliseconds)
+        identity = try simple(session).text(0, 0)
+    }
+
+    /// True when another server takes the writes by now. A pooler may also lead to this connection's own
+    /// server, which then is slow, but is not replaced. Blocks for up to 2 s an address.
+    private func isReplaced() -> Bool {
+        let (host, port) = (String(cString: PQhost(connection)), String(cString: PQport(connection)))
+        guard let others = servers.orderWithout(host: host, port: port) else { return false }
+        do throws(DatabaseError) {
+            return try PostgresConnection(servers, order: others, mayAskOthers: false).identity != identity
+        } catch {
+            return false
+        }
     }
 
     /// Watches for the one notice that matters; all others (such as "already exists, skipping") are ignored.
@@ -195,7 +237,7 @@ package final class PostgresConnection {
     /// then sees the end of the stream.
     package var isStillOpen: Bool {
         !isBroken && PQconsumeInput(connection) == 1 && PQconsumeInput(connection) == 1
-            && PQstatus(connection) == CONNECTION_OK && !isReadOnly
+            && PQstatus(connection) == CONNECTION_OK && !(servers.purpose == .everything && isReadOnly)
     }
 
     /// True when the server's last answer said that it takes no writes (PostgreSQL 14 and newer say so). Such
@@ -217,15 +259,23 @@ package final class PostgresConnection {
 
     /// Runs SQL text without parameters, of several statements if need be; waits as long as they take.
     package func script(_ sql: String) throws(DatabaseError) {
-        _ = try simple(sql)
+        _ = try rows(PQexec(connection, sql))
+        try requireConfirmation()
     }
 
     /// Runs SQL text without parameters in libpq's simple protocol, which leaves nothing on the server.
     /// Returns the last statement's rows.
     func simple(_ sql: String) throws(DatabaseError) -> Rows {
-        let rows = try rows(PQexec(connection, sql))
+        guard PQsendQuery(connection, sql) == 1 else { throw lost() }
+        var last: Rows?
+        var failure: DatabaseError?
+        while let result = try nextResult() {
+            do throws(DatabaseError) { last = try rows(result) } catch { failure = error }
+        }
+        if let failure { throw failure }
         try requireConfirmation()
-        return rows
+        guard let last else { throw lost() }
+        return last
     }
 
     /// Commits a transaction that only has to wait. When it has returned, every earlier commit that this
@@ -328,17 +378,24 @@ package final class PostgresConnection {
 
     /// The next result of what was sent, `nil` at the end of a statement's; the caller frees it.
     private func nextResult() throws(DatabaseError) -> OpaquePointer? {
-        let deadline = DispatchTime.now() + .milliseconds(Self.silenceMilliseconds)
+        let silence = servers.statementMilliseconds + Self.silenceMarginMilliseconds
+        let deadline = DispatchTime.now() + .milliseconds(silence)
+        let doubt = DispatchTime.now() + .milliseconds(Self.doubtMilliseconds)
         while PQisBusy(connection) == 1 {
             var target = pollfd(fd: PQsocket(connection), events: Int16(POLLIN), revents: 0)
             guard DispatchTime.now() < deadline,
                 poll(&target, 1, Self.pollMilliseconds) >= 0 || errno == EINTR
             else {
                 isBroken = true
-                throw .unavailable("no answer within \(Self.silenceMilliseconds) ms")
+                throw .unavailable("no answer within \(silence) ms")
             }
             guard PQconsumeInput(connection) == 1 else { throw lost() }
-            if PQisBusy(connection) == 1 { whileWaiting?() }
+            guard PQisBusy(connection) == 1 else { break }
+            whileWaiting?()
+            if mayAskOthers, DispatchTime.now() >= doubt, isReplaced() {
+                isBroken = true
+                throw .unavailable("the server is silent, and another one takes the writes")
+            }
         }
         return PQgetResult(connection)
     }

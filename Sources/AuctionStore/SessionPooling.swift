@@ -11,9 +11,9 @@ package enum SessionPooling {
         """
 
     /// Why the database cannot be used; `nil` when sessions stay whole.
-    package static func fault(url: String) throws(DatabaseError) -> String? {
+    package static func fault(_ servers: DatabaseServers) throws(DatabaseError) -> String? {
         do throws(DatabaseError) {
-            let (first, second) = (try PostgresConnection(url: url), try PostgresConnection(url: url))
+            let (first, second) = (try PostgresConnection(servers), try PostgresConnection(servers))
             for _ in 0..<rounds {
                 let before = try session(first)
                 _ = try second.simple("BEGIN")

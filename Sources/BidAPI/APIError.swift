@@ -115,6 +115,13 @@ extension Response {
         return json(status, text: writer.text)
     }
 
+    /// Declares that the answer may lack what was committed in the last `age` milliseconds.
+    func declaring(age: Int64) -> Response {
+        var response = self
+        response.headers[.dataAge] = "\(age / 1_000).\(String(age % 1_000 + 1_000).dropFirst())"
+        return response
+    }
+
     /// A JSON object that is text already.
     static func json(_ status: HTTPResponse.Status, text: String) -> Response {
         Response(
@@ -177,4 +184,8 @@ struct ErrorMiddleware: RouterMiddleware {
             .response
         }
     }
+}
+
+extension HTTPField.Name {
+    static let dataAge = HTTPField.Name("Gavelcast-Data-Age")!
 }

@@ -53,6 +53,12 @@ struct AdminRoutes: Sendable {
         text.metric(
             "gavelcast_closer_lag_seconds", "How late auctions were started or ended.",
             counters.closerLagSeconds)
+        count(
+            "gavelcast_replica_reads_total", "Lists and histories that the replica served.",
+            counters.replicaReads.current)
+        count(
+            "gavelcast_replica_misses_total", "Lists and histories that the replica could not serve.",
+            counters.replicaMisses.current)
         if let backlog = await readInTime(Outbox.backlog) {
             text.metric(
                 "gavelcast_outbox_events", .gauge, "Events that wait to be published.", backlog.events)

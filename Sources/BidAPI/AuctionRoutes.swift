@@ -159,11 +159,14 @@ struct AuctionRoutes: Sendable {
                 who ?? services.client(request, context), limit: limit)
             if let seconds { throw APIError.rateLimited(retryAfterSeconds: seconds) }
         }
-        let pool = listing.isSearch ? services.searchPool : services.pool
-        let page = try await pool.run { connection throws(DatabaseError) in
+        let read = { @Sendable (connection: PostgresConnection) throws(DatabaseError) in
             try AuctionLists.page(connection, listing)
         }
-        return .auctions(page)
+        if let answer = await services.replica?.read(read) {
+            return .auctions(answer.value).declaring(age: answer.age)
+        }
+        let pool = listing.isSearch ? services.searchPool : services.pool
+        return .auctions(try await pool.run(read))
     }
 
     private static func listing(_ request: Request) throws(APIError) -> AuctionListing {

@@ -48,6 +48,9 @@ final class BidAPICounters: Sendable {
     let createdAuctions = Count()
     let endedOrStarted = Count()
     let uncountedActions = Count()
+    /// Lists and histories that the replica has served, and those that it could not.
+    let replicaReads = Count()
+    let replicaMisses = Count()
     /// From a bid's arrival at its route to its answer.
     let bidSeconds = Histogram(bounds: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5])
     /// Bids decided in one transaction.

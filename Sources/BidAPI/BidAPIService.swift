@@ -8,6 +8,7 @@ package import Logging
 import Reactor
 import RedisLink
 import ServiceLifecycle
+import Synchronization
 import Telemetry
 import Tokens
 import UnixSignals
@@ -19,18 +20,26 @@ package enum BidAPIService {
         Limits.check()
         // Check the ports before anything starts, so that a port in use is the only error reported.
         for address in [configuration.listen, configuration.adminListen] {
-            Sockets.close(try Sockets.listen(on: address, sharesPort: false))
-            Sockets.remove(address)
+            let listener = try Sockets.listen(on: address, sharesPort: false)
+            SocketFile(listeningOn: address)?.remove()
+            Sockets.close(listener)
         }
-        let pooling = PoolingCheck(url: configuration.databaseURL)
+        let servers = DatabaseServers(configuration.databaseURL)
+        let pooling = PoolingCheck(servers: servers)
         let isPoolingChecked = try await pooling.isPassed()
         let unreadable = UnreadableRows(logger: logger)
-        let pools = Pools(url: configuration.databaseURL, unreadable: unreadable)
+        let pools = Pools(servers: servers, unreadable: unreadable)
         let topology = RedisTopology(configuration.redisURLs)
-        let relay = Relays(databaseURL: configuration.databaseURL, topology: topology, logger: logger)
+        let relay = Relays(database: servers, topology: topology, logger: logger)
         let counters = BidAPICounters()
+        let replica = configuration.databaseReadURL.map { url in
+            ReadReplica(
+                servers: DatabaseServers(url, for: .reading),
+                limitMilliseconds: configuration.readLagMilliseconds, unreadable: unreadable,
+                counters: counters, logger: logger)
+        }
         let services = Services(
-            pool: pools.general, searchPool: pools.search, relay: relay,
+            pool: pools.general, searchPool: pools.search, replica: replica, relay: relay,
             bids: BidQueue(
                 pool: pools.bids, antiSniping: configuration.antiSniping, answer: BidRoutes.keptAnswer,
                 batchBids: counters.batchBids
@@ -40,19 +49,27 @@ package enum BidAPIService {
             redis: RedisQueries(topology: topology),
             settings: LiveSettings(configuration, keys: tokenKeys(configuration, logger)), counters: counters,
             unreadable: unreadable)
+        let files = Mutex<[SocketFile]>([])
         relay.start(prepare: pools.prepareRelay)
         // Before it stops, the relay publishes everything that was committed.
         defer {
             pools.close()
+            replica?.close()
             relay.stop()
             services.redis.stop()
-            for address in [configuration.listen, configuration.adminListen] { Sockets.remove(address) }
+            files.withLock { for file in $0 { file.remove() } }
         }
         let outcome: Result<Void, any Error>
         do {
             outcome = .success(
                 try await serve(
-                    services, pools.closer, configuration, logger, first: isPoolingChecked ? [] : [pooling]))
+                    services, pools.closer, configuration, logger,
+                    first: (isPoolingChecked ? [] : [pooling])
+                        + (replica.map { [ReplicaHeartbeat(replica: $0, pool: pools.general)] } ?? [])
+                ) { address in
+                    guard let file = SocketFile(listeningOn: address) else { return }
+                    files.withLock { $0.append(file) }
+                })
         } catch {
             outcome = .failure(error)
         }
@@ -82,13 +99,15 @@ package enum BidAPIService {
 
     private static func serve(
         _ services: Services, _ closerPool: DatabasePool, _ configuration: BidAPIConfiguration,
-        _ logger: Logger, first: [any Service]
+        _ logger: Logger, first: [any Service],
+        onListening: @escaping @Sendable (Reactor.SocketAddress) -> Void
     ) async throws {
         let application = Application(
             router: PublicRoutes(services: services).router(),
             server: .init { StrictHTTPChannel(responder: $0) },
             configuration: .init(address: try bindAddress(configuration.listen)),
             onServerRunning: { channel in
+                onListening(configuration.listen)
                 logger.info(
                     "bid API is listening",
                     metadata: ["listen": "\(channel.localAddress?.description ?? "?")"])
@@ -97,7 +116,7 @@ package enum BidAPIService {
             router: AdminRoutes(services: services).router(),
             server: .init { StrictHTTPChannel(responder: $0) },
             configuration: .init(address: try bindAddress(configuration.adminListen)),
-            logger: logger)
+            onServerRunning: { _ in onListening(configuration.adminListen) }, logger: logger)
         var group = ServiceGroupConfiguration(
             services: first + [
                 SettingsReloader(settings: services.settings, logger: logger),

@@ -11,6 +11,10 @@ package struct BidAPIConfiguration: Sendable {
     package var listen: SocketAddress
     package var adminListen: SocketAddress
     package var databaseURL: String
+    /// A replica for lists and histories; `nil` for none.
+    package var databaseReadURL: String?
+    /// How old the replica's data may be.
+    package var readLagMilliseconds: Int64
     package var redisURLs: [RedisURL]
     /// Origins whose pages may call; `*` allows all.
     package var origins: [String]
@@ -35,6 +39,13 @@ package struct BidAPIConfiguration: Sendable {
         }
         databaseURL = values.text("database-url")
         if let fault = DatabaseURL.fault(databaseURL) { throw .configuration("database-url: \(fault)") }
+        databaseReadURL = nil
+        if !values.text("database-read-url").isEmpty {
+            let url = values.text("database-read-url")
+            if let fault = DatabaseURL.fault(url) { throw .configuration("database-read-url: \(fault)") }
+            databaseReadURL = url
+        }
+        readLagMilliseconds = Int64(values.number("read-lag-seconds")) * 1_000
         redisURLs = []
         for text in values.list("redis-url") {
             do throws(RedisURL.Invalid) {
@@ -95,6 +106,12 @@ package enum BidAPISettings {
             Setting(
                 "database-url", .text, default: "postgresql://127.0.0.1:5432/gavelcast",
                 "PostgreSQL, as libpq takes it"),
+            Setting(
+                "database-read-url", .text,
+                "a replica of PostgreSQL for lists, searches and bid histories; empty means the primary"),
+            Setting(
+                "read-lag-seconds", .number(1...3_600), default: "5",
+                "the replica serves while its data are at most this old"),
             Setting(
                 "redis-url", .list, default: "redis://127.0.0.1:6379",
                 "Redis servers, or one redis+sentinel:// or redis+cluster://; give the gateway the same in the same order"

@@ -146,13 +146,21 @@ struct BidRoutes: Sendable {
         let limit = try request.limit
         let most: SequenceNumber = 9_999_999_999_999_999
         let before = try request.number("cursor", default: most, in: 1...most, mayBeEmpty: true)
-        let page = try await services.pool.run { connection throws(DatabaseError) in
+        let read = { @Sendable (connection: PostgresConnection) throws(DatabaseError) in
             try BidHistory.page(connection, auctionID, before: before, limit: limit)
         }
-        guard let page else { throw APIError.notFound("auction") }
-        return .page(
-            "bids", page.bids, next: page.next.map { "\($0)" }, more: { $0.field("total", page.total) }
-        ) { Self.write($0, to: &$1) }
+        // A replica may not have an auction that was created a moment ago.
+        if let answer = await services.replica?.read(read), let page = answer.value {
+            return Self.response(page).declaring(age: answer.age)
+        }
+        guard let page = try await services.pool.run(read) else { throw APIError.notFound("auction") }
+        return Self.response(page)
+    }
+
+    private static func response(_ page: BidHistory.Page) -> Response {
+        .page("bids", page.bids, next: page.next.map { "\($0)" }, more: { $0.field("total", page.total) }) {
+            write($0, to: &$1)
+        }
     }
 
     static func write(_ bid: BidRow, to writer: inout JSONWriter) {

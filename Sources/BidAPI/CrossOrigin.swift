@@ -22,6 +22,7 @@ struct CrossOriginMiddleware<Context: RequestContext>: RouterMiddleware {
             response.headers[.accessControlMaxAge] = "600"
         } else {
             response = try await next(request, context)
+            response.headers[.accessControlExposeHeaders] = HTTPField.Name.dataAge.rawName
         }
         response.headers[.accessControlAllowOrigin] = origin
         response.headers[.vary] = "Origin"

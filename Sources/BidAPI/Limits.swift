@@ -56,6 +56,11 @@ enum Limits {
     static let searchConnections = 2
     /// At most this many jobs wait for a connection of one pool.
     static let waitingJobs = 4_096
+    /// Connections to the replica, how often the primary counts a beat for it, and how long the replica is
+    /// left alone after a failure.
+    static let replicaConnections = 4
+    static let replicaBeatInterval = Duration.milliseconds(500)
+    static let replicaRestMilliseconds: Int64 = 5_000
     /// How long `/readyz` waits for an answer.
     static let readiness = Duration.seconds(2)
     /// How often the closer looks for auctions that are due to start or end.

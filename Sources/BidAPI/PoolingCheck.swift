@@ -11,7 +11,7 @@ package struct UnusableDatabase: Error, CustomStringConvertible {
 }
 
 struct PoolingCheck: Service {
-    let url: String
+    let servers: DatabaseServers
 
     /// Ends the service group with ``UnusableDatabase`` when there is such a pooler.
     func run() async throws {
@@ -24,12 +24,12 @@ struct PoolingCheck: Service {
 
     /// False when PostgreSQL cannot be reached.
     func isPassed() async throws -> Bool {
-        let url = url
+        let servers = servers
         let outcome: Result<String?, DatabaseError> = await withCheckedContinuation { continuation in
             // Connecting blocks for up to two seconds a host.
             DispatchQueue.global().async {
                 continuation.resume(
-                    returning: Result { () throws(DatabaseError) in try SessionPooling.fault(url: url) })
+                    returning: Result { () throws(DatabaseError) in try SessionPooling.fault(servers) })
             }
         }
         switch outcome {

@@ -13,7 +13,7 @@ struct Pools {
     /// Prepares the relay's own connections.
     let prepareRelay: @Sendable (PostgresConnection) throws(DatabaseError) -> Void
 
-    init(url: String, unreadable: UnreadableRows) {
+    init(servers: DatabaseServers, unreadable: UnreadableRows) {
         let flag = MigrationFlag()
         let migrate = { @Sendable (connection: PostgresConnection) throws(DatabaseError) in
             connection.reportUnreadable = unreadable.note
@@ -32,12 +32,15 @@ struct Pools {
         }
         prepareRelay = planOnce
         general = DatabasePool(
-            url: url, threads: Limits.databaseConnections, jobLimit: Limits.waitingJobs, prepare: migrate)
+            servers: servers, threads: Limits.databaseConnections, jobLimit: Limits.waitingJobs,
+            prepare: migrate)
         bids = DatabasePool(
-            url: url, threads: Limits.bidTransactions, jobLimit: Limits.bidTransactions, prepare: prepareBids)
+            servers: servers, threads: Limits.bidTransactions, jobLimit: Limits.bidTransactions,
+            prepare: prepareBids)
         search = DatabasePool(
-            url: url, threads: Limits.searchConnections, jobLimit: Limits.waitingJobs, prepare: migrate)
-        closer = DatabasePool(url: url, threads: 1, jobLimit: 1, prepare: migrate)
+            servers: servers, threads: Limits.searchConnections, jobLimit: Limits.waitingJobs,
+            prepare: migrate)
+        closer = DatabasePool(servers: servers, threads: 1, jobLimit: 1, prepare: migrate)
     }
 
     func close() {

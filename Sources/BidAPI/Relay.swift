@@ -34,7 +34,7 @@ final class Relay: Sendable {
         self.server = server
     }
 
-    var databaseURL: String { relays.databaseURL }
+    var database: DatabaseServers { relays.database }
     var topology: RedisTopology { relays.topology }
     var counters: RelayCounters { relays.counters }
     var logger: Logger { relays.logger }

@@ -91,7 +91,7 @@ final class RelaySession {
             try checkWritable(database)
             return database
         }
-        let new = try PostgresConnection(url: relay.databaseURL)
+        let new = try PostgresConnection(relay.database)
         // Keep sending heartbeats while PostgreSQL hangs. Without them, gateways would assume a wrong Redis.
         new.whileWaiting = { [unowned self] in beat() }
         try prepare(new)

@@ -11,7 +11,7 @@ final class Relays: Sendable {
     typealias Prepare = @Sendable (PostgresConnection) throws(DatabaseError) -> Void
 
     let counters = RelayCounters()
-    let databaseURL: String
+    let database: DatabaseServers
     let topology: RedisTopology
     let logger: Logger
     private let state = Mutex(State())
@@ -25,8 +25,8 @@ final class Relays: Sendable {
         var prepare: Prepare?
     }
 
-    init(databaseURL: String, topology: RedisTopology, logger: Logger) {
-        self.databaseURL = databaseURL
+    init(database: DatabaseServers, topology: RedisTopology, logger: Logger) {
+        self.database = database
         self.topology = topology
         self.logger = logger
     }

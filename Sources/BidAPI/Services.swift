@@ -29,6 +29,8 @@ struct Services: Sendable {
     let pool: DatabasePool
     /// Searches may take long, so they have their own pool and do not delay other requests.
     let searchPool: DatabasePool
+    /// `nil` without `database-read-url`.
+    let replica: ReadReplica?
     let passwords: PasswordHashing
     let relay: Relays
     let bids: BidQueue
@@ -41,11 +43,13 @@ struct Services: Sendable {
     let searchLimiter: RateLimiter
 
     init(
-        pool: DatabasePool, searchPool: DatabasePool, relay: Relays, bids: BidQueue, redis: RedisQueries,
+        pool: DatabasePool, searchPool: DatabasePool, replica: ReadReplica?, relay: Relays, bids: BidQueue,
+        redis: RedisQueries,
         settings: LiveSettings, counters: BidAPICounters, unreadable: UnreadableRows
     ) {
         self.pool = pool
         self.searchPool = searchPool
+        self.replica = replica
         passwords = PasswordHashing()
         self.relay = relay
         self.bids = bids

@@ -26,6 +26,8 @@ package enum Gateway {
         }
         let adminListener = try Sockets.listen(
             on: configuration.adminListen, sharesPort: false, sendBufferBytes: Limits.adminSendBytes)
+        let files = [configuration.listen, configuration.tlsListen, configuration.adminListen]
+            .compactMap { $0.flatMap(SocketFile.init(listeningOn:)) }
         for index in shared.loops.indices {
             let own = PublicListeners(
                 plain: listeners[index], secure: secureListeners.isEmpty ? nil : secureListeners[index])
@@ -42,9 +44,7 @@ package enum Gateway {
                 "workers": "\(configuration.workers)", "max_connections": "\(configuration.maxConnections)",
             ])
         waitForSignals(signals, shared, logger, reread: reread)
-        for address in [configuration.listen, configuration.adminListen, configuration.tlsListen] {
-            if let address { Sockets.remove(address) }
-        }
+        for file in files { file.remove() }
     }
 
     private static func runLoop(

@@ -64,11 +64,6 @@ package enum Sockets {
         if !isInUse, gavelcast_errno() == ECONNREFUSED { unlink(path) }
     }
 
-    /// Removes the file of a Unix socket that is no longer listened on. Other addresses leave nothing behind.
-    package static func remove(_ address: SocketAddress) {
-        if let path = address.path { unlink(path) }
-    }
-
     /// A second descriptor of a listening socket, for another loop.
     package static func duplicate(_ listener: Int32) throws(Errno) -> Int32 {
         let descriptor = fcntl(listener, F_DUPFD_CLOEXEC, 0)

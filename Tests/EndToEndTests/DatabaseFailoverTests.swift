@@ -18,35 +18,45 @@ extension EndToEndTests {
                 fields: ["Idempotency-Key": key], json: #"{"amount":\#(amount)}"#)
         }
 
+        enum PrimaryFault: CaseIterable, Sendable {
+            case killed, paused
+        }
+
         @Test(
-            "a primary dies, its standby is promoted, the old primary returns read-only: no promised bid is lost"
-        )
-        func promotion() throws {
+            "a primary fails, its standby is promoted, the old primary returns: no promised bid is lost",
+            arguments: PrimaryFault.allCases)
+        func promotion(_ fault: PrimaryFault) throws {
             let first = try PostgresServer()
-            let name = try first.database("promotion").split(separator: "/").last ?? ""
+            let name = String(try first.database("promotion").split(separator: "/").last ?? "")
             let second = try PostgresServer(standbyOf: first)
             try first.requireStandby()
             let redis = try RedisServer()
             let url = "postgresql://gavelcast@127.0.0.1:\(first.port),127.0.0.1:\(second.port)/\(name)"
             let run = try FailoverRun(
-                redis: [redis.url], database: url, direct: "\(url)?target_session_attrs=read-write")
+                redis: [redis.url], database: url, direct: second.readingURL(name))
             run.goOn(1.5)
             let at = FailoverRun.now()
-            first.kill()
+            if fault == .killed { first.kill() } else { first.signal(SIGSTOP) }
             try second.promote()
             try eventually("the standby takes writes") {
                 try PostgresConnection(url: second.readingURL("postgres"))
                     .query("SELECT pg_is_in_recovery()").text(0, 0) == "f"
             }
             let accepts = FailoverRun.now()
-            run.goOn(2)
-            // As an operator would keep it from taking bids.
-            try first.start(arguments: ["-c", "default_transaction_read_only=on"])
+            run.goOn(fault == .killed ? 2 : 6)
+            // A server that was killed comes back as an operator would keep it from taking bids. One that
+            // goes on waits for its standby.
+            if fault == .killed {
+                try first.start(arguments: ["-c", "default_transaction_read_only=on"])
+            } else {
+                first.signal(SIGCONT)
+            }
             run.goOn(2)
             let outcome = try run.finish()
             print(
-                "PostgreSQL, promoted: level \(outcome.level(after: at)) ms after the fault, "
+                "PostgreSQL, \(fault): level \(outcome.level(after: at)) ms after the fault, "
                     + "\(outcome.level(after: accepts)) ms after the new primary took writes; "
+                    + "no bid was promised for \(run.longestPause) ms; "
                     + "the latest delivery took \(outcome.worstMilliseconds) ms")
             #expect(try run.api.isOK("/readyz"))
         }

@@ -81,10 +81,29 @@ extension EndToEndTests {
             #expect(try api.user("ava").bid("10", on: auction).status == 201)
         }
 
+        @Test("replica.yml")
+        func replica() throws {
+            let first = try PostgresServer()
+            _ = try first.database("gavelcast")
+            let second = try PostgresServer(standbyOf: first)
+            let redis = try RedisServer()
+            let path = try file(
+                "replica.yml",
+                [
+                    "postgres-1:5432": first.port, "postgres-2:5432": second.port,
+                    "redis-1:6379": redis.port,
+                ])
+            let api = try BidAPIProcess(database: nil, redis: [], arguments: ["--config", path])
+            try eventually("the replica serves") {
+                try HTTPClient(port: api.port).request("GET", "/api/v1/auctions")
+                    .fields["gavelcast-data-age"] != nil
+            }
+        }
+
         @Test("every file has a test here")
         func complete() throws {
             let names = try FileManager.default.contentsOfDirectory(atPath: Self.folder.path).sorted()
-            #expect(names == ["cluster.yml", "sentinel.yml", "several.yml", "standby.yml"])
+            #expect(names == ["cluster.yml", "replica.yml", "sentinel.yml", "several.yml", "standby.yml"])
         }
     }
 }

@@ -30,6 +30,23 @@ import Testing
         #expect(buffer.withUnsafeBytes { Sockets.send(pair[0], $0) } == .failed(EPIPE))
         Sockets.close(pair[0])
     }
+
+    @Test("who has listened on a Unix socket removes its own file, and not that of a successor")
+    func socketFiles() throws {
+        let path = "/tmp/gavelcast-\(getpid()).sock"
+        let address = try #require(SocketAddress(path: path))
+        let first = try Sockets.listen(on: address, sharesPort: false)
+        let own = try #require(SocketFile(listeningOn: address))
+        Sockets.close(first)
+        let second = try Sockets.listen(on: address, sharesPort: false)
+        let successor = try #require(SocketFile(listeningOn: address))
+        own.remove()
+        #expect(access(path, F_OK) == 0)
+        Sockets.close(second)
+        successor.remove()
+        #expect(access(path, F_OK) != 0)
+        #expect(SocketFile(listeningOn: SocketAddress(host: "127.0.0.1", port: 1)) == nil)
+    }
 }
 
 extension Sockets.Outcome {

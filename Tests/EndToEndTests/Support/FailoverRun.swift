@@ -25,7 +25,7 @@ final class FailoverRun {
     private let database: String
     private let crowd: Crowd
     private let isOver = Locked(false)
-    private let promised = Locked<[String]>([])
+    private let promised = Locked<[(bid: String, at: Int64)]>([])
     private let problems = Locked<[String]>([])
     private let bidding = DispatchGroup()
 
@@ -69,7 +69,7 @@ final class FailoverRun {
     /// Bids at its share of the rate. A request without an answer, or with 503, is repeated with its key.
     private static func bid(
         _ user: SendableUser, _ index: Int, _ port: Int, _ auctions: [String], _ isOver: Locked<Bool>,
-        _ promised: Locked<[String]>
+        _ promised: Locked<[(bid: String, at: Int64)]>
     ) throws {
         let http = HTTPClient(port: port)
         let interval = Double(bidders) / Double(bidsPerSecond)
@@ -92,7 +92,9 @@ final class FailoverRun {
                     fields: ["Idempotency-Key": key], json: #"{"amount":\#(Double(cents) / 100)}"#)
                 switch reply?.status {
                 case 200, 201:
-                    if let bid = reply?.json["bid_id"] as? String { promised.with { $0.append(bid) } }
+                    if let bid = reply?.json["bid_id"] as? String {
+                        promised.with { $0.append((bid, now())) }
+                    }
                     isAnswered = true
                 case 409: isAnswered = true
                 case nil, 503: Processor.pause(microseconds: 20_000)
@@ -108,6 +110,12 @@ final class FailoverRun {
 
     /// When something happened, in microseconds of the wall clock.
     static func now() -> Int64 { Clock.wallMicroseconds() }
+
+    /// The longest time in which no bid was promised, in milliseconds.
+    var longestPause: Int {
+        let times = promised.with { $0.map(\.at) }.sorted()
+        return Int(zip(times.dropFirst(), times).map(-).max() ?? 0) / 1_000
+    }
 
     struct Outcome {
         /// When the last watcher had the last event that was held up; `nil` when none was.
@@ -151,7 +159,7 @@ final class FailoverRun {
     private func checkPromises(_ connection: PostgresConnection) throws {
         let rows = try connection.query("SELECT bid_id FROM bids")
         let stored = Set((0..<rows.count).map { rows.text($0, 0) })
-        let promised = promised.with { $0 }
+        let promised = promised.with { $0.map(\.bid) }
         #expect(promised.count > Self.bidsPerSecond, "somebody bid")
         #expect(Set(promised).count == promised.count)
         #expect(Set(promised).subtracting(stored).isEmpty, "a promised bid is not stored")
