@@ -39,11 +39,11 @@ test-browser: setup-tests
 	swift build --product gavelcast-bidapi
 	cd Tests/BrowserTests && /usr/bin/python3 run.py
 
-# About 20 s a round.
+# About 50 s a round.
 ROUNDS ?= 20
 soak: setup
 	swift build --build-tests
-	GAVELCAST_SOAK_ROUNDS=$(ROUNDS) swift test --skip-build --filter 'UpheavalTests/mixed|EndToEndTests/Model|EndToEndTests/BidUpheaval'
+	GAVELCAST_SOAK_ROUNDS=$(ROUNDS) swift test --skip-build --filter 'UpheavalTests/mixed|EndToEndTests/Model|EndToEndTests/BidUpheaval|EndToEndTests/FailoverMix'
 
 figures: setup
 	swift build -c release --product gavelcast-gateway

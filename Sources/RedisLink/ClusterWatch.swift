@@ -155,7 +155,8 @@ final class ClusterWatch: Sendable {
         }
         var asked: Set<SocketAddress> = []
         var best: (SocketAddress, ClusterMap.Report)?
-        for address in [informant].compactMap(\.self) + members.shuffled() + knowledge.seeds
+        for address in [informant].compactMap(\.self) + members.shuffled()
+            + knowledge.seeds.shuffled()
         where asked.insert(address).inserted {
             do throws(RedisClient.Failure) {
                 let client =
