@@ -138,7 +138,11 @@ package struct Auction: Sendable {
         _ antiSniping: AntiSniping
     ) -> Result<BidReceipt, BidRefusal> {
         if case .plain = request.offer { return .failure(.alreadyHighest) }
-        guard let known = leaderMaximum, maximum > known else { return .failure(tooLow) }
+        guard let known = leaderMaximum else { return .failure(tooLow) }
+        guard maximum > known else {
+            let least = known + Money(minorUnits: 1, decimals: known.decimals)
+            return .failure(.tooLow(currentPrice: currentPrice, minimum: least))
+        }
         let price = withReserve(currentPrice, maximum)
         guard price == currentPrice else {
             return lead(request, at: price, maximum, named: amount, time, antiSniping)

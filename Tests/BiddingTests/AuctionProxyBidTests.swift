@@ -92,8 +92,8 @@ import Testing
         _ = auction.takeEvents()
         #expect(place(&auction, "a", proxy(8_000)) == "1000 rank 1 [] a 1000")
         #expect(auction.takeEvents().isEmpty && auction.isChanged && auction.bidCount == 1)
-        #expect(place(&auction, "a", proxy(8_000)) == "too low, 1100 [] a 1000")
-        #expect(place(&auction, "a", proxy(2_000)) == "too low, 1100 [] a 1000")
+        #expect(place(&auction, "a", proxy(8_000)) == "too low, 8001 [] a 1000")
+        #expect(place(&auction, "a", proxy(2_000)) == "too low, 8001 [] a 1000")
         #expect(place(&auction, "a", .plain(money(9_000))) == "alreadyHighest [] a 1000")
         #expect(place(&auction, "b", proxy(7_000)) == "7000 rank 2 [b 7000*, a 7100*] a 7100")
     }

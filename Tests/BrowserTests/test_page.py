@@ -370,6 +370,61 @@ class Bids(PageCase):
         stack.bid(auction, 110, "rival-a")
         self.browser.see("lost", lambda: self.browser.standing() == "lost", 30)
 
+    def test_a_refusal_does_not_outlive_the_auction(self):
+        auction = self.start(seconds=10)
+        self.browser.type("100")
+        self.browser.press_bid()
+        self.browser.see("leading", lambda: self.browser.standing() == "leading")
+        stack.bid(auction, 110, "rival-a")
+        self.browser.see("outbid", lambda: self.browser.standing() == "outbid")
+        self.browser.type("115")
+        self.browser.press_bid()
+        self.browser.see("the refusal", lambda: "Bid $120 or more" in self.browser.note())
+        self.browser.see("the end", lambda: self.browser.standing() == "lost", 30)
+        self.browser.see("no refusal", lambda: self.browser.note() == "")
+
+    def test_a_lower_maximum_is_refused_in_true_words(self):
+        auction = self.start()
+        self.browser.find("#is-maximum").click()
+        self.browser.type("500")
+        self.browser.press_bid()
+        self.browser.see("leading", lambda: "Your maximum: $500" in self.browser.part("standing").text)
+        self.browser.type("300")
+        self.browser.press_bid()
+        self.browser.see("why", lambda: "Your maximum is $500 already" in self.browser.note())
+        # Another tab has raised it meanwhile.
+        get(f"{stack.api.url}/api/v1/auctions/{auction}/proxy", "POST", {"max_amount": 900}, stack.user("ava"))
+        self.browser.type("700")
+        self.browser.press_bid()
+        self.browser.see("the least", lambda: "$900.01 or more" in self.browser.note())
+        self.assertEqual(stack.price(auction), 100)
+
+    def test_a_lot_without_a_reserve_speaks_of_none(self):
+        for reserve, words in (({}, {""}), ({"reserve_price": 150}, {"The reserve is not met yet.", "The reserve is met."})):
+            auction = self.start(**reserve)
+            seen = set()
+            for amount in (110, 160):
+                stack.bid(auction, amount, "rival-a" if amount == 110 else "rival-b")
+                self.browser.see("the price", lambda: self.browser.price() == amount)
+                seen.add(self.browser.text("#reserve"))
+            self.assertEqual(seen, words)
+
+    def test_a_refused_token_does_not_lock_a_public_lot(self):
+        auction = stack.auction()
+        self.enter(auction)
+        session = dict(stack.users.get("ava") or {}) or (stack.user("ava") and dict(stack.users["ava"]))
+        session["token"] = session["token"][:-8] + "AAAAAAAA"
+        self.browser.run("localStorage.setItem('gavelcast session', arguments[0])", json.dumps(session))
+        self.browser.driver.refresh()
+        self.browser.see("why", lambda: "signed out" in self.browser.note())
+        self.see_truth(auction)
+        self.assertEqual(self.browser.find("#account").text, "Sign in")
+
+    def test_a_private_lot_without_its_link_says_what_to_do(self):
+        auction = stack.auction(visibility="private")
+        self.enter(auction)
+        self.browser.see("what to do", lambda: "Open the link that you were sent" in self.browser.text("#room-title"))
+
     def test_an_empty_field_does_nothing(self):
         auction = self.start()
         self.browser.press_bid()
@@ -482,6 +537,36 @@ class Bids(PageCase):
             stack.redis.process.send(signal.SIGCONT)
         self.see_truth(auction)
         self.assertEqual(stack.bids(auction), 0)
+
+    def test_while_nothing_arrives_words_are_in_the_past_and_answers_count(self):
+        auction = self.start()
+        self.browser.type("100")
+        self.browser.press_bid()
+        self.browser.see("leading", lambda: self.browser.standing() == "leading")
+        meta = f"#cards [data-auction={auction}] .meta"
+        self.browser.see("the card", lambda: "you lead" in self.browser.text(meta))
+        stack.redis.process.send(signal.SIGSTOP)
+        stopped = time.time()
+        try:
+            self.browser.see("stale", lambda: self.browser.state() == "stale")
+            self.browser.see("the past", lambda: "You led at the last price" in self.browser.part("standing").text)
+            self.browser.see("the past on the card", lambda: "you led" in self.browser.text(meta))
+            last = 0
+            for _ in range(12):
+                age = int(self.browser.text("#price-age").split()[4])
+                self.assertGreaterEqual(age, max(last, int(time.time() - stopped)))
+                last = age
+                time.sleep(0.25)
+            stack.bid(auction, 110, "rival-a")
+            self.browser.type("150")
+            self.browser.press_bid()
+            self.browser.see("the question", lambda: self.browser.find("#confirm").is_displayed())
+            self.assertEqual(self.browser.find("#confirm-yes").text, "Raise maximum to $150")
+            self.browser.find("#confirm-yes").click()
+            self.browser.see("the answer's price", lambda: self.browser.price() == stack.price(auction) == 120)
+        finally:
+            stack.redis.process.send(signal.SIGCONT)
+        self.see_truth(auction)
 
     def test_a_stranger_registers_and_bids(self):
         auction = stack.auction("For strangers")

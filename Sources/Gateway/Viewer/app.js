@@ -4,7 +4,7 @@ import { call, session } from './api.js';
 import { signIn } from './dialogs.js';
 import { Gavelcast } from './gavelcast.js';
 import * as list from './list.js';
-import { changed, gavelcast, onDraw, worstStatus } from './lots.js';
+import { changed, gavelcast, onDraw, wasSignedOut, worstStatus } from './lots.js';
 import { ago } from './money.js';
 import * as room from './room.js';
 import { say } from './speech.js';
@@ -88,6 +88,7 @@ async function drawSession() {
   $('account').textContent = current ? 'Sign out' : 'Sign in';
   $('account').title = current ? `Signed in as ${current.username}` : '';
   $('bell').hidden = !current;
+  $('notices').querySelector('h2').textContent = `Notifications for ${current?.username ?? ''}`;
   stopNotices();
   stopNotices = () => {};
   $('notices').querySelector('ul').replaceChildren();
@@ -139,6 +140,7 @@ room.start();
 wall.start();
 list.start();
 route();
+if (wasSignedOut()) room.note('You were signed out. Sign in to bid.');
 drawSession();
 setInterval(() => {
   room.drawTimes();

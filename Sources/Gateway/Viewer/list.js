@@ -15,7 +15,7 @@ const GAP = 10;
 const $ = (id) => document.getElementById(id);
 const cards = $('cards');
 const filters = $('filters');
-/** Auction id → { item, name, price, meta, left, known, isHeld }. */
+/** Auction id → { item, name, amount, meta, left, known, isHeld }, and what they show. */
 const shown = new Map();
 /** The ids in their order on the screen. */
 let order = [];
@@ -44,7 +44,9 @@ async function read(turn) {
       if (session.current) ({ auctions } = await call(`/api/v1/users/me/watchlist?limit=${SHOWN}`));
       else failure = 'Sign in to keep a watch list.';
     } else {
-      const query = new URLSearchParams({ status: show.value, sort: sort.value, limit: SHOWN });
+      // Of what is over, the newest comes first.
+      const isOver = ['sold', 'unsold'].includes(show.value);
+      const query = new URLSearchParams({ status: show.value, sort: isOver ? 'newest' : sort.value, limit: SHOWN });
       if (q.value.trim()) query.set('q', q.value.trim());
       ({ auctions } = await call(`/api/v1/auctions?${query}`));
     }
@@ -75,7 +77,7 @@ function add(id) {
   const find = (name) => item.querySelector(`.${name}`);
   const known = lot(id);
   find('thumb').append(picture(known.details));
-  shown.set(id, { item, known, name: find('name'), price: find('amount'), meta: find('meta'), left: find('left'), link: item.firstElementChild, isHeld: false });
+  shown.set(id, { item, known, name: find('name'), amount: find('amount'), meta: find('meta'), left: find('left'), link: item.firstElementChild, isHeld: false });
 }
 
 const isTouched = () => cards.matches(':hover') || cards.querySelector(':focus-visible') !== null;
@@ -147,12 +149,13 @@ function draw() {
     if (!state) continue;
     text(card.left, timeLeft(known));
     const standing = known.standing;
-    const isFresh = card.isHeld ? known.isFresh : performance.now() - loadedAt < LIST_AGE_MS;
-    if (card.state !== state || card.standing !== standing || card.isFresh !== isFresh) {
-      Object.assign(card, { state, standing, isFresh });
+    const isFresh = known.watch ? known.isFresh : performance.now() - loadedAt < LIST_AGE_MS;
+    const { price } = known;
+    if (card.state !== state || card.price !== price || card.standing !== standing || card.isFresh !== isFresh) {
+      Object.assign(card, { state, price, standing, isFresh });
       text(card.name, state.title);
-      text(card.price, money(state.current_price, state.currency));
-      const words = { leading: ' · you lead', outbid: ' · outbid', won: ' · you won', lost: '' }[standing] ?? '';
+      text(card.amount, money(price, state.currency));
+      const words = { leading: isFresh ? ' · you lead' : ' · you led', outbid: ' · outbid', won: ' · you won', lost: '' }[standing] ?? '';
       text(card.meta, `${state.bid_count} ${state.bid_count === 1 ? 'bid' : 'bids'}${words}`);
       card.item.dataset.standing = standing;
       card.item.dataset.fresh = isFresh;
@@ -173,6 +176,7 @@ export function start() {
   filters.onsubmit = (event) => event.preventDefault();
   // Some drivers and assistive tools send only one of the two.
   filters.oninput = filters.onchange = () => {
+    filters.sort.hidden = ['sold', 'unsold', 'watchlist'].includes(filters.show.value);
     clearTimeout(timer);
     timer = setTimeout(refresh, 250);
   };

@@ -14,7 +14,28 @@ export const gavelcast = new Gavelcast(location.origin, {
   getToken: async () => parameters.get('token') ?? session.current?.token ?? null,
 });
 
+/** True when the page began in the name of somebody whose token may be refused. */
+const beganSignedIn = Boolean(session.current) && !parameters.has('token');
+const SIGNED_OUT = 'gavelcast signed out';
+
+/** The user's token is of no use any more. A public lot needs none, so the page begins anew without it. */
+function signOut() {
+  if (!beganSignedIn) return;
+  sessionStorage.setItem(SIGNED_OUT, 'true');
+  session.set(null);
+  location.reload();
+}
+
+/** True once, after the page has begun anew because the user's token was refused. */
+export function wasSignedOut() {
+  const was = sessionStorage.getItem(SIGNED_OUT) !== null;
+  sessionStorage.removeItem(SIGNED_OUT);
+  return was;
+}
+
 const DRAW_MS = 100;
+/** How long Redis may be silent before `FEED` says so, in milliseconds. */
+const FEED_MS = 3_000;
 /** How long a lead without an answer must last before the page says so. */
 const LEAD_MS = 1_000;
 const lots = new Map();
@@ -65,6 +86,28 @@ class KnownLot {
 
   /** True when the price is the one of this moment, or final. */
   get isFresh() { return this.status === 'live' || this.status === 'ended'; }
+
+  #currentAt = null;
+  #wasFresh = false;
+
+  /** When the price was known to be current for the last time, as `performance.now()`; null when it never was. */
+  get currentAt() {
+    const now = performance.now();
+    if (this.isFresh) this.#currentAt = now;
+    else if (this.#wasFresh) {
+      // The silence began with the last message, and Redis may have been silent before that.
+      const silence = gavelcast.clock.now() - (gavelcast.status.lastMessageAt ?? gavelcast.clock.now());
+      this.#currentAt = now - Math.max(0, silence) - FEED_MS;
+    }
+    this.#wasFresh = this.isFresh;
+    return this.#currentAt;
+  }
+
+  /** True once the reserve was seen not to be met: the lot has one. */
+  hasReserve = false;
+
+  /** The highest price that the state, or the answer to the user's own bid, has named. */
+  get price() { return this.answer?.new_current_price ?? this.state.current_price; }
 
   get isRunning() { return this.state?.status === 'active' && !this.watch?.result; }
 
@@ -123,7 +166,7 @@ class KnownLot {
   get minimum() {
     const { state } = this;
     if (!state.bid_count) return state.starting_price;
-    return Number(((this.answer?.new_current_price ?? state.current_price) + state.bid_increment).toFixed(4));
+    return Number((this.price + state.bid_increment).toFixed(4));
   }
 
   /** Shows the lot live until `release`. */
@@ -131,7 +174,14 @@ class KnownLot {
     this.#users += 1;
     if (this.watch) return;
     this.watch = gavelcast.watch(this.id);
-    for (const event of ['change', 'status']) this.watch.on(event, changed);
+    this.watch.on('change', (state) => {
+      if (state?.bid_count && state.reserve_met === false) this.hasReserve = true;
+      changed();
+    });
+    this.watch.on('status', () => {
+      if (this.watch?.error?.code === 'UNAUTHORIZED') signOut();
+      changed();
+    });
     this.watch.on('bid', ({ bid }) => {
       if (bid.bidder === this.me) this.hasBid = true;
       if (!this.bids.some(({ bid_id }) => bid_id === bid.bid_id)) this.bids = [bid, ...this.bids].slice(0, 200);

@@ -19,7 +19,6 @@ const amount = $('amount');
 let known = null;
 /** The bids under way, by lot. */
 const placing = new Map();
-let freshAt = 0;
 let lastStanding = 'none';
 let lastResult = null;
 let failure = '';
@@ -35,7 +34,10 @@ const rows = (list) => Array.from({ length: ROWS }, () => {
 const history = rows($('history'));
 const bidders = rows($('bidders'));
 
-const refusals = { 400: 'There is no such auction.', 401: 'You need its link, or an account, to watch this lot.', 403: 'Your link or account does not let you watch this lot.' };
+const refusals = {
+  BAD_REQUEST: 'There is no such auction.', UNAUTHORIZED: 'This lot is private. Open the link that you were sent, or sign in.',
+  FORBIDDEN: 'Your link or account does not let you watch this lot.',
+};
 
 const shown = (value) => money(value, known.state.currency);
 
@@ -51,7 +53,6 @@ export function show(id) {
   isLoaded = false;
   lastStanding = 'none';
   lastResult = null;
-  freshAt = 0;
   clear();
   drawKeep(false);
   if (!known) return;
@@ -78,7 +79,7 @@ function clear() {
 
 function drawKeep(isKept) {
   $('keep').setAttribute('aria-pressed', String(isKept));
-  $('keep').textContent = isKept ? '★ Watching' : '☆ Watch';
+  $('keep').textContent = isKept ? '★ On your watch list' : '☆ Add to watch list';
 }
 
 /** Says whether the lot is on the user's watch list. */
@@ -106,7 +107,8 @@ export const current = () => known;
 
 // --- Drawing ---------------------------------------------------------------------------------------------------
 
-function note(message, kind = '') {
+/** @param {'good'|'bad'|'unknown'|''} kind */
+export function note(message, kind = '') {
   if (message) say(message);
   $('note').textContent = message;
   $('note').dataset.kind = kind;
@@ -148,8 +150,10 @@ function drawHistory() {
   if (line.getAttribute('points') !== points.join(' ')) line.setAttribute('points', points.join(' '));
 }
 
+const lastKnown = 'at the last price we know';
 const standingText = {
-  none: () => '', leading: () => (known.maximum ? `You lead. Your maximum: ${shown(known.maximum)}.` : 'You lead.'), outbid: () => 'You have been outbid.',
+  none: () => '', leading: () => (known.isFresh ? 'You lead.' : `You led ${lastKnown}.`) + (known.maximum ? ` Your maximum: ${shown(known.maximum)}.` : ''),
+  outbid: () => (known.isFresh ? 'You have been outbid.' : `You were outbid ${lastKnown}.`),
   won: () => `You won, for ${shown(known.state.current_price)}.`, lost: () => 'You did not win this one.',
 };
 
@@ -157,7 +161,7 @@ function drawStanding() {
   const { standing } = known;
   const element = $('standing');
   element.dataset.standing = standing;
-  const words = standingText[standing]() + (known.isFresh || standing === 'none' ? '' : ' (at the last price we know)');
+  const words = standingText[standing]();
   // Only the words change: a button that has the focus keeps it.
   if (!element.firstChild) element.append('');
   if (element.firstChild.nodeValue !== words) element.firstChild.nodeValue = words;
@@ -183,14 +187,19 @@ function drawStanding() {
   }
 }
 
+const kindOfBid = () => (known.standing === 'leading' || $('is-maximum').checked ? 'maximum' : 'bid');
+
+/** What a button does, in words. */
+const named = (kind, isLeading, price) => ({ buy: 'Buy for', bid: 'Bid', maximum: isLeading ? 'Raise maximum to' : 'Bid up to' })[kind] + ` ${price}`;
+
 function drawForm() {
   const { state, isRunning } = known;
   amount.disabled = !isRunning;
   const typed = parseAmount(amount.value, state.currency);
   const isPlacing = placing.has(known.id);
   const isLeading = known.standing === 'leading';
-  const verb = isLeading ? 'Raise maximum to' : $('is-maximum').checked ? 'Bid up to' : 'Bid';
-  const label = isPlacing ? 'Placing…' : typed?.amount ? `${verb} ${shown(typed.amount)}` : isLeading ? 'Raise maximum' : 'Bid';
+  const kind = kindOfBid();
+  const label = isPlacing ? 'Placing…' : typed?.amount && isRunning ? named(kind, isLeading, shown(typed.amount)) : isLeading ? 'Raise maximum' : 'Bid';
   $('is-maximum').disabled = isLeading;
   text($('place'), label);
   $('place').disabled = !isRunning || isPlacing;
@@ -202,7 +211,8 @@ function drawForm() {
   if (mayBuy) text($('buy'), `Buy now for ${shown(buy)}`);
   $('buy').disabled = isPlacing;
   drawQuick();
-  const reserve = !state.bid_count || !('reserve_met' in state) ? '' : state.reserve_met ? 'The reserve is met.' : 'The reserve is not met yet.';
+  // A lot without a reserve has always met it, which is nothing to talk about.
+  const reserve = !state.bid_count || !('reserve_met' in state) ? '' : !state.reserve_met ? 'The reserve is not met yet.' : known.hasReserve ? 'The reserve is met.' : '';
   text($('reserve'), isRunning ? reserve : '');
 }
 
@@ -242,6 +252,8 @@ function drawEnd() {
   text(hammer, words);
   if (lastResult) return;
   lastResult = result;
+  // What a bid came to before the end is of no use now, unless nobody knows it yet.
+  if (['good', 'bad'].includes($('note').dataset.kind)) note('');
   say(words);
 }
 
@@ -249,7 +261,7 @@ function draw() {
   if (!known) return;
   const { state, details } = known;
   const { status, error } = known.watch;
-  const missing = failure || (status === 'failed' ? refusals[error.message] ?? error.message : '');
+  const missing = failure || (status === 'failed' ? refusals[error.code] ?? error.message : '');
   const isEmpty = !state || status === 'failed';
   $('room').classList.toggle('bare', isEmpty);
   if (isEmpty) {
@@ -264,15 +276,16 @@ function draw() {
   text($('room-viewers'), viewers > 1 ? `${viewers} watching` : '');
   text($('room-status'), { active: 'running', scheduled: 'upcoming' }[state.status] ?? timeLeft(known));
   $('room-status').dataset.status = state.status;
-  text($('price-label'), state.bid_count ? (known.isRunning ? 'Current price' : 'Final price') : 'Starting price');
-  text($('price'), shown(state.current_price));
+  const isSold = state.status === 'sold';
+  text($('price-label'), !state.bid_count ? 'Starting price' : known.isRunning ? 'Current price' : isSold ? 'Final price' : 'Highest bid');
+  text($('price'), shown(known.price));
   $('price').dataset.fresh = known.isFresh;
   drawTimes();
   drawStanding();
   drawForm();
   drawHistory();
   drawEnd();
-  document.title = `${shown(state.current_price)} · ${state.title}`;
+  document.title = `${shown(known.price)} · ${state.title}`;
 }
 
 /** What changes with the clock alone. */
@@ -280,11 +293,10 @@ export function drawTimes() {
   if (!known?.state) return;
   const { state } = known;
   const now = performance.now();
-  if (known.isFresh) freshAt = now;
-  // The price is as old as the last sign of life, which is older than the moment at which silence was noticed.
-  const silence = gavelcast.clock.now() - (gavelcast.status.lastMessageAt ?? gavelcast.clock.now());
-  const since = Math.round(Math.max(now - freshAt, silence) / 1000);
-  text($('price-age'), known.isFresh ? '' : freshAt ? `This price is ${since} s old.` : 'Waiting for the current price.');
+  const { currentAt } = known;
+  const age = currentAt === null ? 'Waiting for the current price.' : `This price may be ${Math.ceil((now - currentAt) / 1000)} s old.`;
+  text($('price-age'), known.isFresh ? '' : age);
+  text($('left-label'), known.isRunning ? 'Time left' : 'Status');
   text($('countdown'), timeLeft(known));
   const left = Date.parse(state.ends_at) - gavelcast.clock.now();
   $('countdown').dataset.near = known.isRunning && left < 30_000;
@@ -303,8 +315,10 @@ async function submit() {
   if (typed === null) return;
   if (typed.error) return note(typed.error, 'bad');
   const isLeading = known.standing === 'leading';
+  const least = isLeading ? known.maximum ?? known.price : 0;
+  if (typed.isCertain && typed.amount <= least) return note(`Your maximum is ${shown(least)} already. Enter more than that to raise it.`, 'bad');
   if (!isLeading && known.isFresh && typed.isCertain && typed.amount < known.minimum) return note(`Bid ${shown(known.minimum)} or more.`, 'bad');
-  const bid = intend(isLeading || $('is-maximum').checked ? 'maximum' : 'bid', id, typed.amount, state.currency);
+  const bid = intend(kindOfBid(), id, typed.amount, state.currency);
   if (!typed.isCertain && !(await confirm('Did we read that right?', `You typed “${amount.value}”. We read that as ${money(bid.amount, bid.currency)}.`, `Yes, ${money(bid.amount, bid.currency)}`))) return;
   await attempt(bid);
 }
@@ -314,12 +328,15 @@ async function attempt(bid) {
   if (placing.has(bid.auction_id)) return;
   const of = lot(bid.auction_id);
   const price = money(bid.amount, bid.currency);
-  if (!of.isFresh && !(await confirm('This price may be old', `We do not have the current price of this lot. Bid ${price} anyway?`, `Bid ${price}`))) return;
+  const action = named(bid.kind, of.standing === 'leading', price);
+  if (!of.isFresh && !(await confirm('This price may be old', `We do not have the current price of this lot. ${action} anyway?`, action))) return;
   if (!session.current && !(await signIn())) return;
   if (placing.has(bid.auction_id)) return;
   placing.set(bid.auction_id, bid);
   of.holdStanding(true);
   const isHere = () => known?.id === bid.auction_id;
+  const typed = amount.value;
+  const wasLeading = of.standing === 'leading';
   if (isHere()) note('');
   changed();
   try {
@@ -329,12 +346,16 @@ async function attempt(bid) {
       : `Your ${bid.kind} of ${price} is in, but somebody's maximum is higher.`;
     if (isHere()) {
       note(words, answer.is_highest_bidder || bid.kind === 'buy' ? 'good' : '');
-      if (parseAmount(amount.value, bid.currency)?.amount === bid.amount) amount.value = '';
+      // What was typed before this bid, and is not more, is done with.
+      if (amount.value === typed && !(parseAmount(typed, bid.currency)?.amount > bid.amount)) amount.value = '';
     } else say(`${of.state?.title}: ${words}`);
   } catch (error) {
-    const words = isUnknown(error) ? `We do not know whether your bid of ${price} was accepted. Check the list of bids before you bid again.`
-      : explain(error, (value) => money(value, bid.currency));
-    if (isHere()) note(words, 'bad');
+    const isLost = isUnknown(error);
+    const isRaise = error.error === 'BID_TOO_LOW' && bid.kind === 'maximum' && wasLeading && of.standing === 'leading';
+    const words = isLost ? `We do not know whether your bid of ${price} was accepted. Check the list of bids before you bid again.`
+      : isRaise ? `Your maximum is as high as that already. Enter ${money(error.minimum_bid, bid.currency)} or more to raise it.`
+        : explain(error, (value) => money(value, bid.currency));
+    if (isHere()) note(words, isLost ? 'unknown' : 'bad');
     else say(`${of.state?.title}: ${words}`);
   } finally {
     placing.delete(bid.auction_id);

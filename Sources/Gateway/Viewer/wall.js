@@ -76,7 +76,7 @@ function draw() {
     const { state } = known;
     if (!state) continue;
     text(name, state.title);
-    text(price, money(state.current_price, state.currency));
+    text(price, money(known.price, state.currency));
     text(left, timeLeft(known));
     item.dataset.fresh = known.isFresh;
     viewers += known.watch?.viewers ?? 0;
