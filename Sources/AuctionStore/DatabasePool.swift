@@ -30,9 +30,14 @@ package final class DatabasePool: Sendable {
 
     /// A thread's connection. Confined to that thread.
     fileprivate final class Slot {
+        private static let longestRest = Duration.seconds(1)
+
         private let servers: DatabaseServers
         private let prepare: @Sendable (PostgresConnection) throws(DatabaseError) -> Void
         private var connection: PostgresConnection?
+        /// Until when jobs fail as the last attempt to connect did.
+        private var restsUntil = ContinuousClock.now
+        private var lastFailure: DatabaseError?
 
         init(
             servers: DatabaseServers,
@@ -46,10 +51,20 @@ package final class DatabasePool: Sendable {
             // Replace a connection that the server closed while it was idle, or that is read-only now. The
             // next caller would get an error from it.
             if let connection, connection.isStillOpen { return connection }
-            let new = try PostgresConnection(servers)
-            try prepare(new)
-            connection = new
-            return new
+            connection = nil
+            let start = ContinuousClock.now
+            if let lastFailure, start < restsUntil { throw lastFailure }
+            do throws(DatabaseError) {
+                let new = try PostgresConnection(servers)
+                try prepare(new)
+                connection = new
+                return new
+            } catch {
+                // Many jobs may wait behind an attempt that has taken long. They do not wait for one each.
+                restsUntil = .now + min(.now - start, Self.longestRest)
+                lastFailure = error
+                throw error
+            }
         }
 
         func discardIfBroken() {

@@ -130,6 +130,9 @@ package final class PostgresConnection {
     private let servers: DatabaseServers
     /// False for a connection that was made to ask in its turn, which would never end.
     private let mayAskOthers: Bool
+    /// How long the server may stay silent before it counts as lost. The first answer is part of connecting:
+    /// a pooler without a free connection accepts a client and then is silent.
+    private var silenceMilliseconds = 2_500
     /// When the server was started, in microseconds: no two servers share it.
     private var identity = ""
     /// True while a commit has ended without the standby's confirmation, and no caller was told.
@@ -186,6 +189,7 @@ package final class PostgresConnection {
         servers.note(host: String(cString: PQhost(pointer)), port: String(cString: PQport(pointer)))
         let session = Self.session(statementMilliseconds: servers.statementMilliseconds)
         identity = try simple(session).text(0, 0)
+        silenceMilliseconds = servers.statementMilliseconds + Self.silenceMarginMilliseconds
     }
 
     /// True when another server takes the writes by now. A pooler may also lead to this connection's own
@@ -378,8 +382,7 @@ package final class PostgresConnection {
 
     /// The next result of what was sent, `nil` at the end of a statement's; the caller frees it.
     private func nextResult() throws(DatabaseError) -> OpaquePointer? {
-        let silence = servers.statementMilliseconds + Self.silenceMarginMilliseconds
-        let deadline = DispatchTime.now() + .milliseconds(silence)
+        let deadline = DispatchTime.now() + .milliseconds(silenceMilliseconds)
         let doubt = DispatchTime.now() + .milliseconds(Self.doubtMilliseconds)
         while PQisBusy(connection) == 1 {
             var target = pollfd(fd: PQsocket(connection), events: Int16(POLLIN), revents: 0)
@@ -387,7 +390,7 @@ package final class PostgresConnection {
                 poll(&target, 1, Self.pollMilliseconds) >= 0 || errno == EINTR
             else {
                 isBroken = true
-                throw .unavailable("no answer within \(silence) ms")
+                throw .unavailable("no answer within \(silenceMilliseconds) ms")
             }
             guard PQconsumeInput(connection) == 1 else { throw lost() }
             guard PQisBusy(connection) == 1 else { break }

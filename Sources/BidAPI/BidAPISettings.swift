@@ -46,15 +46,11 @@ package struct BidAPIConfiguration: Sendable {
             databaseReadURL = url
         }
         readLagMilliseconds = Int64(values.number("read-lag-seconds")) * 1_000
-        redisURLs = []
-        for text in values.list("redis-url") {
-            do throws(RedisURL.Invalid) {
-                redisURLs.append(try RedisURL(text: text))
-            } catch {
-                throw .configuration("redis-url: the address \(error)")
-            }
+        do throws(RedisURL.Invalid) {
+            redisURLs = try RedisURL.all(values.list("redis-url"))
+        } catch {
+            throw .configuration("redis-url: \(error)")
         }
-        if let fault = RedisURL.fault(redisURLs) { throw .configuration("redis-url: \(fault)") }
         origins = values.list("origins")
         for origin in origins {
             if let fault = AllowedOrigins.fault(origin) { throw .configuration("origins: \(fault)") }
@@ -90,7 +86,8 @@ package struct BidAPIConfiguration: Sendable {
         -> SocketAddress
     {
         guard let address = SocketAddress(text: values.text(name)) else {
-            throw .configuration("\(name): '\(values.text(name))' is neither HOST:PORT nor unix:/PATH")
+            throw .configuration(
+                "\(name): '\(values.text(name))' is neither HOST:PORT nor unix:/PATH of at most 107 bytes")
         }
         return address
     }

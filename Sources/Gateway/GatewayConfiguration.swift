@@ -255,21 +255,17 @@ package struct GatewayConfiguration: Sendable {
         -> SocketAddress
     {
         guard let address = SocketAddress(text: values.text(name)) else {
-            throw .configuration("\(name): '\(values.text(name))' is neither HOST:PORT nor unix:/PATH")
+            throw .configuration(
+                "\(name): '\(values.text(name))' is neither HOST:PORT nor unix:/PATH of at most 107 bytes")
         }
         return address
     }
 
     private static func redisURLs(_ values: SettingsValues) throws(SettingsError) -> [RedisURL] {
-        var urls: [RedisURL] = []
-        for text in values.list("redis-url") {
-            do throws(RedisURL.Invalid) {
-                urls.append(try RedisURL(text: text))
-            } catch {
-                throw .configuration("redis-url: the address \(error)")
-            }
+        do throws(RedisURL.Invalid) {
+            return try RedisURL.all(values.list("redis-url"))
+        } catch {
+            throw .configuration("redis-url: \(error)")
         }
-        if let fault = RedisURL.fault(urls) { throw .configuration("redis-url: \(fault)") }
-        return urls
     }
 }

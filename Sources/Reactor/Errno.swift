@@ -19,4 +19,18 @@ package struct Errno: Error, Equatable, CustomStringConvertible {
     }
 
     package var description: String { "\(call): \(String(cString: strerror(code)))" }
+
+    /// The failure to listen, and what to do about it.
+    package var listeningFailure: String {
+        let advice: String? =
+            switch code {
+            case EADDRINUSE: "another program uses the address"
+            case EEXIST: "the file is not a socket; remove it or choose another path"
+            case ENOENT, ENOTDIR: "create the folder first"
+            case EADDRNOTAVAIL: "this machine has no such address"
+            case EACCES: "this user may not listen there"
+            default: nil
+            }
+        return advice.map { "\(self); \($0)" } ?? description
+    }
 }

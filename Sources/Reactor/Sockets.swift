@@ -56,8 +56,11 @@ package enum Sockets {
     /// Removes the file of a Unix socket that nobody listens on. A listener that is gone leaves it behind.
     private static func removeAbandoned(_ path: String, _ address: ResolvedAddress) throws(Errno) {
         var status = stat()
-        // Connecting to any other file is refused as well, and that file is not ours to remove.
-        guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFSOCK else { return }
+        // Any other file is not ours to remove.
+        guard lstat(path, &status) == 0 else { return }
+        guard status.st_mode & S_IFMT == S_IFSOCK else {
+            throw Errno(code: EEXIST, call: "listen on unix:\(path)")
+        }
         let descriptor = try stream(AF_UNIX)
         defer { close(descriptor) }
         let isInUse = address.withPointer { Glibc.connect(descriptor, $0, $1) } == 0

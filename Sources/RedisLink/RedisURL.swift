@@ -79,6 +79,31 @@ package struct RedisURL: Sendable {
         access = RedisAccess(user: user, password: password, database: database, tls: try parts.tls())
     }
 
+    /// Reads the addresses of a setting. In a variable, commas separate both the addresses and the hosts of
+    /// one address, so what does not begin with a scheme belongs to the address before it.
+    /// - Throws: a message that begins with the address's place when there are several.
+    package static func all(_ texts: [String]) throws(Invalid) -> [RedisURL] {
+        var whole: [String] = []
+        for text in texts {
+            if let last = whole.indices.last, !text.contains("://") {
+                whole[last] += "," + text
+            } else {
+                whole.append(text)
+            }
+        }
+        var urls: [RedisURL] = []
+        for (index, text) in whole.enumerated() {
+            do throws(Invalid) {
+                urls.append(try RedisURL(text: text))
+            } catch {
+                let place = whole.count == 1 ? "the address" : "address \(index + 1)"
+                throw Invalid(description: "\(place) \(error)")
+            }
+        }
+        if let fault = fault(urls) { throw Invalid(description: fault) }
+        return urls
+    }
+
     /// Why these addresses cannot be used together; `nil` when they can.
     package static func fault(_ urls: [RedisURL]) -> String? {
         guard !urls.isEmpty else { return "at least one server is needed" }
@@ -136,6 +161,9 @@ private struct URLParts {
     /// Decoded, by name.
     let parameters: [String: String]
 
+    private static let encodingHint =
+        "percent-encode / ? # @ : % in user and password (%2F for /)"
+
     init(_ text: String) throws(RedisURL.Invalid) {
         guard let separator = text.firstRange(of: "://"),
             let scheme = Self.schemes[text[..<separator.lowerBound]]
@@ -153,6 +181,11 @@ private struct URLParts {
         let at = authority.lastIndex(of: "@")
         userInformation = at.map { authority[..<$0] }
         hosts = at.map { authority[authority.index(after: $0)...] } ?? authority
+        // A character of the password has ended the host before its beginning.
+        let endedEarly = path.contains("@") || at == nil && tail.contains("@")
+        guard scheme.kind == .socket || !endedEarly else {
+            throw RedisURL.Invalid(description: "cannot be read: \(Self.encodingHint)")
+        }
         parameters = try Self.parameters(tail.dropFirst(path.count))
     }
 
@@ -215,8 +248,7 @@ private struct URLParts {
         }
         guard addresses.count == places.count else {
             throw RedisURL.Invalid(
-                description:
-                    "has no valid host and port; percent-encode / ? # @ : % in user and password (%2F for /)")
+                description: "has no valid host and port; \(Self.encodingHint)")
         }
         return addresses
     }

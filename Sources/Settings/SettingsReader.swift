@@ -203,7 +203,8 @@ package struct SettingsReader {
             }
         case .address:
             guard Self.isAddress(value) else {
-                throw error("\(shownName): '\(value)' is neither HOST:PORT nor unix:/PATH")
+                throw error(
+                    "\(shownName): '\(value)' is neither HOST:PORT nor unix:/PATH of at most 107 bytes")
             }
         case .file:
             do { _ = try readFile(value) } catch { throw self.unreadable(shownName, value, error) }

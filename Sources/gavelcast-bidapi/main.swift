@@ -2,6 +2,7 @@
 
 import BidAPI
 import Logging
+import Reactor
 import Settings
 import Telemetry
 
@@ -18,6 +19,8 @@ do {
     try await BidAPIService.run(configuration, logger: logger)
 } catch let error as UnusableDatabase {
     ProgramEntry.fail("gavelcast-bidapi", "\(error)", status: 78)
+} catch let error as Errno {
+    ProgramEntry.fail("gavelcast-bidapi", error.listeningFailure, status: 71)
 } catch {
-    ProgramEntry.fail("gavelcast-bidapi", "\(error); is another program using the address?", status: 71)
+    ProgramEntry.fail("gavelcast-bidapi", "\(error)", status: 71)
 }

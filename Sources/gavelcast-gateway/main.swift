@@ -26,5 +26,5 @@ do throws(Errno) {
         }
     }
 } catch {
-    ProgramEntry.fail("gavelcast-gateway", "\(error); is another program using the address?", status: 71)
+    ProgramEntry.fail("gavelcast-gateway", error.listeningFailure, status: 71)
 }

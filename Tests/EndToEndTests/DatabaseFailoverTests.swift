@@ -117,6 +117,28 @@ extension EndToEndTests {
             #expect(settings.text(0, 0) == "10s" && settings.text(0, 1) == "UTC")
         }
 
+        @Test("a pooler without a free connection leaves nobody without an answer")
+        func fullPooler() throws {
+            let postgres = try PostgresServer()
+            _ = try postgres.database("pooled")
+            let pooler = try Pooler(before: postgres, connections: 4)
+            let redis = try RedisServer()
+            let api = try BidAPIProcess(database: pooler.url("pooled"), redis: [redis.url])
+            let port = api.port
+            let statuses = Locked<[Int]>([])
+            let problems = Locked<[String]>([])
+            DispatchQueue.concurrentPerform(iterations: 40) { _ in
+                do {
+                    let reply = try HTTPClient(port: port).request("GET", "/api/v1/auctions")
+                    statuses.with { $0.append(reply.status) }
+                } catch {
+                    problems.with { $0.append("\(error)") }
+                }
+            }
+            #expect(problems.with { $0 } == [])
+            #expect(statuses.with { Set($0).isSubset(of: [200, 503]) && $0.count == 40 })
+        }
+
         @Test(
             "a pooler that gives each transaction another session is refused in one line, at start or later",
             arguments: ["transaction", "statement"])
@@ -135,6 +157,7 @@ extension EndToEndTests {
                     ])
             }
             let early = try run()
+            try eventually("it ends") { !early.isRunning }
             #expect(early.waitForExit() == 78, "\(early.log)")
             let line = try #require(early.log.split(separator: "\n").last)
             #expect(line.contains("session pooling"), "\(early.log)")
@@ -142,6 +165,7 @@ extension EndToEndTests {
             postgres.kill()
             let late = try run()
             try postgres.start()
+            try eventually("it ends, too") { !late.isRunning }
             #expect(late.waitForExit() == 78 && late.log.contains("session pooling"), "\(late.log)")
         }
     }

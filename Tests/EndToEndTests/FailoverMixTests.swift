@@ -5,8 +5,8 @@ import TestSupport
 import Testing
 
 extension EndToEndTests {
-    /// The faults of a Redis Cluster and of PostgreSQL, mixed at random while bids and watchers go on. `make soak`
-    /// asks for as many rounds as it wants.
+    /// The faults of a Redis Cluster and of PostgreSQL, mixed at random while bids and watchers go on. `make
+    /// soak` asks for as many rounds as it wants.
     @Suite(
         .serialized, .enabled(if: ProcessInfo.processInfo.environment["GAVELCAST_SOAK_ROUNDS"] != nil))
     struct FailoverMix {
@@ -27,7 +27,8 @@ extension EndToEndTests {
                     run.goOn(Double.random(in: 0.2...1.5, using: &generator))
                     let slot = slots.randomElement(using: &generator)!
                     try cause(fault, redis, postgres, slot, slots, run, &generator)
-                    // Without a replica in step, the next fault would lose what was promised to nobody but Redis.
+                    // Without a replica in step, the next fault would lose what was promised to nobody but
+                    // Redis.
                     try eventually("the cluster is whole", within: 60) { try self.isWhole(redis) }
                 }
             }

@@ -100,10 +100,39 @@ extension EndToEndTests {
             }
         }
 
+        @Test("pgbouncer.ini")
+        func pooler() throws {
+            let postgres = try PostgresServer()
+            _ = try postgres.database("gavelcast")
+            let text = try String(
+                contentsOf: Self.folder.appendingPathComponent("pgbouncer.ini"), encoding: .utf8)
+            let place = "host=postgres-1 port=5432"
+            let users = "auth_file = /etc/pgbouncer/userlist.txt"
+            #expect(text.contains(place) && text.contains(users))
+            let pooler = try Pooler(
+                text.replacing(place, with: "host=127.0.0.1 port=\(postgres.port) user=gavelcast")
+                    .replacing(users, with: ""))
+            let redis = try RedisServer()
+            let apis = try (0..<4).map { _ in
+                try BidAPIProcess(database: pooler.url("gavelcast"), redis: [redis.url])
+            }
+            // More at once than a bid API has connections.
+            let (ports, refused) = (apis.map(\.port), Locked(0))
+            DispatchQueue.concurrentPerform(iterations: 200) { index in
+                let reply = try? HTTPClient(port: ports[index % 4]).request("GET", "/api/v1/auctions")
+                if reply?.status != 200 { refused.with { $0 += 1 } }
+            }
+            #expect(refused.with { $0 } == 0)
+        }
+
         @Test("every file has a test here")
         func complete() throws {
             let names = try FileManager.default.contentsOfDirectory(atPath: Self.folder.path).sorted()
-            #expect(names == ["cluster.yml", "replica.yml", "sentinel.yml", "several.yml", "standby.yml"])
+            #expect(
+                names == [
+                    "cluster.yml", "pgbouncer.ini", "replica.yml", "sentinel.yml", "several.yml",
+                    "standby.yml",
+                ])
         }
     }
 }

@@ -31,6 +31,23 @@ import Testing
         Sockets.close(pair[0])
     }
 
+    @Test("a failure to listen says what to do")
+    func listeningFailures() throws {
+        func failure(_ address: SocketAddress?) throws -> String {
+            let address = try #require(address)
+            let error = #expect(throws: Errno.self) {
+                try Sockets.listen(on: address, sharesPort: false)
+            }
+            return error?.listeningFailure ?? ""
+        }
+        let listener = try Sockets.listen(on: SocketAddress(host: "127.0.0.1", port: 0), sharesPort: false)
+        defer { Sockets.close(listener) }
+        #expect(try failure(SocketAddress.local(of: listener)).contains("another program uses the address"))
+        #expect(try failure(SocketAddress(path: "/tmp/no-such-folder/x")).contains("create the folder"))
+        #expect(try failure(SocketAddress(path: "/proc/self/status")).contains("is not a socket"))
+        #expect(try failure(SocketAddress(host: "192.0.2.1", port: 1)).contains("no such address"))
+    }
+
     @Test("who has listened on a Unix socket removes its own file, and not that of a successor")
     func socketFiles() throws {
         let path = "/tmp/gavelcast-\(getpid()).sock"

@@ -51,6 +51,41 @@ import Testing
         #expect(nodes.map(\.description) == ["n1:7000", "n2:6379"])
     }
 
+    @Test("in a list split at commas, hosts without a scheme belong to the address before them")
+    func splitLists() throws {
+        let split = "redis+sentinel://:pw@s1:1,s2:2,s3/m".split(separator: ",").map(String.init)
+        let urls = try RedisURL.all(split)
+        guard urls.count == 1, case .sentinels(let hosts, let master, _) = urls[0].place else {
+            Issue.record("\(urls)")
+            return
+        }
+        #expect(hosts.count == 3 && master == "m")
+        #expect(try RedisURL.all(["redis://a", "redis://b"]).count == 2)
+        for (list, words) in [
+            (["redis://a", "redis://:secret@b:0"], "address 2 has no valid host"),
+            (["redis://:secret@b:0"], "the address has no valid host"), ([], "at least one"),
+            (["a:1", "redis://b"], "address 1 begins with none"),
+        ] {
+            do throws(RedisURL.Invalid) {
+                _ = try RedisURL.all(list)
+                Issue.record("accepted: \(list)")
+            } catch {
+                #expect(error.description.hasPrefix(words), "\(error)")
+            }
+        }
+    }
+
+    @Test(
+        "a password that was not encoded is recognised",
+        arguments: [
+            "redis+cluster://:p@ss:w/rd@h:1", "redis+cluster://:p#w@h:1", "redis+cluster://:p?w@h:1",
+            "redis+sentinel://:p/w@h:1/m", "redis://:p/w@h:1",
+        ])
+    func unencoded(text: String) {
+        let error = #expect(throws: RedisURL.Invalid.self) { try RedisURL(text: text) }
+        #expect(error?.description.contains("percent-encode") == true, "\(error?.description ?? "")")
+    }
+
     @Test("only single servers may be several")
     func severalAddresses() throws {
         let (one, cluster) = (try RedisURL(text: "redis://h"), try RedisURL(text: "redis+cluster://h"))
