@@ -35,21 +35,21 @@ test: setup-tests
 	GAVELCAST_STRICT=1 swift test --skip-build
 
 test-browser: setup-tests
-	swift build --product gavelcast-gateway
-	swift build --product gavelcast-bidapi
+	GAVELCAST_STRICT=1 swift build --product gavelcast-gateway
+	GAVELCAST_STRICT=1 swift build --product gavelcast-bidapi
 	cd Tests/BrowserTests && /usr/bin/python3 run.py
 
 # About 50 s a round.
 ROUNDS ?= 20
 soak: setup
-	swift build --build-tests
-	GAVELCAST_SOAK_ROUNDS=$(ROUNDS) swift test --skip-build --filter 'UpheavalTests/mixed|EndToEndTests/Model|EndToEndTests/BidUpheaval|EndToEndTests/FailoverMix'
+	GAVELCAST_STRICT=1 swift build --build-tests
+	GAVELCAST_STRICT=1 GAVELCAST_SOAK_ROUNDS=$(ROUNDS) swift test --skip-build --filter 'UpheavalTests/mixed|EndToEndTests/Model|EndToEndTests/BidUpheaval|EndToEndTests/FailoverMix'
 
 figures: setup
 	swift build -c release --product gavelcast-gateway
 	swift build -c release --product gavelcast-bidapi
-	swift build --build-tests
-	GAVELCAST_FIGURES=1 GAVELCAST_PROGRAMS=$(CURDIR)/.build/release swift test --skip-build --filter 'FigureTests|Attacks'
+	GAVELCAST_STRICT=1 swift build --build-tests
+	GAVELCAST_FIGURES=1 GAVELCAST_PROGRAMS=$(CURDIR)/.build/release GAVELCAST_STRICT=1 swift test --skip-build --filter 'FigureTests|Attacks'
 
 bench:
 	@config/dev/bench.sh

@@ -1,8 +1,8 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// `GAVELCAST_STRICT=1` (set by `make lint` and `make test`) turns our own warnings into errors; a user's
-// build with a newer compiler is not stopped by a new warning.
+// `GAVELCAST_STRICT=1` (set by the targets of `make` that build the tests) turns our own warnings into errors;
+// a user's build with a newer compiler is not stopped by a new warning.
 let strict = Context.environment["GAVELCAST_STRICT"] == "1"
 
 // `GAVELCAST_FUZZ=1` (set by `make fuzz`) adds the fuzz targets and watches which code they reach.

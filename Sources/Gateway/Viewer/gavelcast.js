@@ -812,17 +812,17 @@ class Engine {
       reason: this.#reason,
     };
     const key = JSON.stringify([status, this.#retryAt]);
-    if (always || key !== this.#told || now() - this.#toldAt > HEARTBEAT) {
+    const changed = [...this.lots].filter(([auction, lot]) => this.#isLive(auction) !== lot.told);
+    // Before a lot's own news, so that the client knows how long the line has been silent.
+    if (always || changed.length || key !== this.#told || now() - this.#toldAt > HEARTBEAT) {
       this.#told = key;
       this.#toldAt = now();
       const retryIn = this.#retryAt && this.#retryAt - now();
       this.#post({ op: 'status', status, retryIn, silence: line && now() - line.heardAt });
     }
-    for (const [auction, lot] of this.lots) {
-      const live = this.#isLive(auction);
-      if (live === lot.told) continue;
-      lot.told = live;
-      this.#post({ op: 'lot', auction, live }, lot.clients);
+    for (const [auction, lot] of changed) {
+      lot.told = this.#isLive(auction);
+      this.#post({ op: 'lot', auction, live: lot.told }, lot.clients);
     }
   }
 

@@ -161,6 +161,7 @@ function drawStanding() {
   const { standing } = known;
   const element = $('standing');
   element.dataset.standing = standing;
+  element.dataset.fresh = known.isFresh;
   const words = standingText[standing]();
   // Only the words change: a button that has the focus keeps it.
   if (!element.firstChild) element.append('');
