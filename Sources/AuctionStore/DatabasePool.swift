@@ -35,7 +35,7 @@ package final class DatabasePool: Sendable {
         private let servers: DatabaseServers
         private let prepare: @Sendable (PostgresConnection) throws(DatabaseError) -> Void
         private var connection: PostgresConnection?
-        /// Until when jobs fail as the last attempt to connect did.
+        /// Until this moment, jobs get `lastFailure` without a new attempt to connect.
         private var restsUntil = ContinuousClock.now
         private var lastFailure: DatabaseError?
 
@@ -60,7 +60,8 @@ package final class DatabasePool: Sendable {
                 connection = new
                 return new
             } catch {
-                // Many jobs may wait behind an attempt that has taken long. They do not wait for one each.
+                // Many jobs may queue behind a slow attempt. They fail with its error, so that they do not
+                // each wait for an attempt of their own.
                 restsUntil = .now + min(.now - start, Self.longestRest)
                 lastFailure = error
                 throw error

@@ -1,6 +1,7 @@
-// The servers that one connection string names, and which of them took the last connection. Connections
-// shared by several threads learn from each other here: a new connection tries the server first that worked
-// last. A connection whose server is silent asks here whether another server takes the writes by now.
+// The servers that one connection string names, and which of them accepted the last connection. All threads
+// that use the connection string share this object, so they learn from each other: a new connection first
+// tries the server that worked last. A connection whose server is silent gets the other servers from here and
+// asks them whether one of them takes writes. Makes no connection itself.
 
 import Synchronization
 

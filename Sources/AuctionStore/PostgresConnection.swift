@@ -95,17 +95,19 @@ package final class PostgresConnection {
     package static let lockMilliseconds = 3_000
     /// How long a replica works on a statement before it gives up.
     static let readingMilliseconds = 3_000
-    /// How much longer than a statement may take the server may stay silent before it counts as lost. Then
-    /// the server or the network has stalled.
+    /// How long the server may stay silent beyond the statement timeout before it counts as lost. By then the
+    /// server or the network has stalled.
     private static let silenceMarginMilliseconds = 2_000
 
     /// How often a waiting call checks how long the server has been silent.
     private static let pollMilliseconds: Int32 = 1_000
-    /// How long the server may stay silent before the others are asked whether one of them takes the writes.
+    /// How long the server may stay silent before the other servers are asked whether one takes writes. The
+    /// question comes at the next poll, so after about 2 s.
     private static let doubtMilliseconds = 1_500
 
-    /// Settings of the session. They are not sent as the parameter `options`, which PgBouncer refuses; a
-    /// value that the connection string's own `options` give stays, except that warnings must arrive.
+    /// SQL that sets up the session and returns the server's ``identity``. The settings are not sent as the
+    /// parameter `options`, which PgBouncer refuses. A value from the connection string's own `options`
+    /// stays, except that warnings must arrive.
     private static func session(statementMilliseconds: Int) -> String {
         """
         SELECT set_config(name, ours.value, false) FROM pg_settings JOIN (VALUES \
@@ -128,10 +130,11 @@ package final class PostgresConnection {
     // SAFETY: made in init, finished in deinit, used by the one thread that owns this object.
     private let connection: OpaquePointer
     private let servers: DatabaseServers
-    /// False for a connection that was made to ask in its turn, which would never end.
+    /// False when no other server may replace this one. Also false for a connection that was itself made to
+    /// ask another server: otherwise such questions would never end.
     private let mayAskOthers: Bool
-    /// How long the server may stay silent before it counts as lost. The first answer is part of connecting:
-    /// a pooler without a free connection accepts a client and then is silent.
+    /// How long the server may stay silent before it counts as lost. Until the first answer this is short,
+    /// because a pooler without a free connection accepts a client and then stays silent.
     private var silenceMilliseconds = 2_500
     /// When the server was started, in microseconds: no two servers share it.
     private var identity = ""
@@ -142,7 +145,8 @@ package final class PostgresConnection {
     /// Called for each row that cannot be read and is left out.
     package var reportUnreadable: (@Sendable (String) -> Void)?
     /// Called on the waiting thread about once a second while a statement's answer is awaited, and possibly
-    /// more often; not while connecting or running a script. Must not use this connection.
+    /// more often; not while connecting, running a script or asking other servers. Must not use this
+    /// connection.
     package var whileWaiting: (() -> Void)?
     /// True after the connection was lost. It must not be used any more.
     package private(set) var isBroken = false
@@ -160,7 +164,7 @@ package final class PostgresConnection {
         try self.init(servers, order: servers.order, mayAskOthers: servers.mayReplace)
     }
 
-    /// - Parameter order: parameters that outweigh those of the connection string.
+    /// - Parameter order: parameters that override those of the connection string.
     private init(
         _ servers: DatabaseServers, order: [(name: String, value: String)], mayAskOthers: Bool
     ) throws(DatabaseError) {
@@ -192,8 +196,9 @@ package final class PostgresConnection {
         silenceMilliseconds = servers.statementMilliseconds + Self.silenceMarginMilliseconds
     }
 
-    /// True when another server takes the writes by now. A pooler may also lead to this connection's own
-    /// server, which then is slow, but is not replaced. Blocks for up to 2 s an address.
+    /// True when another server takes writes now. Another address may be a pooler in front of this same
+    /// server. The server is then slow, but not replaced. Blocks for up to 2 s an address, and for the first
+    /// answer.
     private func isReplaced() -> Bool {
         let (host, port) = (String(cString: PQhost(connection)), String(cString: PQport(connection)))
         guard let others = servers.orderWithout(host: host, port: port) else { return false }

@@ -1,7 +1,7 @@
-// How far a replica is behind. The primary counts beats in a row of its own, about twice a second. Each bid
-// API remembers when it asked for a beat. A replica that has a beat has everything that was committed before
-// it, so its data are at most as old as that moment. The replica's own clock and statistics are not needed,
-// and every kind of replication will do.
+// How far a replica lags behind. About twice a second, each bid API increments a counter in a row on the
+// primary. Each new number is a beat. The bid API remembers when it asked for the beat. A replica that has a
+// beat also has everything that was committed before it, so its data are at most as old as that moment. The
+// replica's own clock and statistics are not needed, and any kind of replication works.
 
 /// One beat as a row holds it.
 package struct ReplicaBeat: Sendable, Equatable {
@@ -51,7 +51,7 @@ package struct ReplicaBeats: Sendable {
 
     /// The primary has counted a beat.
     /// - Parameter askedAt: a moment before the primary was asked.
-    package mutating func counted(_ beat: ReplicaBeat, askedAt: Int64) {
+    package mutating func record(_ beat: ReplicaBeat, askedAt: Int64) {
         // Another primary, or one that was restored: what was counted before says nothing about its replicas.
         if let last = beats.last?.beat, last.origin != beat.origin || last.number >= beat.number {
             beats = []
@@ -62,7 +62,7 @@ package struct ReplicaBeats: Sendable {
 
     /// The data of a replica that has `beat` are at most this old, in milliseconds. `nil` when they are older
     /// than the limit, or when nothing is known about them.
-    package func age(of beat: ReplicaBeat, now: Int64) -> Int64? {
+    package func ageMilliseconds(of beat: ReplicaBeat, now: Int64) -> Int64? {
         let reached = beats.last { $0.beat.origin == beat.origin && $0.beat.number <= beat.number }
         guard let reached, case let age = now - reached.askedAt, age <= limitMilliseconds else { return nil }
         return age

@@ -116,7 +116,7 @@ extension Response {
     }
 
     /// Declares that the answer may lack what was committed in the last `age` milliseconds.
-    func declaring(age: Int64) -> Response {
+    func declaring(ageMilliseconds age: Int64) -> Response {
         var response = self
         response.headers[.dataAge] = "\(age / 1_000).\(String(age % 1_000 + 1_000).dropFirst())"
         return response

@@ -163,7 +163,7 @@ struct AuctionRoutes: Sendable {
             try AuctionLists.page(connection, listing)
         }
         if let answer = await services.replica?.read(read) {
-            return .auctions(answer.value).declaring(age: answer.age)
+            return .auctions(answer.value).declaring(ageMilliseconds: answer.ageMilliseconds)
         }
         let pool = listing.isSearch ? services.searchPool : services.pool
         return .auctions(try await pool.run(read))

@@ -151,7 +151,7 @@ struct BidRoutes: Sendable {
         }
         // A replica may not have an auction that was created a moment ago.
         if let answer = await services.replica?.read(read), let page = answer.value {
-            return Self.response(page).declaring(age: answer.age)
+            return Self.response(page).declaring(ageMilliseconds: answer.ageMilliseconds)
         }
         guard let page = try await services.pool.run(read) else { throw APIError.notFound("auction") }
         return Self.response(page)

@@ -56,10 +56,11 @@ enum Limits {
     static let searchConnections = 2
     /// At most this many jobs wait for a connection of one pool.
     static let waitingJobs = 4_096
-    /// Connections to the replica, how often the primary counts a beat for it, and how long the replica is
-    /// left alone after a failure.
+    /// Connections to the replica.
     static let replicaConnections = 4
+    /// How long the bid API waits between two beats that it counts on the primary.
     static let replicaBeatInterval = Duration.milliseconds(500)
+    /// How long no read goes to the replica after it failed.
     static let replicaRestMilliseconds: Int64 = 5_000
     /// How long `/readyz` waits for an answer.
     static let readiness = Duration.seconds(2)

@@ -24,7 +24,7 @@ final class ReadReplica: Sendable {
     /// What the replica answered, and how old its data were at most, in milliseconds.
     struct Answer<Value: Sendable>: Sendable {
         let value: Value
-        let age: Int64
+        let ageMilliseconds: Int64
     }
 
     init(
@@ -43,25 +43,25 @@ final class ReadReplica: Sendable {
     func read<Value: Sendable>(
         _ body: @escaping @Sendable (PostgresConnection) throws(DatabaseError) -> Value
     ) async -> Answer<Value>? {
-        guard Clock.monotonicMilliseconds() >= state.withLock(\.restsUntil) else { return miss() }
+        guard Clock.monotonicMilliseconds() >= state.withLock(\.restsUntil) else { return countMiss() }
         do throws(DatabaseError) {
             let answer = try await pool.run { [self] connection throws(DatabaseError) -> Answer<Value>? in
                 let beat = try ReplicaBeat.last(connection)
-                let age = beats.withLock { $0.age(of: beat, now: Clock.monotonicMilliseconds()) }
+                let age = beats.withLock { $0.ageMilliseconds(of: beat, now: Clock.monotonicMilliseconds()) }
                 guard let age else { return nil }
-                return Answer(value: try body(connection), age: age)
+                return Answer(value: try body(connection), ageMilliseconds: age)
             }
             noteAnswer()
-            guard let answer else { return miss() }
+            guard let answer else { return countMiss() }
             counters.replicaReads.add()
             return answer
         } catch {
             noteFailure(error)
-            return miss()
+            return countMiss()
         }
     }
 
-    private func miss<Value>() -> Answer<Value>? {
+    private func countMiss<Value>() -> Answer<Value>? {
         counters.replicaMisses.add()
         return nil
     }
@@ -87,8 +87,8 @@ final class ReadReplica: Sendable {
     }
 
     /// Notes a beat of the primary.
-    func counted(_ beat: ReplicaBeat, askedAt: Int64) {
-        beats.withLock { $0.counted(beat, askedAt: askedAt) }
+    func record(_ beat: ReplicaBeat, askedAt: Int64) {
+        beats.withLock { $0.record(beat, askedAt: askedAt) }
     }
 
     /// Ends the threads. Blocks.
@@ -104,7 +104,7 @@ struct ReplicaHeartbeat: Service {
         while !Task.isShuttingDownGracefully, !Task.isCancelled {
             let askedAt = Clock.monotonicMilliseconds()
             // Without the primary there are no beats, and the replica's data grow too old.
-            if let beat = try? await pool.run(ReplicaBeat.next) { replica.counted(beat, askedAt: askedAt) }
+            if let beat = try? await pool.run(ReplicaBeat.next) { replica.record(beat, askedAt: askedAt) }
             try? await cancelWhenGracefulShutdown { try await Task.sleep(for: Limits.replicaBeatInterval) }
         }
     }

@@ -40,9 +40,10 @@ final class RedisQueries: Sendable {
         guard let endpoint = current[number] else { return nil }
         return servers.withLock { servers in
             if let server = servers[number], server.endpoint === endpoint { return server }
-            for (number, server) in servers where server.endpoint !== current[number] {
+            // Nodes that have left the cluster get no further query.
+            for (other, server) in servers where server.endpoint !== current[other] {
                 server.requestStop()
-                servers[number] = nil
+                servers[other] = nil
             }
             let server = ServerQueries(endpoint: endpoint)
             servers[number] = server

@@ -53,18 +53,24 @@ package enum Sockets {
         return descriptor
     }
 
-    /// Removes the file of a Unix socket that nobody listens on. A listener that is gone leaves it behind.
+    /// Removes the file of a Unix socket that nobody listens on. A killed listener leaves it behind.
+    /// - Throws: EEXIST when the file is not a socket.
     private static func removeAbandoned(_ path: String, _ address: ResolvedAddress) throws(Errno) {
         var status = stat()
-        // Any other file is not ours to remove.
         guard lstat(path, &status) == 0 else { return }
+        // A file that is not a socket is not ours to remove.
         guard status.st_mode & S_IFMT == S_IFSOCK else {
             throw Errno(code: EEXIST, call: "listen on unix:\(path)")
         }
+        if try isAbandoned(address) { unlink(path) }
+    }
+
+    /// True when nobody listens on a Unix socket's file.
+    static func isAbandoned(_ address: ResolvedAddress) throws(Errno) -> Bool {
         let descriptor = try stream(AF_UNIX)
         defer { close(descriptor) }
         let isInUse = address.withPointer { Glibc.connect(descriptor, $0, $1) } == 0
-        if !isInUse, gavelcast_errno() == ECONNREFUSED { unlink(path) }
+        return !isInUse && gavelcast_errno() == ECONNREFUSED
     }
 
     /// A second descriptor of a listening socket, for another loop.

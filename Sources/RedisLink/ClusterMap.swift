@@ -34,7 +34,8 @@ package struct RedisRedirect: Sendable, Equatable {
 struct ClusterMap: Sendable, Equatable {
     /// How long a redirect is believed more than the map of a node that may not have heard of it yet.
     static let redirectMilliseconds: Int64 = 2_000
-    /// How long a redirect stands even against one to another node. Two nodes may send a slot back and forth.
+    /// How long a redirect of a slot outweighs a later one to another node. Two nodes that disagree may send
+    /// commands back and forth.
     static let settlingMilliseconds: Int64 = 200
     /// How long a node that a redirect has named stays known without a slot of its own.
     static let guestMilliseconds: Int64 = 30_000
@@ -135,7 +136,7 @@ struct ClusterMap: Sendable, Equatable {
         {
             return Int(node)
         }
-        // Writing copies the whole table while somebody else holds the map.
+        // Copy on write: a write copies the whole table, because the caller keeps the old map for comparison.
         if owners[redirect.slot] != node { owners[redirect.slot] = node }
         redirected[redirect.slot] = (node, now + Self.redirectMilliseconds)
         return Int(node)

@@ -79,9 +79,9 @@ package struct RedisURL: Sendable {
         access = RedisAccess(user: user, password: password, database: database, tls: try parts.tls())
     }
 
-    /// Reads the addresses of a setting. In a variable, commas separate both the addresses and the hosts of
-    /// one address, so what does not begin with a scheme belongs to the address before it.
-    /// - Throws: a message that begins with the address's place when there are several.
+    /// Reads the addresses of a setting. In an environment variable, commas separate both the addresses and
+    /// the hosts of one address. So a part without `://` belongs to the address before it.
+    /// - Throws: a message that says which address is wrong when there are several.
     package static func all(_ texts: [String]) throws(Invalid) -> [RedisURL] {
         var whole: [String] = []
         for text in texts {
@@ -181,7 +181,7 @@ private struct URLParts {
         let at = authority.lastIndex(of: "@")
         userInformation = at.map { authority[..<$0] }
         hosts = at.map { authority[authority.index(after: $0)...] } ?? authority
-        // A character of the password has ended the host before its beginning.
+        // An unencoded `/`, `?` or `#` in the user or password ended the authority before its `@`.
         let endedEarly = path.contains("@") || at == nil && tail.contains("@")
         guard scheme.kind == .socket || !endedEarly else {
             throw RedisURL.Invalid(description: "cannot be read: \(Self.encodingHint)")

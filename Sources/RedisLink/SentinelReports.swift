@@ -66,7 +66,8 @@ struct SentinelReports: Sendable {
         failures = [String?](repeating: nil, count: count)
     }
 
-    /// An address outlives a failure to look its name up.
+    /// Takes a Sentinel's report. If the look-up of the master's name failed, the addresses known for the
+    /// same host and port stay.
     mutating func take(_ report: Report, from index: Int, now: Int64) {
         var report = report
         if report.addresses.isEmpty, let known = reports[index]?.report,

@@ -138,6 +138,7 @@ final class SentinelWatch: Sendable {
             ])
         var answers: [RedisReply] = []
         var confirmations = 0
+        // More than the two answers is no Sentinel's reply.
         while confirmations < 2 * channels.count, answers.count <= 2 {
             let reply = try client.receive()
             if let refusal = reply.refusal { throw RedisClient.Failure(description: refusal.text) }

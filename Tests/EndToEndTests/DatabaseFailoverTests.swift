@@ -44,8 +44,8 @@ extension EndToEndTests {
             }
             let accepts = FailoverRun.now()
             run.goOn(fault == .killed ? 2 : 6)
-            // A server that was killed comes back as an operator would keep it from taking bids. One that
-            // goes on waits for its standby.
+            // An operator restarts a killed primary read-only, so that it takes no bids. A paused one
+            // continues, and its commits wait for a standby.
             if fault == .killed {
                 try first.start(arguments: ["-c", "default_transaction_read_only=on"])
             } else {
@@ -117,7 +117,7 @@ extension EndToEndTests {
             #expect(settings.text(0, 0) == "10s" && settings.text(0, 1) == "UTC")
         }
 
-        @Test("a pooler without a free connection leaves nobody without an answer")
+        @Test("while a pooler has no free connection, every request still gets an answer")
         func fullPooler() throws {
             let postgres = try PostgresServer()
             _ = try postgres.database("pooled")

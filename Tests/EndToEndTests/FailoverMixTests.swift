@@ -11,7 +11,7 @@ extension EndToEndTests {
         .serialized, .enabled(if: ProcessInfo.processInfo.environment["GAVELCAST_SOAK_ROUNDS"] != nil))
     struct FailoverMix {
         private enum Fault: CaseIterable {
-            case masterKilled, masterPaused, failoverCommanded, slotsMoved, databaseEnded
+            case masterKilled, masterPaused, failoverCommanded, slotsMoved, databaseStopped
         }
 
         @Test("a cluster and a database that fail again and again")
@@ -27,8 +27,8 @@ extension EndToEndTests {
                     run.goOn(Double.random(in: 0.2...1.5, using: &generator))
                     let slot = slots.randomElement(using: &generator)!
                     try cause(fault, redis, postgres, slot, slots, run, &generator)
-                    // Without a replica in step, the next fault would lose what was promised to nobody but
-                    // Redis.
+                    // Without a replica that has caught up, no node could take over the slots in the next
+                    // fault.
                     try eventually("the cluster is whole", within: 60) { try self.isWhole(redis) }
                 }
             }
@@ -69,14 +69,14 @@ extension EndToEndTests {
                         run.goOn(Double.random(in: 0...0.3, using: &generator))
                     }
                 }
-            case .databaseEnded:
+            case .databaseStopped:
                 postgres.stopImmediately()
                 run.goOn(Double.random(in: 0...0.5, using: &generator))
                 try postgres.start()
             }
         }
 
-        /// True when all slots are served, and each master that serves some has a replica in step.
+        /// True when all slots are served, and the master of each sampled slot has a connected replica.
         private func isWhole(_ redis: RedisCluster) throws -> Bool {
             let owners = try [0, RedisSlots.count / 2, RedisSlots.count - 1].map(redis.owner)
             return try redis.nodes.allSatisfy(redis.isSettled)

@@ -50,7 +50,7 @@ extension EndToEndTests {
         }
 
         @Test(
-            "the replica serves while it is fresh; an answer says how old it may be, and is never older than allowed"
+            "the replica serves while it is fresh, and its answers declare an age that is within the limit"
         )
         func freshness() throws {
             let seller = try api.user("seller")
@@ -79,7 +79,7 @@ extension EndToEndTests {
             }
         }
 
-        @Test("a replica that hangs or ends leaves the work to the primary, until it is back")
+        @Test("while the replica hangs or is down, the primary serves")
         func outage() throws {
             let seller = try api.user("seller")
             _ = try create(seller, "first")
@@ -96,7 +96,7 @@ extension EndToEndTests {
             #expect(api.process.log.contains("the replica does not answer"))
         }
 
-        @Test("a replica that has not got the tables yet is not asked for them")
+        @Test("while the replica lacks the tables, the primary serves")
         func foreign() throws {
             let other = try PostgresServer()
             let database = try primary.database("another")

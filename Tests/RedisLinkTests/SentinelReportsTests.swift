@@ -47,7 +47,7 @@ import Testing
         }
     }
 
-    @Test("an address outlives a failure to look its name up, but not another name")
+    @Test("known addresses outlive a failed look-up of the same host and port, but not of another")
     func lookUps() throws {
         var reports = SentinelReports(count: 1)
         let known = try Self.report(1, epoch: 1)

@@ -24,7 +24,8 @@ final class AuctionFeed: RedisLinkOwner {
     /// The home of topics whose server is not known.
     let unplaced = FeedServer(number: -1, link: nil)
     var nextMapRefresh: Int64 = 0
-    /// What nodes of a cluster have said in this turn about where slots are, each with the link's number.
+    /// Redirects that a cluster's nodes sent in this turn, each with the number of the server that sent it.
+    /// ``followTopology()`` takes all of them at once.
     var redirects: [(redirect: RedisRedirect, origin: Int)] = []
 
     private(set) var channels: [FeedChannel?] = []
@@ -341,7 +342,7 @@ final class AuctionFeed: RedisLinkOwner {
         }
     }
 
-    /// Nothing that is under way for the channel counts any more.
+    /// Makes everything under way for the channel void, and tells the machine that it has lost its link.
     func loseLink(_ channel: FeedChannel) {
         channel.loseReads()
         perform(channel) { $0.linkLost(&$1) }

@@ -8,9 +8,11 @@ final class FeedChannel {
     let number: UInt32
     /// The server that holds the topic.
     private(set) var home: FeedServer
-    /// How often everything under way for the topic has become void: its link was lost, or it has moved.
+    /// How often everything under way for the topic became void: its link was lost, it moved, or a node ended
+    /// or deferred its subscription.
     private(set) var losses = 0
-    /// Since when the topic's server has deferred the subscription; `nil` when it has not.
+    /// Since when nodes have deferred the topic's subscription, in milliseconds. `nil` when none has done so
+    /// since the last confirmed subscription.
     var deferredSince: Int64?
     var machine: FeedMachine
     /// Bytes of history that the budget knows of.

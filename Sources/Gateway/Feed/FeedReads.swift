@@ -8,8 +8,8 @@ import LiveProtocol
 import RedisLink
 import Telemetry
 
-/// The reads of one server that are queued or under way, over one life of its link. An answer that comes
-/// after that life still belongs to these reads and not to the next ones.
+/// The reads of one server that are queued or under way, from one loss of its link to the next. A late answer
+/// is counted here, and not among the reads that were started after the loss.
 final class FeedReads {
     /// States that are to be read.
     var states: Deque<FeedRead> = []
@@ -36,7 +36,8 @@ extension AuctionFeed {
         }
     }
 
-    /// True when the read still concerns the channel: it is open and has not moved.
+    /// True when the read still concerns the channel: the channel is open, and has neither lost its link nor
+    /// moved since the read began.
     private func isDue(_ read: FeedRead) -> Bool { isOpen(read.channel) && read.isCurrent }
 
     /// Sends the queued state reads. One read covers many auctions, and few reads are under way at a time. In

@@ -86,8 +86,8 @@ extension AuctionFeed {
         }
     }
 
-    /// Tells watchers that their auction is not delivered when its server has deferred the subscription for
-    /// long, although it delivers others.
+    /// Tells watchers that their auction is not delivered when nodes have deferred its subscription for too
+    /// long. The server's own state does not show this, because it still delivers other topics.
     private func announceDeferral(_ channel: FeedChannel) {
         guard let since = channel.deferredSince, now - since > Limits.feedSilenceMilliseconds else { return }
         let isDelivering = channel.home.news.isDelivering

@@ -15,7 +15,7 @@ const GAP = 10;
 const $ = (id) => document.getElementById(id);
 const cards = $('cards');
 const filters = $('filters');
-/** Auction id → { item, name, amount, meta, left, known, isHeld }, and what they show. */
+/** Auction id → { item, name, amount, meta, left, link, known, isHeld } and, once drawn, the values that are shown. */
 const shown = new Map();
 /** The ids in their order on the screen. */
 let order = [];
@@ -44,7 +44,7 @@ async function read(turn) {
       if (session.current) ({ auctions } = await call(`/api/v1/users/me/watchlist?limit=${SHOWN}`));
       else failure = 'Sign in to keep a watch list.';
     } else {
-      // Of what is over, the newest comes first.
+      // Auctions that are over are always listed newest first.
       const isOver = ['sold', 'unsold'].includes(show.value);
       const query = new URLSearchParams({ status: show.value, sort: isOver ? 'newest' : sort.value, limit: SHOWN });
       if (q.value.trim()) query.set('q', q.value.trim());

@@ -14,11 +14,11 @@ export const gavelcast = new Gavelcast(location.origin, {
   getToken: async () => parameters.get('token') ?? session.current?.token ?? null,
 });
 
-/** True when the page began in the name of somebody whose token may be refused. */
+/** True when the page was loaded with a signed-in user, whose token the gateway may refuse. */
 const beganSignedIn = Boolean(session.current) && !parameters.has('token');
 const SIGNED_OUT = 'gavelcast signed out';
 
-/** The user's token is of no use any more. A public lot needs none, so the page begins anew without it. */
+/** Drops the refused token and reloads the page. A public lot needs no token. */
 function signOut() {
   if (!beganSignedIn) return;
   sessionStorage.setItem(SIGNED_OUT, 'true');
@@ -91,8 +91,7 @@ class KnownLot {
   #wasFresh = false;
 
   /** When the price was known to be current for the last time, as `performance.now()`; null when it never was. */
-  get currentAt() {
-    const now = performance.now();
+  noteFreshness(now) {
     if (this.isFresh) this.#currentAt = now;
     else if (this.#wasFresh) {
       // The silence began with the last message, and Redis may have been silent before that.
@@ -103,10 +102,10 @@ class KnownLot {
     return this.#currentAt;
   }
 
-  /** True once the reserve was seen not to be met: the lot has one. */
+  /** True once the state has shown an unmet reserve. `reserve_met` is also true for a lot without a reserve. */
   hasReserve = false;
 
-  /** The highest price that the state, or the answer to the user's own bid, has named. */
+  /** The current price: from the answer to the user's own bid until the state has caught up with it. */
   get price() { return this.answer?.new_current_price ?? this.state.current_price; }
 
   get isRunning() { return this.state?.status === 'active' && !this.watch?.result; }

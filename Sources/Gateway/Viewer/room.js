@@ -150,10 +150,10 @@ function drawHistory() {
   if (line.getAttribute('points') !== points.join(' ')) line.setAttribute('points', points.join(' '));
 }
 
-const lastKnown = 'at the last price we know';
+const atLastKnownPrice = 'at the last price we know';
 const standingText = {
-  none: () => '', leading: () => (known.isFresh ? 'You lead.' : `You led ${lastKnown}.`) + (known.maximum ? ` Your maximum: ${shown(known.maximum)}.` : ''),
-  outbid: () => (known.isFresh ? 'You have been outbid.' : `You were outbid ${lastKnown}.`),
+  none: () => '', leading: () => (known.isFresh ? 'You lead.' : `You led ${atLastKnownPrice}.`) + (known.maximum ? ` Your maximum: ${shown(known.maximum)}.` : ''),
+  outbid: () => (known.isFresh ? 'You have been outbid.' : `You were outbid ${atLastKnownPrice}.`),
   won: () => `You won, for ${shown(known.state.current_price)}.`, lost: () => 'You did not win this one.',
 };
 
@@ -191,7 +191,7 @@ function drawStanding() {
 const kindOfBid = () => (known.standing === 'leading' || $('is-maximum').checked ? 'maximum' : 'bid');
 
 /** What a button does, in words. */
-const named = (kind, isLeading, price) => ({ buy: 'Buy for', bid: 'Bid', maximum: isLeading ? 'Raise maximum to' : 'Bid up to' })[kind] + ` ${price}`;
+const actionLabel = (kind, isLeading, price) => ({ buy: 'Buy for', bid: 'Bid', maximum: isLeading ? 'Raise maximum to' : 'Bid up to' })[kind] + ` ${price}`;
 
 function drawForm() {
   const { state, isRunning } = known;
@@ -200,7 +200,7 @@ function drawForm() {
   const isPlacing = placing.has(known.id);
   const isLeading = known.standing === 'leading';
   const kind = kindOfBid();
-  const label = isPlacing ? 'Placing…' : typed?.amount && isRunning ? named(kind, isLeading, shown(typed.amount)) : isLeading ? 'Raise maximum' : 'Bid';
+  const label = isPlacing ? 'Placing…' : typed?.amount && isRunning ? actionLabel(kind, isLeading, shown(typed.amount)) : isLeading ? 'Raise maximum' : 'Bid';
   $('is-maximum').disabled = isLeading;
   text($('place'), label);
   $('place').disabled = !isRunning || isPlacing;
@@ -212,7 +212,7 @@ function drawForm() {
   if (mayBuy) text($('buy'), `Buy now for ${shown(buy)}`);
   $('buy').disabled = isPlacing;
   drawQuick();
-  // A lot without a reserve has always met it, which is nothing to talk about.
+  // A lot without a reserve reports it as met. Then the page says nothing.
   const reserve = !state.bid_count || !('reserve_met' in state) ? '' : !state.reserve_met ? 'The reserve is not met yet.' : known.hasReserve ? 'The reserve is met.' : '';
   text($('reserve'), isRunning ? reserve : '');
 }
@@ -254,7 +254,7 @@ function drawEnd() {
   if (lastResult) return;
   lastResult = result;
   // What a bid came to before the end is of no use now, unless nobody knows it yet.
-  if (['good', 'bad'].includes($('note').dataset.kind)) note('');
+  if ($('note').dataset.kind !== 'unknown' && !placing.has(known.id)) note('');
   say(words);
 }
 
@@ -294,7 +294,7 @@ export function drawTimes() {
   if (!known?.state) return;
   const { state } = known;
   const now = performance.now();
-  const { currentAt } = known;
+  const currentAt = known.noteFreshness(now);
   const age = currentAt === null ? 'Waiting for the current price.' : `This price may be ${Math.ceil((now - currentAt) / 1000)} s old.`;
   text($('price-age'), known.isFresh ? '' : age);
   text($('left-label'), known.isRunning ? 'Time left' : 'Status');
@@ -329,7 +329,7 @@ async function attempt(bid) {
   if (placing.has(bid.auction_id)) return;
   const of = lot(bid.auction_id);
   const price = money(bid.amount, bid.currency);
-  const action = named(bid.kind, of.standing === 'leading', price);
+  const action = actionLabel(bid.kind, of.standing === 'leading', price);
   if (!of.isFresh && !(await confirm('This price may be old', `We do not have the current price of this lot. ${action} anyway?`, action))) return;
   if (!session.current && !(await signIn())) return;
   if (placing.has(bid.auction_id)) return;
@@ -347,14 +347,14 @@ async function attempt(bid) {
       : `Your ${bid.kind} of ${price} is in, but somebody's maximum is higher.`;
     if (isHere()) {
       note(words, answer.is_highest_bidder || bid.kind === 'buy' ? 'good' : '');
-      // What was typed before this bid, and is not more, is done with.
+      // Clear the field, unless the user has changed it or it names more than this bid.
       if (amount.value === typed && !(parseAmount(typed, bid.currency)?.amount > bid.amount)) amount.value = '';
     } else say(`${of.state?.title}: ${words}`);
   } catch (error) {
     const isLost = isUnknown(error);
     const isRaise = error.error === 'BID_TOO_LOW' && bid.kind === 'maximum' && wasLeading && of.standing === 'leading';
     const words = isLost ? `We do not know whether your bid of ${price} was accepted. Check the list of bids before you bid again.`
-      : isRaise ? `Your maximum is as high as that already. Enter ${money(error.minimum_bid, bid.currency)} or more to raise it.`
+      : isRaise ? `Your maximum is already that high. Enter ${money(error.minimum_bid, bid.currency)} or more to raise it.`
         : explain(error, (value) => money(value, bid.currency));
     if (isHere()) note(words, isLost ? 'unknown' : 'bad');
     else say(`${of.state?.title}: ${words}`);
