@@ -36,7 +36,7 @@ package final class DatabasePool: Sendable {
         private let prepare: @Sendable (PostgresConnection) throws(DatabaseError) -> Void
         private var connection: PostgresConnection?
         /// Until this moment, jobs get `lastFailure` without a new attempt to connect.
-        private var restsUntil = ContinuousClock.now
+        private(set) var restsUntil = ContinuousClock.now
         private var lastFailure: DatabaseError?
 
         init(
@@ -76,9 +76,11 @@ package final class DatabasePool: Sendable {
     private struct State {
         var jobs: [Job] = []
         var isClosed = false
+        /// By thread: until when it rests after a slow attempt to connect that failed.
+        var rests: [ContinuousClock.Instant]
     }
 
-    private let state = Mutex(State())
+    private let state: Mutex<State>
     private let available = DispatchSemaphore(value: 0)
     private let finished = DispatchGroup()
     private let jobLimit: Int
@@ -92,10 +94,11 @@ package final class DatabasePool: Sendable {
         prepare: @escaping @Sendable (PostgresConnection) throws(DatabaseError) -> Void
     ) {
         self.jobLimit = jobLimit
+        state = Mutex(State(rests: [ContinuousClock.Instant](repeating: .now, count: threads)))
         for index in 0..<threads {
             finished.enter()
             let thread = Thread { [self] in
-                work(Slot(servers: servers, prepare: prepare))
+                work(Slot(servers: servers, prepare: prepare), index)
                 finished.leave()
             }
             thread.name = "database-\(index)"
@@ -138,8 +141,9 @@ package final class DatabasePool: Sendable {
         finished.wait()
     }
 
-    private func work(_ slot: Slot) {
+    private func work(_ slot: Slot, _ index: Int) {
         while true {
+            rest(slot, index)
             available.wait()
             let (job, isOver) = state.withLock { state in
                 (state.jobs.isEmpty ? nil : state.jobs.removeFirst(), state.isClosed)
@@ -152,5 +156,18 @@ package final class DatabasePool: Sendable {
                 return
             }
         }
+    }
+
+    /// Leaves the jobs to the other threads for a moment, if this one could only fail them. When all threads
+    /// rest, the last one goes on, and jobs fail at once.
+    private func rest(_ slot: Slot, _ index: Int) {
+        let now = ContinuousClock.now
+        let othersServe = state.withLock { state in
+            state.rests[index] = slot.restsUntil
+            return state.rests.contains { $0 <= now }
+        }
+        guard slot.restsUntil > now, othersServe else { return }
+        let pause = (slot.restsUntil - now) / .seconds(1)
+        Thread.sleep(forTimeInterval: pause)
     }
 }

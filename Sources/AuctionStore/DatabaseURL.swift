@@ -72,7 +72,7 @@ package enum DatabaseURL {
             let port = value(ports, ports.count == 1 ? 0 : index)
             return DatabaseServers.Place(
                 host: value(hosts, index), address: value(addresses, index),
-                port: port.isEmpty ? "5432" : port)
+                port: port)
         }
     }
 

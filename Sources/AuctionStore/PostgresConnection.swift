@@ -6,27 +6,6 @@ import CLibPQ
 import Dispatch
 import Glibc
 
-/// Why the database did not do what was asked.
-package enum DatabaseError: Error, Sendable, CustomStringConvertible {
-    /// The database cannot be reached, was lost, or is too busy. The outcome is unknown. A retry is allowed.
-    case unavailable(String)
-    /// A unique constraint, by name.
-    case conflict(constraint: String)
-    /// Anything else the server refused: a defect of ours.
-    case refused(sqlState: String, message: String)
-    /// A row that this version cannot read. A newer version wrote it, or somebody by hand.
-    case unreadable(String)
-
-    package var description: String {
-        switch self {
-        case .unavailable(let reason): "database unavailable: \(reason)"
-        case .conflict(let constraint): "conflict with \(constraint)"
-        case .refused(let sqlState, let message): "\(sqlState): \(message)"
-        case .unreadable(let what): "unreadable: \(what)"
-        }
-    }
-}
-
 /// One statement and its parameters in text form.
 package struct Statement: Sendable {
     package let sql: String
@@ -101,8 +80,9 @@ package final class PostgresConnection {
 
     /// How often a waiting call checks how long the server has been silent.
     private static let pollMilliseconds: Int32 = 1_000
-    /// How long the server may stay silent before the other servers are asked whether one takes writes. The
-    /// question comes at the next poll, so after about 2 s.
+    /// The same where another server may take the place of the silent one.
+    private static let shortPollMilliseconds: Int32 = 100
+    /// How long the server may stay silent before the other servers are asked whether one takes writes.
     private static let doubtMilliseconds = 1_500
 
     /// SQL that sets up the session and returns the server's ``identity``. The settings are not sent as the
@@ -131,8 +111,8 @@ package final class PostgresConnection {
     private let connection: OpaquePointer
     private let servers: DatabaseServers
     /// False when no other server may replace this one. Also false for a connection that was itself made to
-    /// ask another server: otherwise such questions would never end.
-    private let mayAskOthers: Bool
+    /// find another server: otherwise such searches would never end.
+    private let maySuspect: Bool
     /// How long the server may stay silent before it counts as lost. Until the first answer this is short,
     /// because a pooler without a free connection accepts a client and then stays silent.
     private var silenceMilliseconds = 2_500
@@ -145,8 +125,7 @@ package final class PostgresConnection {
     /// Called for each row that cannot be read and is left out.
     package var reportUnreadable: (@Sendable (String) -> Void)?
     /// Called on the waiting thread about once a second while a statement's answer is awaited, and possibly
-    /// more often; not while connecting, running a script or asking other servers. Must not use this
-    /// connection.
+    /// more often; not while connecting or running a script. Must not use this connection.
     package var whileWaiting: (() -> Void)?
     /// True after the connection was lost. It must not be used any more.
     package private(set) var isBroken = false
@@ -161,15 +140,15 @@ package final class PostgresConnection {
 
     /// Connects to the first server that accepts, and begins with the one that worked last.
     package convenience init(_ servers: DatabaseServers) throws(DatabaseError) {
-        try self.init(servers, order: servers.order, mayAskOthers: servers.mayReplace)
+        try self.init(servers, order: servers.order, maySuspect: servers.mayReplace)
     }
 
     /// - Parameter order: parameters that override those of the connection string.
     private init(
-        _ servers: DatabaseServers, order: [(name: String, value: String)], mayAskOthers: Bool
+        _ servers: DatabaseServers, order: [(name: String, value: String)], maySuspect: Bool
     ) throws(DatabaseError) {
         self.servers = servers
-        self.mayAskOthers = mayAskOthers
+        self.maySuspect = maySuspect
         // libpq takes the last value of several, so the connection string follows our defaults. Where writes
         // are needed, libpq picks the host that accepts them, and refuses a single one that does not.
         let attributes = servers.purpose == .everything ? "read-write" : "any"
@@ -190,23 +169,30 @@ package final class PostgresConnection {
         connection = pointer
         isUnconfirmed.initialize(to: false)
         receiveNotices()
-        servers.note(host: String(cString: PQhost(pointer)), port: String(cString: PQport(pointer)))
         let session = Self.session(statementMilliseconds: servers.statementMilliseconds)
         identity = try simple(session).text(0, 0)
         silenceMilliseconds = servers.statementMilliseconds + Self.silenceMarginMilliseconds
+        guard isFit else { return }
+        servers.noteAccepted(
+            identity, host: String(cString: PQhost(pointer)), port: String(cString: PQport(pointer)))
     }
 
-    /// True when another server takes writes now. Another address may be a pooler in front of this same
-    /// server. The server is then slow, but not replaced. Blocks for up to 2 s an address, and for the first
-    /// answer.
-    private func isReplaced() -> Bool {
-        let (host, port) = (String(cString: PQhost(connection)), String(cString: PQport(connection)))
-        guard let others = servers.orderWithout(host: host, port: port) else { return false }
+    /// Connects to the first server of `order` that takes writes, and returns its identity; `nil` when there
+    /// is none.
+    static func identity(of servers: DatabaseServers, order: [(name: String, value: String)]) -> String? {
         do throws(DatabaseError) {
-            return try PostgresConnection(servers, order: others, mayAskOthers: false).identity != identity
+            let writing = order + [("target_session_attrs", "read-write")]
+            return try PostgresConnection(servers, order: writing, maySuspect: false).identity
         } catch {
-            return false
+            return nil
         }
+    }
+
+    /// True when another server takes writes in place of this silent one.
+    private var isReplaced: Bool {
+        servers.suspect(
+            identity, host: String(cString: PQhost(connection)), port: String(cString: PQport(connection)))
+        return servers.isReplaced(identity)
     }
 
     /// Watches for the one notice that matters; all others (such as "already exists, skipping") are ignored.
@@ -246,8 +232,11 @@ package final class PostgresConnection {
     /// then sees the end of the stream.
     package var isStillOpen: Bool {
         !isBroken && PQconsumeInput(connection) == 1 && PQconsumeInput(connection) == 1
-            && PQstatus(connection) == CONNECTION_OK && !(servers.purpose == .everything && isReadOnly)
+            && PQstatus(connection) == CONNECTION_OK && isFit && !servers.isReplaced(identity)
     }
+
+    /// True when the server takes what the connection is for, as far as it has said.
+    private var isFit: Bool { servers.purpose == .reading || !isReadOnly }
 
     /// True when the server's last answer said that it takes no writes (PostgreSQL 14 and newer say so). Such
     /// a connection is useless even for reading: another server may be the right one.
@@ -259,6 +248,10 @@ package final class PostgresConnection {
 
     /// Asks the server whether it takes writes; throws, and ends the connection, when it does not.
     package func requireWritable() throws(DatabaseError) {
+        guard !servers.isReplaced(identity) else {
+            isBroken = true
+            throw .unavailable("another server takes the writes")
+        }
         guard try query("SHOW transaction_read_only").text(0, 0) != "on" else {
             isBroken = true
             hasRefusedWrites = true
@@ -387,12 +380,14 @@ package final class PostgresConnection {
 
     /// The next result of what was sent, `nil` at the end of a statement's; the caller frees it.
     private func nextResult() throws(DatabaseError) -> OpaquePointer? {
-        let deadline = DispatchTime.now() + .milliseconds(silenceMilliseconds)
-        let doubt = DispatchTime.now() + .milliseconds(Self.doubtMilliseconds)
+        let start = DispatchTime.now()
+        let doubt = start + .milliseconds(Self.doubtMilliseconds)
         while PQisBusy(connection) == 1 {
             var target = pollfd(fd: PQsocket(connection), events: Int16(POLLIN), revents: 0)
-            guard DispatchTime.now() < deadline,
-                poll(&target, 1, Self.pollMilliseconds) >= 0 || errno == EINTR
+            let isDoubtful = maySuspect && DispatchTime.now() >= doubt
+            let wait = maySuspect ? Self.shortPollMilliseconds : Self.pollMilliseconds
+            guard DispatchTime.now() < start + .milliseconds(silenceMilliseconds),
+                poll(&target, 1, wait) >= 0 || errno == EINTR
             else {
                 isBroken = true
                 throw .unavailable("no answer within \(silenceMilliseconds) ms")
@@ -400,7 +395,7 @@ package final class PostgresConnection {
             guard PQconsumeInput(connection) == 1 else { throw lost() }
             guard PQisBusy(connection) == 1 else { break }
             whileWaiting?()
-            if mayAskOthers, DispatchTime.now() >= doubt, isReplaced() {
+            if isDoubtful, isReplaced {
                 isBroken = true
                 throw .unavailable("the server is silent, and another one takes the writes")
             }

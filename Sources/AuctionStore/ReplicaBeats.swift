@@ -1,7 +1,8 @@
 // How far a replica lags behind. About twice a second, each bid API increments a counter in a row on the
 // primary. Each new number is a beat. The bid API remembers when it asked for the beat. A replica that has a
 // beat also has everything that was committed before it, so its data are at most as old as that moment. The
-// replica's own clock and statistics are not needed, and any kind of replication works.
+// replica's own clock and statistics are not needed. The replication must be physical: logical replication
+// may apply one table before another.
 
 /// One beat as a row holds it.
 package struct ReplicaBeat: Sendable, Equatable {

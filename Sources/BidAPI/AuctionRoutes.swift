@@ -162,7 +162,7 @@ struct AuctionRoutes: Sendable {
         let read = { @Sendable (connection: PostgresConnection) throws(DatabaseError) in
             try AuctionLists.page(connection, listing)
         }
-        if let answer = await services.replica?.read(read) {
+        if let answer = await services.replica?.read(listing.isSearch ? .search : .page, read) {
             return .auctions(answer.value).declaring(ageMilliseconds: answer.ageMilliseconds)
         }
         let pool = listing.isSearch ? services.searchPool : services.pool

@@ -149,8 +149,11 @@ struct BidRoutes: Sendable {
         let read = { @Sendable (connection: PostgresConnection) throws(DatabaseError) in
             try BidHistory.page(connection, auctionID, before: before, limit: limit)
         }
-        // A replica may not have an auction that was created a moment ago.
-        if let answer = await services.replica?.read(read), let page = answer.value {
+        // A signed-in user may look for a bid of a moment ago. A replica may not have it yet, nor an auction
+        // that was created a moment ago.
+        if request.headers[.authorization] == nil,
+            let answer = await services.replica?.read(.page, read), let page = answer.value
+        {
             return Self.response(page).declaring(ageMilliseconds: answer.ageMilliseconds)
         }
         guard let page = try await services.pool.run(read) else { throw APIError.notFound("auction") }

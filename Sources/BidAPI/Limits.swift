@@ -56,12 +56,14 @@ enum Limits {
     static let searchConnections = 2
     /// At most this many jobs wait for a connection of one pool.
     static let waitingJobs = 4_096
-    /// Connections to the replica.
+    /// Connections to the replica for lists and histories, and for searches.
     static let replicaConnections = 4
+    static let replicaSearches = 2
+    /// How long a list or history, and a search, waits for the replica before the primary is asked.
+    static let replicaPageTime = Duration.milliseconds(500)
+    static let replicaSearchTime = Duration.seconds(4)
     /// How long the bid API waits between two beats that it counts on the primary.
     static let replicaBeatInterval = Duration.milliseconds(500)
-    /// How long no read goes to the replica after it failed.
-    static let replicaRestMilliseconds: Int64 = 5_000
     /// How long `/readyz` waits for an answer.
     static let readiness = Duration.seconds(2)
     /// How often the closer looks for auctions that are due to start or end.

@@ -85,7 +85,7 @@ package struct RedisURL: Sendable {
     package static func all(_ texts: [String]) throws(Invalid) -> [RedisURL] {
         var whole: [String] = []
         for text in texts {
-            if let last = whole.indices.last, !text.contains("://") {
+            if let last = whole.indices.last, Self.mayGoOn(whole[last]), !text.contains("://") {
                 whole[last] += "," + text
             } else {
                 whole.append(text)
@@ -102,6 +102,15 @@ package struct RedisURL: Sendable {
         }
         if let fault = fault(urls) { throw Invalid(description: fault) }
         return urls
+    }
+
+    /// True for an address that may have more hosts than it shows: of Sentinels or a cluster, without a path
+    /// yet.
+    private static func mayGoOn(_ text: String) -> Bool {
+        guard let separator = text.firstRange(of: "://") else { return false }
+        let scheme = text[..<separator.lowerBound]
+        return (scheme.hasSuffix("+sentinel") || scheme.hasSuffix("+cluster"))
+            && !text[separator.upperBound...].contains("/")
     }
 
     /// Why these addresses cannot be used together; `nil` when they can.
@@ -182,11 +191,13 @@ private struct URLParts {
         userInformation = at.map { authority[..<$0] }
         hosts = at.map { authority[authority.index(after: $0)...] } ?? authority
         // An unencoded `/`, `?` or `#` in the user or password ended the authority before its `@`.
-        let endedEarly = path.contains("@") || at == nil && tail.contains("@")
-        guard scheme.kind == .socket || !endedEarly else {
-            throw RedisURL.Invalid(description: "cannot be read: \(Self.encodingHint)")
+        let unencoded = RedisURL.Invalid(description: "cannot be read: \(Self.encodingHint)")
+        guard scheme.kind == .socket || !path.contains("@") else { throw unencoded }
+        do throws(RedisURL.Invalid) {
+            parameters = try Self.parameters(tail.dropFirst(path.count))
+        } catch {
+            throw at == nil && tail.contains("@") ? unencoded : error
         }
-        parameters = try Self.parameters(tail.dropFirst(path.count))
     }
 
     /// - Parameter query: with its `?`, if there is one.

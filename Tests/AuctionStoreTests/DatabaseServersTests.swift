@@ -12,22 +12,22 @@ import Testing
     func order() {
         let servers = DatabaseServers("postgresql://user@a:1,b:2,c:3/db")
         #expect(Self.order(servers) == ["host=a,b,c", "port=1,2,3"])
-        servers.note(host: "b", port: "2")
+        servers.noteAccepted("x", host: "b", port: "2")
         #expect(Self.order(servers) == ["host=b,c,a", "port=2,3,1"])
-        servers.note(host: "b", port: "3")
+        servers.noteAccepted("x", host: "b", port: "3")
         #expect(Self.order(servers) == ["host=b,c,a", "port=2,3,1"], "no such server")
         #expect(servers.orderWithout(host: "b", port: "2")?.map(\.value) == ["a,c", "1,3"])
     }
 
-    @Test("one port counts for all hosts, a missing one is PostgreSQL's own, and addresses keep their names")
+    @Test("one port counts for all hosts, a missing one is left to libpq, and addresses keep their names")
     func forms() {
         #expect(
             Self.order(DatabaseServers("host=a,b port=6000 dbname=db")) == ["host=a,b", "port=6000,6000"])
-        #expect(Self.order(DatabaseServers("postgresql://a,b:6000/db")) == ["host=a,b", "port=5432,6000"])
+        #expect(Self.order(DatabaseServers("postgresql://a,b:6000/db")) == ["host=a,b", "port=,6000"])
         let addresses = DatabaseServers("host=a,b hostaddr=10.0.0.1,10.0.0.2")
-        addresses.note(host: "10.0.0.2", port: "5432")
+        addresses.noteAccepted("x", host: "10.0.0.2", port: "5432")
         #expect(
-            Self.order(addresses) == ["host=b,a", "hostaddr=10.0.0.2,10.0.0.1", "port=5432,5432"])
+            Self.order(addresses) == ["host=b,a", "hostaddr=10.0.0.2,10.0.0.1"])
     }
 
     @Test("a single server is left to libpq")

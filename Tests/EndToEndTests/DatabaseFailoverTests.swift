@@ -124,19 +124,43 @@ extension EndToEndTests {
             let pooler = try Pooler(before: postgres, connections: 4)
             let redis = try RedisServer()
             let api = try BidAPIProcess(database: pooler.url("pooled"), redis: [redis.url])
-            let port = api.port
+            let statuses = Self.statuses(of: 40, at: [api.port])
+            #expect(Set(statuses).isSubset(of: [200, 503]) && statuses.contains(200), "\(statuses)")
+        }
+
+        /// Asks for as many lists at the same time. 0 stands for no answer.
+        static func statuses(of count: Int, at ports: [Int]) -> [Int] {
             let statuses = Locked<[Int]>([])
-            let problems = Locked<[String]>([])
-            DispatchQueue.concurrentPerform(iterations: 40) { _ in
-                do {
-                    let reply = try HTTPClient(port: port).request("GET", "/api/v1/auctions")
-                    statuses.with { $0.append(reply.status) }
-                } catch {
-                    problems.with { $0.append("\(error)") }
+            let group = DispatchGroup()
+            for index in 0..<count {
+                group.enter()
+                Thread.detachNewThread {
+                    let client = HTTPClient(port: ports[index % ports.count])
+                    let status = (try? client.request("GET", "/api/v1/auctions"))?.status ?? 0
+                    statuses.with { $0.append(status) }
+                    group.leave()
                 }
             }
-            #expect(problems.with { $0 } == [])
-            #expect(statuses.with { Set($0).isSubset(of: [200, 503]) && $0.count == 40 })
+            group.wait()
+            return statuses.with { $0 }
+        }
+
+        @Test("a slow statement leads to no other server, not even where any would be accepted")
+        func slowStatement() throws {
+            let primary = try PostgresServer()
+            let standby = try PostgresServer(standbyOf: primary)
+            let servers = DatabaseServers(
+                "postgresql://gavelcast@127.0.0.1:\(primary.port),127.0.0.1:\(standby.port)/postgres"
+                    + "?target_session_attrs=any")
+            let connection = try PostgresConnection(servers)
+            let holder = try PostgresConnection(servers)
+            try holder.query("SELECT pg_advisory_lock(1)")
+            let error = #expect(throws: DatabaseError.self) {
+                try connection.query("SELECT pg_advisory_lock(1)")
+            }
+            #expect(error?.description.contains("55P03") == true, "the primary's own refusal, after 3 s")
+            let next = try PostgresConnection(servers).query("SELECT pg_is_in_recovery()::text")
+            #expect(next.text(0, 0) == "false")
         }
 
         @Test(

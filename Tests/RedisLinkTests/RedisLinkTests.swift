@@ -61,6 +61,10 @@ import Testing
         }
         #expect(hosts.count == 3 && master == "m")
         #expect(try RedisURL.all(["redis://a", "redis://b"]).count == 2)
+        for whole in ["unix:///run/redis.sock", "redis+sentinel://s1/m", "redis://a"] {
+            #expect(throws: RedisURL.Invalid.self) { try RedisURL.all([whole, "s2:26379"]) }
+        }
+        _ = try RedisURL(text: "redis+sentinel://s1/m?sentinel_password=p@ss")
         for (list, words) in [
             (["redis://a", "redis://:secret@b:0"], "address 2 has no valid host"),
             (["redis://:secret@b:0"], "the address has no valid host"), ([], "at least one"),

@@ -63,7 +63,9 @@ export async function call(path, { method = 'GET', body, key, as: current = sess
   }
   if (response.status === 401 && current && session.current?.token === current.token) session.set(null);
   if (!response.ok) throw new CallError(response.status, answer);
-  return answer;
+  // A replica has answered: the answer may be as old as this, in seconds.
+  const age = response.headers.get('Gavelcast-Data-Age');
+  return age === null ? answer : { ...answer, data_age: Number(age) };
 }
 
 /** What went wrong, in everyday words, and what to do. */

@@ -812,7 +812,7 @@ class Engine {
       reason: this.#reason,
     };
     const key = JSON.stringify([status, this.#retryAt]);
-    const changed = [...this.lots].filter(([auction, lot]) => this.#isLive(auction) !== lot.told);
+    const changed = [...this.lots].filter(([auction, lot]) => lot.told !== (lot.told = this.#isLive(auction)));
     // Before a lot's own news, so that the client knows how long the line has been silent.
     if (always || changed.length || key !== this.#told || now() - this.#toldAt > HEARTBEAT) {
       this.#told = key;
@@ -820,10 +820,7 @@ class Engine {
       const retryIn = this.#retryAt && this.#retryAt - now();
       this.#post({ op: 'status', status, retryIn, silence: line && now() - line.heardAt });
     }
-    for (const [auction, lot] of changed) {
-      lot.told = this.#isLive(auction);
-      this.#post({ op: 'lot', auction, live: lot.told }, lot.clients);
-    }
+    for (const [auction, lot] of changed) this.#post({ op: 'lot', auction, live: lot.told }, lot.clients);
   }
 
   close() {

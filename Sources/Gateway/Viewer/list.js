@@ -39,6 +39,7 @@ async function read(turn) {
   const { show, sort, q } = filters;
   let failure = '';
   let auctions = [];
+  let data_age = 0;
   try {
     if (show.value === 'watchlist') {
       if (session.current) ({ auctions } = await call(`/api/v1/users/me/watchlist?limit=${SHOWN}`));
@@ -48,7 +49,7 @@ async function read(turn) {
       const isOver = ['sold', 'unsold'].includes(show.value);
       const query = new URLSearchParams({ status: show.value, sort: isOver ? 'newest' : sort.value, limit: SHOWN });
       if (q.value.trim()) query.set('q', q.value.trim());
-      ({ auctions } = await call(`/api/v1/auctions?${query}`));
+      ({ auctions, data_age = 0 } = await call(`/api/v1/auctions?${query}`));
     }
   } catch (error) {
     failure = error.status === 429 ? 'Too many searches. Trying again in a moment.' : 'The auction house does not answer. Trying again.';
@@ -58,7 +59,7 @@ async function read(turn) {
     $('empty').textContent = failure;
     if (show.value !== 'watchlist') return;
   } else $('empty').textContent = auctions.length ? '' : q.value.trim() ? `Nothing matches “${q.value.trim()}”.` : 'Nothing here right now. This list refreshes by itself.';
-  loadedAt = performance.now();
+  loadedAt = performance.now() - 1000 * data_age;
   for (const auction of auctions) lot(auction.auction_id).take(auction);
   const ids = new Set(auctions.map(({ auction_id }) => auction_id));
   for (const [id, card] of shown) if (!ids.has(id)) card.isGone = true;

@@ -21,16 +21,22 @@ const SIGNED_OUT = 'gavelcast signed out';
 /** Drops the refused token and reloads the page. A public lot needs no token. */
 function signOut() {
   if (!beganSignedIn) return;
-  sessionStorage.setItem(SIGNED_OUT, 'true');
+  try {
+    sessionStorage.setItem(SIGNED_OUT, 'true');
+  } catch { /* The page then reloads without a word. */ }
   session.set(null);
   location.reload();
 }
 
 /** True once, after the page has begun anew because the user's token was refused. */
 export function wasSignedOut() {
-  const was = sessionStorage.getItem(SIGNED_OUT) !== null;
-  sessionStorage.removeItem(SIGNED_OUT);
-  return was;
+  try {
+    const was = sessionStorage.getItem(SIGNED_OUT) !== null;
+    sessionStorage.removeItem(SIGNED_OUT);
+    return was;
+  } catch {
+    return false;
+  }
 }
 
 const DRAW_MS = 100;
@@ -90,8 +96,8 @@ class KnownLot {
   #currentAt = null;
   #wasFresh = false;
 
-  /** When the price was known to be current for the last time, as `performance.now()`; null when it never was. */
-  noteFreshness(now) {
+  /** When the gateway confirmed the price for the last time, as `performance.now()`; null when it never did. */
+  noteFreshness(now = performance.now()) {
     if (this.isFresh) this.#currentAt = now;
     else if (this.#wasFresh) {
       // The silence began with the last message, and Redis may have been silent before that.
@@ -178,6 +184,7 @@ class KnownLot {
       changed();
     });
     this.watch.on('status', () => {
+      this.noteFreshness();
       if (this.watch?.error?.code === 'UNAUTHORIZED') signOut();
       changed();
     });
@@ -200,12 +207,16 @@ class KnownLot {
   release() {
     this.#users -= 1;
     if (this.#users > 0) return;
-    this.details = { ...this.details, ...this.watch?.state };
+    this.details = { ...this.details, ...this.watch?.state, seq: Math.max(this.details?.seq ?? 0, this.watch?.seq ?? 0) };
+    this.noteFreshness();
+    this.#wasFresh = false;
     this.watch?.close();
     this.watch = null;
   }
 
   take(details) {
+    // A list may be older than what is known from elsewhere.
+    if (details.seq < this.details?.seq) return;
     this.details = details;
     if (details.you) {
       this.hasBid = true;

@@ -35,7 +35,7 @@ const history = rows($('history'));
 const bidders = rows($('bidders'));
 
 const refusals = {
-  BAD_REQUEST: 'There is no such auction.', UNAUTHORIZED: 'This lot is private. Open the link that you were sent, or sign in.',
+  BAD_REQUEST: 'There is no such auction.', UNAUTHORIZED: 'Sign in to watch this lot, or open the link that you were sent.',
   FORBIDDEN: 'Your link or account does not let you watch this lot.',
 };
 
@@ -295,7 +295,7 @@ export function drawTimes() {
   const { state } = known;
   const now = performance.now();
   const currentAt = known.noteFreshness(now);
-  const age = currentAt === null ? 'Waiting for the current price.' : `This price may be ${Math.ceil((now - currentAt) / 1000)} s old.`;
+  const age = currentAt === null ? 'Waiting for the current price.' : `This price was last confirmed ${Math.ceil((now - currentAt) / 1000)} s ago.`;
   text($('price-age'), known.isFresh ? '' : age);
   text($('left-label'), known.isRunning ? 'Time left' : 'Status');
   text($('countdown'), timeLeft(known));
@@ -316,8 +316,8 @@ async function submit() {
   if (typed === null) return;
   if (typed.error) return note(typed.error, 'bad');
   const isLeading = known.standing === 'leading';
-  const least = isLeading ? known.maximum ?? known.price : 0;
-  if (typed.isCertain && typed.amount <= least) return note(`Your maximum is ${shown(least)} already. Enter more than that to raise it.`, 'bad');
+  const { maximum } = known;
+  if (isLeading && maximum !== null && typed.isCertain && typed.amount <= maximum) return note(`Your maximum is ${shown(maximum)} already. Enter more than that to raise it.`, 'bad');
   if (!isLeading && known.isFresh && typed.isCertain && typed.amount < known.minimum) return note(`Bid ${shown(known.minimum)} or more.`, 'bad');
   const bid = intend(kindOfBid(), id, typed.amount, state.currency);
   if (!typed.isCertain && !(await confirm('Did we read that right?', `You typed “${amount.value}”. We read that as ${money(bid.amount, bid.currency)}.`, `Yes, ${money(bid.amount, bid.currency)}`))) return;
