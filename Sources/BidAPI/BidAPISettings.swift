@@ -101,16 +101,16 @@ package enum BidAPISettings {
             Setting("listen", .address, default: "127.0.0.1:8081", "public address"),
             Setting("admin-listen", .address, default: "127.0.0.1:9081", "address of health and metrics"),
             Setting(
-                "database-url", .text, default: "postgresql://127.0.0.1:5432/gavelcast",
+                "database-url", .text, default: "postgresql://127.0.0.1:5432/gavelcast", mayHoldPassword: true,
                 "PostgreSQL, as libpq takes it"),
             Setting(
-                "database-read-url", .text,
+                "database-read-url", .text, mayHoldPassword: true,
                 "a replica of PostgreSQL for lists, searches and bid histories; empty means the primary"),
             Setting(
                 "read-lag-seconds", .number(1...3_600), default: "5",
                 "the replica serves while its data are at most this old"),
             Setting(
-                "redis-url", .list, default: "redis://127.0.0.1:6379",
+                "redis-url", .list, default: "redis://127.0.0.1:6379", mayHoldPassword: true,
                 "Redis servers, or one redis+sentinel:// or redis+cluster://; give the gateway the same in the same order"
             ),
             Setting(

@@ -11,7 +11,7 @@ package enum GatewaySettings {
             Setting(
                 "admin-listen", .address, default: "127.0.0.1:9080", "address of health, metrics and control"),
             Setting(
-                "redis-url", .list, default: "redis://127.0.0.1:6379",
+                "redis-url", .list, default: "redis://127.0.0.1:6379", mayHoldPassword: true,
                 "Redis servers, or one redis+sentinel:// or redis+cluster://; give the bid API the same in the same order"
             ),
             Setting("workers", .number(0...64), default: "0", "event loops; 0 means one per core"),

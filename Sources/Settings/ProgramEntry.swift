@@ -22,6 +22,10 @@ package enum ProgramEntry {
             case .checkConfiguration(let values):
                 _ = try check(values)
                 print("\(schema.program): the configuration is valid")
+            case .printConfiguration(let values):
+                // An address that is not valid may have its password in any place.
+                _ = try check(values)
+                print(values.listing(schema), terminator: "")
             case .showHelp: print(schema.help)
             case .showVersion: print("\(schema.program) \(version)")
             }
@@ -35,7 +39,7 @@ package enum ProgramEntry {
     /// - Throws: what is wrong with them.
     package static func reread(_ schema: SettingsSchema) throws(SettingsError) -> SettingsValues {
         switch try read(schema, Array(CommandLine.arguments.dropFirst())) {
-        case .run(let values), .checkConfiguration(let values): return values
+        case .run(let values), .checkConfiguration(let values), .printConfiguration(let values): return values
         case .showHelp, .showVersion: preconditionFailure("the program was not started with these settings")
         }
     }

@@ -21,17 +21,44 @@ package struct SettingsError: Error, Equatable, CustomStringConvertible {
 package enum Invocation: Sendable {
     case run(SettingsValues)
     case checkConfiguration(SettingsValues)
+    case printConfiguration(SettingsValues)
     case showHelp
     case showVersion
+}
+
+/// Where a setting's value came from.
+package enum SettingsSource: Sendable, Equatable, CustomStringConvertible {
+    case defaults
+    case file(String)
+    case variable(String)
+    case flag
+
+    package var description: String {
+        switch self {
+        case .defaults: "default"
+        case .file(let path): "file \(path)"
+        case .variable(let name): "variable \(name)"
+        case .flag: "flag"
+        }
+    }
 }
 
 /// Checked values by setting name. Asking for a name that is not in the table, or as another kind, traps.
 package struct SettingsValues: Sendable {
     private var texts: [String: [String]]
+    private var sources: [String: SettingsSource] = [:]
 
-    fileprivate init(_ texts: [String: [String]]) {
-        self.texts = texts
+    fileprivate init(_ defaults: [String: [String]]) {
+        texts = defaults
     }
+
+    fileprivate mutating func set(_ name: String, _ values: [String], from source: SettingsSource) {
+        texts[name] = values
+        sources[name] = source
+    }
+
+    /// Where the value came from.
+    package func source(of name: String) -> SettingsSource { sources[name] ?? .defaults }
 
     /// The value; the empty string when there is none.
     package func text(_ name: String) -> String { list(name).first ?? "" }
@@ -69,13 +96,14 @@ package struct SettingsReader {
     ) throws(SettingsError) -> Invocation {
         var flags: [String: [String]] = [:]
         var configurationPath: String?
-        var checksOnly = false
+        var purpose = Invocation.run
         var rest = arguments[...]
         while let argument = rest.popFirst() {
             switch argument {
             case "--help", "-h": return .showHelp
             case "--version": return .showVersion
-            case "--check-config": checksOnly = true
+            case "--check-config": purpose = Invocation.checkConfiguration
+            case "--print-config": purpose = Invocation.printConfiguration
             default:
                 let (name, value) = try flag(argument, &rest)
                 if name == "config" {
@@ -86,20 +114,24 @@ package struct SettingsReader {
             }
         }
         for (name, values) in flags { try check(name, values, "--\(name)", SettingsError.usage) }
-        var texts: [String: [String]] = [:]
+        var defaults: [String: [String]] = [:]
         for setting in schema.settings {
-            texts[setting.name] = setting.defaultText.isEmpty ? [] : split(setting, setting.defaultText)
+            defaults[setting.name] = setting.defaultText.isEmpty ? [] : split(setting, setting.defaultText)
         }
-        if let configurationPath { try texts.merge(file(configurationPath)) { $1 } }
+        var values = SettingsValues(defaults)
+        if let configurationPath {
+            for (name, texts) in try file(configurationPath) {
+                values.set(name, texts, from: .file(configurationPath))
+            }
+        }
         for setting in schema.settings {
             guard let text = environment[setting.variable], !text.isEmpty else { continue }
-            let values = split(setting, text)
-            try check(setting.name, values, setting.variable, SettingsError.configuration)
-            texts[setting.name] = values
+            let texts = split(setting, text)
+            try check(setting.name, texts, setting.variable, SettingsError.configuration)
+            values.set(setting.name, texts, from: .variable(setting.variable))
         }
-        texts.merge(flags) { $1 }
-        let values = SettingsValues(texts)
-        return checksOnly ? .checkConfiguration(values) : .run(values)
+        for (name, texts) in flags { values.set(name, texts, from: .flag) }
+        return purpose(values)
     }
 
     private func flag(

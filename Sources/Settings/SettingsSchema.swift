@@ -22,11 +22,17 @@ package struct Setting: Sendable {
     /// As a user would write it; empty for "none".
     package let defaultText: String
     package let help: String
+    /// True for an address that may hold a password.
+    package let mayHoldPassword: Bool
 
-    package init(_ name: String, _ kind: SettingKind, default defaultText: String = "", _ help: String) {
+    package init(
+        _ name: String, _ kind: SettingKind, default defaultText: String = "", mayHoldPassword: Bool = false,
+        _ help: String
+    ) {
         self.name = name
         self.kind = kind
         self.defaultText = defaultText
+        self.mayHoldPassword = mayHoldPassword
         self.help = help
     }
 
@@ -81,6 +87,7 @@ package struct SettingsSchema: Sendable {
 
               --config FILE    read settings from a YAML file
               --check-config   check the settings and exit
+              --print-config   check the settings, print each with its source and without passwords, and exit
               --version        print the version and exit
               --help           print this text and exit
 
