@@ -96,12 +96,16 @@ package struct BidAPIConfiguration: Sendable {
 package enum BidAPISettings {
     package static let schema = SettingsSchema(
         program: "gavelcast-bidapi",
-        summary: "The bid API: commits bids to PostgreSQL, then publishes them through Redis.",
+        summary: """
+            The bid API: commits bids to PostgreSQL, then publishes them through Redis.
+            gavelcast-bidapi keys makes a file with a new key, gavelcast-bidapi token makes a token; both take --help.
+            """,
         settings: [
             Setting("listen", .address, default: "127.0.0.1:8081", "public address"),
             Setting("admin-listen", .address, default: "127.0.0.1:9081", "address of health and metrics"),
             Setting(
-                "database-url", .text, default: "postgresql://127.0.0.1:5432/gavelcast", mayHoldPassword: true,
+                "database-url", .text, default: "postgresql://127.0.0.1:5432/gavelcast",
+                mayHoldPassword: true,
                 "PostgreSQL, as libpq takes it"),
             Setting(
                 "database-read-url", .text, mayHoldPassword: true,

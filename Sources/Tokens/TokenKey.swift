@@ -124,6 +124,15 @@ package final class TokenKey: Sendable {
         return key
     }
 
+    /// The public half of an Ed25519 key; `nil` for another key.
+    var publicBytes: [UInt8]? {
+        guard algorithm == .edDSA else { return nil }
+        var bytes = [UInt8](repeating: 0, count: Self.numberBytes)
+        var count = bytes.count
+        guard EVP_PKEY_get_raw_public_key(key, &bytes, &count) == 1, count == bytes.count else { return nil }
+        return bytes
+    }
+
     // MARK: Signing
 
     /// The signature of `message` in the form of JWS. The key must be private.

@@ -1,10 +1,15 @@
-// The bid API's executable: settings, logger, run.
+// The bid API's executable: a command, or settings, logger, run.
 
 import BidAPI
 import Logging
 import Reactor
 import Settings
 import Telemetry
+
+let words = Array(CommandLine.arguments.dropFirst())
+if let word = words.first, let command = BidAPICommand(rawValue: word) {
+    command.run(Array(words.dropFirst()))
+}
 
 let (configuration, logger) = ProgramEntry.configure(BidAPISettings.schema) { values throws(SettingsError) in
     (
