@@ -133,7 +133,7 @@ let package = Package(
                 hummingbird, logging,
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ], resources: [.embedInCode("openapi.json")]),
-        program("gavelcast-bidapi", ["BidAPI", "Settings", "Telemetry", logging]),
+        program("gavelcast-bidapi", ["BidAPI", "Settings", "Telemetry", "Reactor", logging]),
 
         // The load generator; its blocking client also drives the end-to-end tests.
         module(

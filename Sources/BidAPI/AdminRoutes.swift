@@ -2,6 +2,7 @@
 
 import AuctionStore
 import Hummingbird
+import Settings
 import Telemetry
 
 struct AdminRoutes: Sendable {
@@ -86,6 +87,7 @@ struct AdminRoutes: Sendable {
         count(
             "gavelcast_relay_redis_failures_total", "Failed calls to Redis.",
             relay.redisFailures.current)
+        text.addProcess(version: ProgramEntry.version)
         var response = Self.text(text.text)
         response.headers[.contentType] = PrometheusText.contentType
         return response

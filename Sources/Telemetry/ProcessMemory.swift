@@ -28,11 +28,12 @@ package enum ProcessMemory {
         malloc_trim(0)
     }
 
-    private static func firstBytes(of path: String) -> String? {
+    /// The beginning of a file; `nil` when it cannot be read or is empty.
+    static func firstBytes(of path: String, atMost limit: Int = 128) -> String? {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }
-        var buffer = [UInt8](repeating: 0, count: 128)
+        var buffer = [UInt8](repeating: 0, count: limit)
         let count = read(descriptor, &buffer, buffer.count)
         return count > 0 ? String(decoding: buffer[..<count], as: UTF8.self) : nil
     }

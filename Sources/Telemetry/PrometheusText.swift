@@ -26,6 +26,11 @@ package struct PrometheusText {
         metric(name, kind, help, [(labels: [], value: value)])
     }
 
+    /// A metric of one number that may have a fraction.
+    package mutating func metric(_ name: String, _ kind: Kind, _ help: String, _ value: Double) {
+        text += "# HELP \(name) \(help)\n# TYPE \(name) \(kind.rawValue)\n\(name) \(value)\n"
+    }
+
     package mutating func metric(_ name: String, _ help: String, _ histogram: Histogram) {
         let snapshot = histogram.snapshot
         text += "# HELP \(name) \(help)\n# TYPE \(name) \(Kind.histogram.rawValue)\n"

@@ -93,10 +93,11 @@ import Testing
     func metrics() throws {
         let reference = try String(
             contentsOf: SourceFile.root.appendingPathComponent("docs/reference.md"), encoding: .utf8)
-        let described = Set(reference.matches(of: /`(gavelcast_\w+)`/).map { String($0.1) })
+        let described = Set(reference.matches(of: /`((?:gavelcast|process)_\w+)`/).map { String($0.1) })
         let exposed = SourceFile.all.filter {
             $0.path.hasPrefix("Sources/Gateway/Admin") || $0.path == "Sources/BidAPI/AdminRoutes.swift"
-        }.flatMap { file in file.text.matches(of: /"(gavelcast_\w+)"/).map { String($0.1) } }
+                || $0.path == "Sources/Telemetry/ProcessMetrics.swift"
+        }.flatMap { file in file.text.matches(of: /"((?:gavelcast|process)_\w+)"/).map { String($0.1) } }
         #expect(exposed.count > 50, "the metrics were not found")
         #expect(described == Set(exposed))
     }

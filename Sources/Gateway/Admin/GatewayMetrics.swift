@@ -1,6 +1,7 @@
 // The counters of all threads, summed and written for Prometheus and as JSON.
 
 import AuctionEvents
+import Settings
 import Synchronization
 import Telemetry
 
@@ -176,6 +177,7 @@ enum GatewayMetrics {
                     value: shared.feedCounters.withRejected(reason) { $0.current }
                 )
             })
+        text.addProcess(version: ProgramEntry.version)
         return text.text
     }
 
