@@ -2,6 +2,7 @@
 // then a successor may have put its own socket at the same path, and that one must stay. So this type
 // remembers which file was at the path when listening began.
 
+import CLinux
 import Glibc
 
 package struct SocketFile: Sendable {
