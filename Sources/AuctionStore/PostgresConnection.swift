@@ -384,7 +384,8 @@ package final class PostgresConnection {
         let doubt = start + .milliseconds(Self.doubtMilliseconds)
         while PQisBusy(connection) == 1 {
             var target = pollfd(fd: PQsocket(connection), events: Int16(POLLIN), revents: 0)
-            let isDoubtful = maySuspect && DispatchTime.now() >= doubt
+            // Before the first answer, nobody knows which server this is.
+            let isDoubtful = maySuspect && !identity.isEmpty && DispatchTime.now() >= doubt
             let wait = maySuspect ? Self.shortPollMilliseconds : Self.pollMilliseconds
             guard DispatchTime.now() < start + .milliseconds(silenceMilliseconds),
                 poll(&target, 1, wait) >= 0 || errno == EINTR
