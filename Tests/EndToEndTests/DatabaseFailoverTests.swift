@@ -56,6 +56,7 @@ extension EndToEndTests {
             print(
                 "PostgreSQL, \(fault): level \(outcome.level(after: at)) ms after the fault, "
                     + "\(outcome.level(after: accepts)) ms after the new primary took writes; "
+                    + "which was \((accepts - at) / 1_000) ms after it; "
                     + "no bid was promised for \(run.longestPause) ms; "
                     + "the latest delivery took \(outcome.worstMilliseconds) ms")
             #expect(try run.api.isOK("/readyz"))
