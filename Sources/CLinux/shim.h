@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -50,6 +51,48 @@ static inline long gavelcast_pin_to_core(int core) {
     unsigned long set[16] = {0};
     set[core / (8 * sizeof *set)] = 1UL << (core % (8 * sizeof *set));
     return syscall(SYS_sched_setaffinity, 0, sizeof set, set);
+}
+// The most descriptors that one message of a Unix socket carries (SCM_MAX_FD).
+enum { gavelcast_most_descriptors = 253 };
+// Sends bytes together with at most gavelcast_most_descriptors descriptors, which the receiver gets copies of.
+static inline ssize_t gavelcast_send_descriptors(int socket, const void *bytes, size_t count, const int *descriptors, size_t descriptor_count) {
+    union { char bytes[CMSG_SPACE(sizeof(int) * gavelcast_most_descriptors)]; struct cmsghdr alignment; } control;
+    struct iovec part = {.iov_base = (void *)bytes, .iov_len = count};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (descriptor_count > 0) {
+        message.msg_control = control.bytes;
+        message.msg_controllen = CMSG_SPACE(sizeof(int) * descriptor_count);
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int) * descriptor_count);
+        memcpy(CMSG_DATA(header), descriptors, sizeof(int) * descriptor_count);
+    }
+    return sendmsg(socket, &message, MSG_NOSIGNAL);
+}
+// Receives bytes and the descriptors that came with them; `descriptors` has room for gavelcast_most_descriptors.
+static inline ssize_t gavelcast_receive_descriptors(int socket, void *bytes, size_t count, int *descriptors, size_t *descriptor_count) {
+    union { char bytes[CMSG_SPACE(sizeof(int) * gavelcast_most_descriptors)]; struct cmsghdr alignment; } control;
+    struct iovec part = {.iov_base = bytes, .iov_len = count};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+    ssize_t received = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    *descriptor_count = 0;
+    if (received < 0) return received;
+    for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
+        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+        *descriptor_count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        memcpy(descriptors, CMSG_DATA(header), *descriptor_count * sizeof(int));
+    }
+    return received;
+}
+// Who is at the other end of a Unix socket; 0 on success.
+static inline int gavelcast_peer(int socket, pid_t *process, uid_t *user) {
+    struct { pid_t process; uid_t user; gid_t group; } peer;
+    socklen_t size = sizeof peer;
+    if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return -1;
+    *process = peer.process;
+    *user = peer.user;
+    return 0;
 }
 static inline int gavelcast_rlimit_descriptors(struct rlimit *limit) { return getrlimit(RLIMIT_NOFILE, limit); }
 static inline int gavelcast_set_rlimit_descriptors(const struct rlimit *limit) { return setrlimit(RLIMIT_NOFILE, limit); }
