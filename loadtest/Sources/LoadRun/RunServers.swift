@@ -8,16 +8,26 @@ import RedisLink
 
 final class GatewayChild {
     let adminPort: Int
+    /// Where its successor takes over.
+    let takeoverSocket: String
     let process: ChildProcess
 
-    /// - Parameter secure: the arguments for TLS, if there is any.
-    init(port: Int, redis: String, servers: Scenario.Servers, secure: [String]) throws {
-        adminPort = try Ports.free()
+    /// - Parameters:
+    ///   - secure: the arguments for TLS, if there is any.
+    ///   - predecessor: hands everything over to this one.
+    init(
+        port: Int, redis: String, servers: Scenario.Servers, secure: [String],
+        predecessor: GatewayChild? = nil
+    ) throws {
+        adminPort = try predecessor?.adminPort ?? Ports.free()
+        takeoverSocket =
+            predecessor?.takeoverSocket ?? Guardian.shared.folder + "/\(UUID().uuidString.prefix(8)).sock"
         process = try ChildProcess(
             "gateway",
             RunServers.pinned(servers.core) + [
                 Programs.path("gavelcast-gateway"), "--listen", "127.0.0.1:\(port)", "--admin-listen",
-                "127.0.0.1:\(adminPort)", "--redis-url", redis, "--reuse-port",
+                "127.0.0.1:\(adminPort)", "--redis-url", redis, "--reuse-port", "--takeover-socket",
+                takeoverSocket,
             ] + secure + servers.settings.flatMap { ["--\($0.name)", $0.value] })
     }
 
@@ -76,7 +86,7 @@ final class RunServers {
         }
     }
 
-    private func child() throws -> GatewayChild {
+    private func child(after predecessor: GatewayChild? = nil) throws -> GatewayChild {
         var secure: [String] = []
         if let certificate {
             secure = [
@@ -84,7 +94,8 @@ final class RunServers {
                 certificate.key,
             ]
         }
-        return try GatewayChild(port: port, redis: redis.url, servers: plan, secure: secure)
+        return try GatewayChild(
+            port: port, redis: redis.url, servers: plan, secure: secure, predecessor: predecessor)
     }
 
     /// A program's arguments that keep it on a processor.
@@ -108,6 +119,13 @@ final class RunServers {
         let old = gateways[index]
         gateways[index] = new
         old.process.kill(SIGTERM)
+        return old
+    }
+
+    /// Starts a new process that takes over from a gateway. Returns the old one, which ends by itself.
+    func handOver(_ index: Int) throws -> GatewayChild {
+        let old = gateways[index]
+        gateways[index] = try child(after: old)
         return old
     }
 

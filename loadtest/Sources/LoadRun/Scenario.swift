@@ -50,6 +50,8 @@ package struct Scenario: Sendable {
         case restartRedis(outageSeconds: Int)
         /// One gateway after the other is replaced by a new one.
         case restartGateways
+        /// Each gateway hands everything over to a new one, so many times.
+        case handOver(times: Int)
         /// Wait until every healthy watcher is at the last event.
         case settle
         /// The kernel alone.

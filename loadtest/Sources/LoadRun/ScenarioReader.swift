@@ -188,6 +188,7 @@ extension Scenario {
             step = .restartRedis(
                 outageSeconds: try keys.needed("outage-seconds", keys.number("outage-seconds", 0...600)))
         case "restart-gateways": step = .restartGateways
+        case "hand-over": step = .handOver(times: try keys.number("times", 1...1_000) ?? 1)
         case "settle": step = .settle
         case "kernel":
             step = .kernel(

@@ -25,6 +25,7 @@ extension ScenarioRunner {
             // Taken up when what is being published is out, if the loss was not noticed by then.
             for party in parties { _ = party.source.refill() }
         case .restartGateways: try restartGateways(name)
+        case .handOver(let times): try handOver(name, times: times)
         case .settle:
             let begin = seconds
             for party in parties { try settle(party) }
@@ -251,5 +252,25 @@ extension ScenarioRunner {
             connected >= parties.reduce(0) { $0 + $1.group.watchers }
         }
         report.add("\(name)/seconds", seconds - begin, "s")
+    }
+
+    private func handOver(_ name: String, times: Int) throws {
+        let reconnects = self.reconnects
+        var longest = 0.0
+        for _ in 0..<times {
+            for index in servers.gateways.indices {
+                let begin = seconds
+                let old = try servers.handOver(index)
+                try wait("a gateway hands over", seconds: 60) { !old.process.isRunning }
+                try servers.gateways[index].waitUntilReady()
+                longest = max(longest, seconds - begin)
+            }
+        }
+        report.add("\(name)/longest", longest, "s")
+        report.add("\(name)/reconnects", Double(self.reconnects - reconnects), "")
+    }
+
+    private var reconnects: Int {
+        parties.reduce(0) { $0 + $1.crowd.progress.reconnects.load(ordering: .relaxed) }
     }
 }
