@@ -41,10 +41,12 @@ package struct Attachment: Sendable {
     package var isEnded: Bool { snapshot.isEnded || events.last?.endsAuction == true }
 
     /// What a watcher is told first.
-    /// - Parameter cursor: the sequence number of the last event that the client applied; `nil` when it gave
-    ///   none.
-    package func welcome(cursor: UInt64?) -> Welcome {
-        switch Resumption(cursor: cursor, on: extent) {
+    /// - Parameters:
+    ///   - cursor: the sequence number of the last event that the client applied; `nil` when it gave none.
+    ///   - isMoved: true when another process served it until now. That process may have been a moment ahead.
+    package func welcome(cursor: UInt64?, isMoved: Bool = false) -> Welcome {
+        if isMoved, let cursor, cursor > last { return .resumed(since: cursor, to: cursor, then: []) }
+        return switch Resumption(cursor: cursor, on: extent) {
         case .later(let needsLog): .later(needsLog ? [.state, .log] : .state)
         case .snapshot(let complete):
             .snapshot(complete: complete, position: snapshot.sequence, then: events(after: snapshot.sequence))

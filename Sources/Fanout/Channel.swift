@@ -89,6 +89,12 @@ package final class Channel {
         isEnded && sequence >= max(last, snapshot?.sequence ?? 0)
     }
 
+    /// True while watchers must get something for which they have no cursor, so that nobody could tell who
+    /// has got it.
+    package var hasPendingWithoutCursor: Bool {
+        pending.contains { $0.event.sequence == 0 && $0.event.treatment != .droppable }
+    }
+
     // MARK: Asking the feed
 
     /// An attachment made from what this loop knows, if that is enough for a watcher with the cursor `since`;

@@ -57,6 +57,11 @@ package struct ConnectionFlags: OptionSet, Sendable {
     package static let isAnswerOpen = ConnectionFlags(rawValue: 131_072)
     /// So much waits for a client with many auctions that its further messages must wait too.
     package static let isCongested = ConnectionFlags(rawValue: 262_144)
+    /// A waiting watcher that another process served until now. It goes on from its cursor without a first
+    /// message.
+    package static let isMoved = ConnectionFlags(rawValue: 524_288)
+    /// That process has told it that the auction's Redis does not deliver.
+    package static let knowsSilence = ConnectionFlags(rawValue: 1_048_576)
 }
 
 /// One connection. 40 bytes; two share little more than a cache line.

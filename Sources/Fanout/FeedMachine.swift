@@ -114,6 +114,8 @@ package struct FeedMachine: ~Copyable {
     package var hasHadSomething: Bool { last > 0 || snapshot?.state != nil }
     /// True until Redis has confirmed the subscription.
     package var isSubscribing: Bool { phase == .subscribing }
+    /// True once the topic was read after the confirmed subscription.
+    package var isInStep: Bool { phase == .live }
     /// True while a gap needs ``tick(now:mayReadLog:_:)``.
     package var isRepairing: Bool { repair != nil }
     /// Bytes and number of the events kept.

@@ -41,6 +41,12 @@ package struct TimerWheel {
         count += 1
     }
 
+    /// When the timer of `slot` fires; `nil` when it is not set.
+    package func deadline(of slot: UInt32) -> UInt32? {
+        guard Int(slot) < links.count, links[Int(slot)].isSet else { return nil }
+        return links[Int(slot)].deadline
+    }
+
     package mutating func cancel(_ slot: UInt32) {
         guard Int(slot) < links.count, links[Int(slot)].isSet else { return }
         let link = links[Int(slot)]

@@ -8,95 +8,129 @@ package import Reactor
 package import Settings
 import Synchronization
 
+/// Why a gateway does not start.
+package enum GatewayFailure: Error {
+    case system(Errno)
+    case handover(HandoverFailure)
+
+    /// What is wrong, and what to do about it.
+    package var explanation: String {
+        switch self {
+        case .system(let error): error.listeningFailure
+        case .handover(let failure): "takeover-socket: \(failure)"
+        }
+    }
+}
+
 package enum Gateway {
     /// Runs until a signal has drained it.
     /// - Parameter reread: reads the settings anew, for SIGHUP, or tells what is wrong with them.
-    /// - Throws: when a port cannot be opened.
+    /// - Throws: when a port cannot be opened, or the gateway that runs hands nothing over.
     package static func run(
         _ configuration: GatewayConfiguration, logger: Logger,
         reread: () -> Result<GatewayConfiguration, SettingsError>
-    ) throws(Errno) {
+    ) throws(GatewayFailure) {
         Limits.check()
         let signals = blockSignals()
-        let shared = try Shared(configuration: configuration)
-        let listeners = try openListeners(configuration, on: configuration.listen)
-        var secureListeners: [Int32] = []
-        if let address = configuration.tlsListen {
-            secureListeners = try openListeners(configuration, on: address)
-        }
-        let adminListener = try Sockets.listen(
-            on: configuration.adminListen, sharesPort: false, sendBufferBytes: Limits.adminSendBytes)
-        let files = [configuration.listen, configuration.tlsListen, configuration.adminListen]
-            .compactMap { $0.flatMap(SocketFile.init(listeningOn:)) }
+        let predecessor = try meetPredecessor(configuration)
+        let (shared, ports) = try open(configuration, inherited: predecessor?.listeners ?? [])
         for index in shared.loops.indices {
-            let own = PublicListeners(
-                plain: listeners[index], secure: secureListeners.isEmpty ? nil : secureListeners[index])
-            _ = LoopThread(name: "loop-\(index)") {
-                runLoop(shared, index: index, listeners: own, adminListener: adminListener, logger: logger)
-            }
+            _ = LoopThread(name: "loop-\(index)") { runLoop(shared, index: index, logger: logger) }
+        }
+        if let predecessor {
+            takeOver(from: predecessor, shared, ports, logger)
+        } else {
+            listen(shared, ports, logger)
+            awaitSuccessor(shared, ports, logger)
+        }
+        waitForSignals(signals, shared, logger, reread: reread)
+        guard !shared.hasHandedOver.load(ordering: .acquiring) else { return }
+        for file in ports.files { file.remove() }
+    }
+
+    private static func open(
+        _ configuration: GatewayConfiguration, inherited: [MovedListener]
+    ) throws(GatewayFailure) -> (Shared, ListeningPorts) {
+        do throws(Errno) {
+            return (
+                try Shared(configuration: configuration),
+                try ListeningPorts(configuration, inherited: inherited)
+            )
+        } catch {
+            throw .system(error)
+        }
+    }
+
+    private static func listen(_ shared: Shared, _ ports: ListeningPorts, _ logger: Logger) {
+        for (loop, listeners) in zip(shared.loops, ports.loops) {
+            _ = loop.mailbox.post(.listen(listeners, admin: loop.index == 0 ? ports.admin : nil), .always)
+        }
+        let configuration = shared.configuration
+        func address(_ listeners: [Int32]) -> String? {
+            listeners.first.flatMap(SocketAddress.local)?.description
         }
         logger.info(
             "gateway is listening",
             metadata: [
-                "listen": "\(SocketAddress.local(of: listeners[0])?.description ?? "?")",
-                "tls_listen": "\(secureListeners.first.flatMap(SocketAddress.local)?.description ?? "off")",
-                "admin": "\(SocketAddress.local(of: adminListener)?.description ?? "?")",
+                "listen": "\(address(ports.loops[0].plain) ?? "?")",
+                "tls_listen": "\(address(ports.loops[0].secure) ?? "off")",
+                "admin": "\(address([ports.admin]) ?? "?")",
                 "workers": "\(configuration.workers)", "max_connections": "\(configuration.maxConnections)",
             ])
-        waitForSignals(signals, shared, logger, reread: reread)
-        for file in files { file.remove() }
     }
 
-    private static func runLoop(
-        _ shared: Shared, index: Int, listeners: PublicListeners, adminListener: Int32, logger: Logger
-    ) {
+    private static func runLoop(_ shared: Shared, index: Int, logger: Logger) {
         do throws(Errno) {
-            let loop = try EventLoop(
-                shared: shared, handle: shared.loops[index], listeners: listeners, logger: logger)
-            if index == 0 {
-                try loop.adopt(
-                    feed: AuctionFeed(shared: shared, logger: logger), adminListener: adminListener)
-            }
+            let loop = try EventLoop(shared: shared, handle: shared.loops[index], logger: logger)
+            if index == 0 { try loop.adopt(feed: AuctionFeed(shared: shared, logger: logger)) }
             loop.run()
         } catch {
             preconditionFailure("loop \(index) cannot start: \(error)")
         }
     }
 
-    /// Opens a listener for each loop on one port. When the port is not to be shared, first opens it alone to
-    /// check that no other process has it. With SO_REUSEPORT, a second gateway would silently take half of
-    /// the watchers.
-    private static func openListeners(
-        _ configuration: GatewayConfiguration, on address: SocketAddress
-    ) throws(Errno) -> [Int32] {
-        if address.path != nil { return try openSocketListeners(configuration, on: address) }
-        var address = address
-        if !configuration.reusePort {
-            let probe = try Sockets.listen(on: address, sharesPort: false)
-            address = SocketAddress(
-                host: address.host, port: SocketAddress.local(of: probe)?.port ?? address.port)
-            Sockets.close(probe)
+    // MARK: Hand-over
+
+    private static func meetPredecessor(
+        _ configuration: GatewayConfiguration
+    ) throws(GatewayFailure) -> Predecessor? {
+        guard let address = configuration.takeoverSocket else { return nil }
+        do throws(HandoverFailure) {
+            return try Predecessor.meet(at: address)
+        } catch {
+            throw .handover(error)
         }
-        var listeners: [Int32] = []
-        for _ in 0..<configuration.workers {
-            let listener = try Sockets.listen(
-                on: address, sharesPort: true, sendBufferBytes: configuration.sendBufferBytes)
-            address = SocketAddress(
-                host: address.host, port: SocketAddress.local(of: listener)?.port ?? address.port)
-            listeners.append(listener)
-        }
-        return listeners
     }
 
-    /// A Unix socket has one queue of connections, from which every loop accepts.
-    private static func openSocketListeners(
-        _ configuration: GatewayConfiguration, on address: SocketAddress
-    ) throws(Errno) -> [Int32] {
-        let listener = try Sockets.listen(
-            on: address, sharesPort: false, sendBufferBytes: configuration.sendBufferBytes)
-        var listeners = [listener]
-        for _ in 1..<configuration.workers { listeners.append(try Sockets.duplicate(listener)) }
-        return listeners
+    /// Takes listeners and connections from the process that ran before, on a thread of its own.
+    private static func takeOver(
+        from predecessor: Predecessor, _ shared: Shared, _ ports: ListeningPorts, _ logger: Logger
+    ) {
+        logger.info("taking over", metadata: ["from_process": "\(predecessor.process)"])
+        LoopThread.detached(name: "handover") {
+            do throws(HandoverFailure) {
+                try predecessor.takeOver(shared, logger) { listen(shared, ports, logger) }
+            } catch {
+                logger.critical(
+                    "cannot take over; the running gateway serves on", metadata: ["error": "\(error)"])
+                exit(71)
+            }
+            awaitSuccessor(shared, ports, logger)
+        }
+    }
+
+    /// Waits for the next process, on a thread of its own.
+    private static func awaitSuccessor(_ shared: Shared, _ ports: ListeningPorts, _ logger: Logger) {
+        guard let address = shared.configuration.takeoverSocket else { return }
+        do throws(Errno) {
+            let listener = try DescriptorSocket.listen(on: address)
+            LoopThread.detached(name: "handover") {
+                Successor(shared: shared, ports: ports, logger: logger).await(at: listener)
+            }
+        } catch {
+            logger.error(
+                "no later process can take over", metadata: ["takeover_socket": "\(error.listeningFailure)"])
+        }
     }
 
     // MARK: Signals

@@ -12,6 +12,8 @@ package struct GatewayConfiguration: Sendable {
     package var listen: SocketAddress
     package var adminListen: SocketAddress
     package var tlsListen: SocketAddress?
+    /// Where the next process takes over; `nil` for nowhere.
+    package var takeoverSocket: SocketAddress?
     /// Certificates and ticket keys; `nil` without `tls-listen`.
     package var tls: TLSServerContext?
     package var redisURLs: [RedisURL]
@@ -85,6 +87,7 @@ package struct GatewayConfiguration: Sendable {
         }
         if !values.text("tls-listen").isEmpty { tlsListen = try Self.address("tls-listen", values) }
         tls = try Self.tls(values)
+        takeoverSocket = try Self.takeoverSocket(values)
         redisURLs = try Self.redisURLs(values)
         workers = values.number("workers") == 0 ? max(1, min(cores, 64)) : values.number("workers")
         reusePort = values.flag("reuse-port")
@@ -257,6 +260,16 @@ package struct GatewayConfiguration: Sendable {
         guard let address = SocketAddress(text: values.text(name)) else {
             throw .configuration(
                 "\(name): '\(values.text(name))' is neither HOST:PORT nor unix:/PATH of at most 107 bytes")
+        }
+        return address
+    }
+
+    private static func takeoverSocket(_ values: SettingsValues) throws(SettingsError) -> SocketAddress? {
+        let path = values.text("takeover-socket")
+        guard !path.isEmpty else { return nil }
+        // The new socket waits under a name that is a little longer.
+        guard let address = SocketAddress(path: path), SocketAddress(path: path + ".new") != nil else {
+            throw .configuration("takeover-socket: '\(path)' is no absolute path of at most 103 bytes")
         }
         return address
     }

@@ -16,6 +16,9 @@ package enum GatewaySettings {
             ),
             Setting("workers", .number(0...64), default: "0", "event loops; 0 means one per core"),
             Setting("reuse-port", .flag, default: "false", "let several gateways share the public port"),
+            Setting(
+                "takeover-socket", .text,
+                "a Unix socket's path; the next gateway process takes over listeners and watchers there"),
             Setting("tls-listen", .address, "public address for TLS; empty turns TLS off"),
             Setting(
                 "tls-cert", .list,

@@ -115,6 +115,21 @@ enum Limits {
     /// once.
     static let promptReturnMilliseconds = 100...1_000
 
+    // Hand-over
+    /// How long one process waits for the other's next word, in seconds.
+    static let handoverPatienceSeconds = 20
+    /// How long the new process may take to subscribe and read. Then it gives up.
+    static let preparationSeconds = 15
+    /// How long connections that cannot move at once are tried again. What has not moved by then is drained.
+    static let givingMilliseconds: Int64 = 5_000
+    static let givingRetryMilliseconds: Int64 = 20
+    /// Connections that a loop looks at in one turn.
+    static let givesPerTurn = 256
+    /// A batch is full at either bound, and a loop has at most so many under way.
+    static let batchConnections = 192
+    static let batchBytes = 1 << 18
+    static let batchesInFlight = 3
+
     // Between threads
     /// At most so many messages wait for one loop. On overflow, the loop is marked and catches up from the
     /// ring.

@@ -32,6 +32,16 @@ enum LoopMessage: Sendable {
     /// Whether an auction's Redis delivers.
     case feed(channel: UInt32, isLive: Bool)
     case drain
+    /// Another process has read Redis and serves the listeners. Connections go to it through the port.
+    case giveAway(HandoverPort)
+    /// It has confirmed a batch.
+    case batchTaken
+    /// It takes nothing more.
+    case keepAll
+    /// Connections from another process, or back from a hand-over that failed.
+    case adopt([MovedConnection])
+    /// Listeners to serve; the admin listener for loop 0.
+    case listen(PublicListeners, admin: Int32?)
     /// Settings that were read anew.
     case reload(GatewayConfiguration)
     /// Close the watchers of one auction, or of all.
@@ -51,6 +61,10 @@ enum FeedMessage: Sendable {
     case detach(Topic, loop: Int)
     /// The auctions whose number of watchers changed on a loop.
     case viewers([LocalViewers], loop: Int)
+    /// What is watched, for a process that takes over.
+    case listTopics(Reply<[Topic]>)
+    /// Subscribe to these and read their states before anybody watches. The reply comes when all are read.
+    case prepare([Topic], Reply<Void>)
     /// A cluster's map has changed.
     case topologyChanged
 }

@@ -27,6 +27,9 @@ final class LoopCounters: Sendable {
     let channels = Counter()
     let backlogs = Counter()
     let accepted = Counter()
+    /// Connections from an older process, and to a newer one.
+    let taken = Counter()
+    let given = Counter()
     let upgrades = Counter()
     let requests = Counter()
     let refusedHeads = Counter()
@@ -91,6 +94,8 @@ final class Shared: Sendable {
     /// True while the process uses more memory than it should. Loop 0 updates it.
     let isOverMemory = Atomic<Bool>(false)
     let isDraining = Atomic<Bool>(false)
+    /// True once a newer process has taken the listeners and the connections.
+    let hasHandedOver = Atomic<Bool>(false)
 
     init(configuration: GatewayConfiguration) throws(Errno) {
         self.configuration = configuration

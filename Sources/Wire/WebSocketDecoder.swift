@@ -53,13 +53,39 @@ package struct WebSocketDecoder {
         }
     }
 
-    /// A data frame whose payload has not all arrived.
-    private struct Frame {
-        let isFinal: Bool
-        var remaining: Int
-        /// Its first byte (the lowest) masks the next byte of the payload.
-        var key: UInt32
+    /// A message of which a part has arrived, for another decoder to go on from.
+    package struct Unfinished: Sendable, Equatable {
+        /// A data frame whose payload has not all arrived.
+        package struct Frame: Sendable, Equatable {
+            package let isFinal: Bool
+            package fileprivate(set) var remaining: Int
+            /// Its first byte (the lowest) masks the next byte of the payload.
+            package fileprivate(set) var key: UInt32
+
+            package init(isFinal: Bool, remaining: Int, key: UInt32) {
+                self.isFinal = isFinal
+                self.remaining = remaining
+                self.key = key
+            }
+        }
+
+        package let kind: Kind
+        package let bytes: [UInt8]
+        /// `nil` between two frames of the message.
+        package let frame: Frame?
+
+        package init(kind: Kind, bytes: [UInt8], frame: Frame?) {
+            self.kind = kind
+            self.bytes = bytes
+            self.frame = frame
+        }
+
+        package var isCompressed: Bool {
+            if case .compressed = kind { true } else { false }
+        }
     }
+
+    private typealias Frame = Unfinished.Frame
 
     /// A message of which the last frame has not all arrived.
     private struct Message {
@@ -72,6 +98,23 @@ package struct WebSocketDecoder {
     private var message: Message?
 
     package init() {}
+
+    /// A decoder that goes on with a message; with a new one when it is `nil`.
+    package init(_ unfinished: Unfinished?) {
+        guard let unfinished else { return }
+        frame = unfinished.frame
+        var message = Message(kind: unfinished.kind, bytes: unfinished.bytes)
+        // The bytes were checked when they arrived. This brings the validator to where it stood.
+        if unfinished.kind == .text {
+            _ = unfinished.bytes.withUnsafeBytes { message.validator.take($0) }
+        }
+        self.message = message
+    }
+
+    /// The message of which a part has arrived; `nil` between messages.
+    package var unfinished: Unfinished? {
+        message.map { Unfinished(kind: $0.kind, bytes: $0.bytes, frame: frame) }
+    }
 
     /// True while the decoder holds no part of an unfinished message.
     package var isBetweenMessages: Bool { message == nil }

@@ -18,7 +18,7 @@ let (configuration, logger) = ProgramEntry.configure(GatewaySettings.schema) { v
     )
 }
 
-do throws(Errno) {
+do throws(GatewayFailure) {
     try Gateway.run(configuration, logger: logger) {
         Result { () throws(SettingsError) in
             try GatewayConfiguration(
@@ -26,5 +26,5 @@ do throws(Errno) {
         }
     }
 } catch {
-    ProgramEntry.fail("gavelcast-gateway", error.listeningFailure, status: 71)
+    ProgramEntry.fail("gavelcast-gateway", error.explanation, status: 71)
 }

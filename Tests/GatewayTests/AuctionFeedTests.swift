@@ -38,9 +38,34 @@ import Testing
             case .event(_, let event): "event \(event.sequence)"
             case .jump(_, let snapshot): "jump \(snapshot.sequence)"
             case .feed(_, let isLive): isLive ? "live" : "not live"
-            case .reload, .drain, .disconnect: "other"
+            case .reload, .drain, .disconnect, .giveAway, .batchTaken, .keepAll, .adopt, .listen: "other"
             }
         }
+    }
+
+    @Test("a process that takes over waits until Redis delivers and every auction has been read")
+    func preparation() throws {
+        let rooms = try Rooms()
+        let feed = feed(rooms)
+        let reply = Reply<Void>()
+        let topics: [Topic] = [.auction("a"), .user("u")]
+        _ = rooms.shared.feedMailbox.post(.prepare(topics, reply), .always)
+        feed.readMessages()
+        for topic in topics {
+            let channel = try #require(feed.channelsByTopic[topic])
+            feed.perform(channel) { $0.subscribed(&$1) }
+        }
+        rooms.shared.feedCounters.linksDelivering.set(1)
+        feed.continuePreparation()
+        #expect(reply.wait(seconds: 0) == nil, "one auction was not read")
+        let channel = try #require(feed.channelsByTopic[.auction("a")])
+        feed.perform(channel) { $0.stateRead(nil, now: 0, &$1) }
+        rooms.shared.feedCounters.linksDelivering.set(0)
+        feed.continuePreparation()
+        #expect(reply.wait(seconds: 0) == nil, "no Redis delivers")
+        rooms.shared.feedCounters.linksDelivering.set(1)
+        feed.continuePreparation()
+        #expect(reply.wait(seconds: 0) != nil)
     }
 
     @Test("a loop whose mailbox is full is sent what it missed when there is room; the other notices nothing")

@@ -6,7 +6,8 @@ import Wire
 @Suite struct WebSocketDecoderTests {
     /// What a decoder makes of `bytes`, fed in pieces of the given sizes (the last one takes the rest).
     private func steps(
-        _ bytes: [UInt8], pieces: [Int] = [], limit: Int = 4_096, allowsCompression: Bool = false
+        _ bytes: [UInt8], pieces: [Int] = [], limit: Int = 4_096, allowsCompression: Bool = false,
+        moves: Bool = false
     ) -> [String] {
         let rules = WebSocketDecoder.Rules(maximumMessageBytes: limit, allowsCompression: allowsCompression)
         var decoder = WebSocketDecoder()
@@ -16,6 +17,7 @@ import Wire
         for size in pieces + [bytes.count] {
             buffer += rest.prefix(size)
             rest = rest.dropFirst(size)
+            if moves { decoder = WebSocketDecoder(decoder.unfinished) }
             var position = 0
             feeding: while position < buffer.count {
                 let start = position
@@ -127,7 +129,10 @@ import Wire
                 "ping p", "text Hello ü", "binary raw", "text " + String(repeating: "x", count: 300),
                 "close 1000",
             ])
-        for split in 1..<bytes.count { #expect(steps(bytes, pieces: [split]) == whole) }
+        for split in 1..<bytes.count {
+            #expect(steps(bytes, pieces: [split]) == whole)
+            #expect(steps(bytes, pieces: [split], moves: true) == whole, "another decoder goes on")
+        }
         #expect(steps(bytes, pieces: [Int](repeating: 1, count: bytes.count - 1)) == whole)
     }
 

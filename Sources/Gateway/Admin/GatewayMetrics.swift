@@ -46,6 +46,12 @@ enum GatewayMetrics {
             .gauge, "gavelcast_backlogs", "Watchers whose socket is full.", .loops { $0.backlogs.current }),
         Metric(.counter, "gavelcast_accepted_total", "Connections accepted.", .loops { $0.accepted.current }),
         Metric(
+            .counter, "gavelcast_connections_taken_total", "Connections taken over from an older process.",
+            .loops { $0.taken.current }),
+        Metric(
+            .counter, "gavelcast_connections_given_total", "Connections handed to a newer process.",
+            .loops { $0.given.current }),
+        Metric(
             .counter, "gavelcast_upgrades_total", "WebSocket handshakes completed.",
             .loops { $0.upgrades.current }),
         Metric(.counter, "gavelcast_requests_total", "HTTP requests read.", .loops { $0.requests.current }),

@@ -11,36 +11,15 @@ import Synchronization
 import Telemetry
 import Wire
 
-/// The kind of connection that a listener accepts.
-enum ListenerKind {
-    case plain
-    case secure
-    case admin
-
-    /// The token by which the poller reports the listener.
-    var token: UInt64 {
-        switch self {
-        case .plain: OwnDescriptor.listener
-        case .secure: OwnDescriptor.secureListener
-        case .admin: OwnDescriptor.adminListener
-        }
-    }
-}
-
-/// A loop's public listeners.
-struct PublicListeners: Sendable {
-    let plain: Int32
-    /// For TLS.
-    let secure: Int32?
-}
-
 final class Admission {
     static let leaving = "this gateway is shutting down"
 
     let context: LoopContext
     let connections: Connections
 
-    private var listeners: [ListenerKind: Int32] = [:]
+    private var listeners: [ListenerKind: [Int32]] = [:]
+    /// True while another process serves the listeners, which stay open here.
+    private var isSuspended = false
     /// Held open so that a connection can be accepted and closed when descriptors have run out.
     private var spareDescriptor = open("/dev/null", O_RDONLY | O_CLOEXEC)
     private var adminConnections = 0
@@ -52,23 +31,45 @@ final class Admission {
     /// The limits on single clients: connections of one address, and messages of one connection.
     let clients: ClientLimits
 
-    init(context: LoopContext, connections: Connections, listeners: PublicListeners) throws(Errno) {
+    init(context: LoopContext, connections: Connections) {
         self.context = context
         self.connections = connections
         clients = ClientLimits(context: context, connections: connections)
         acceptBucket = RateBucket(
             burst: max(1, context.configuration.acceptsPerSecond / 10), now: context.nowMilliseconds)
-        try listen(listeners.plain, as: .plain)
-        if let secure = listeners.secure { try listen(secure, as: .secure) }
     }
 
     deinit {
         if spareDescriptor >= 0 { Glibc.close(spareDescriptor) }
     }
 
-    func listen(_ listener: Int32, as kind: ListenerKind) throws(Errno) {
-        listeners[kind] = listener
-        try connections.poller.add(listener, .readable, token: kind.token)
+    /// Takes over listeners, and accepts from now on.
+    func listen(_ new: [Int32], as kind: ListenerKind) {
+        listeners[kind, default: []] += new
+        new.forEach { poll($0, kind) }
+    }
+
+    /// Leaves the listeners to another process.
+    func suspendListening() {
+        guard !isSuspended else { return }
+        for listener in listeners.values.joined() { connections.poller.remove(listener) }
+        isSuspended = true
+    }
+
+    /// Accepts again: the other process has gone.
+    func resumeListening() {
+        guard isSuspended else { return }
+        isSuspended = false
+        acceptsPausedUntil = nil
+        for (kind, own) in listeners { own.forEach { poll($0, kind) } }
+    }
+
+    private func poll(_ listener: Int32, _ kind: ListenerKind) {
+        do throws(Errno) {
+            try connections.poller.add(listener, .readable, token: kind.token)
+        } catch {
+            preconditionFailure("a listener cannot be polled: \(error)")
+        }
     }
 
     /// Continues what is due once a turn.
@@ -81,7 +82,15 @@ final class Admission {
 
     /// Accepts connections that wait on a listener, up to the turn's budget.
     func accept(_ kind: ListenerKind, with handler: any InputHandler, afterEach: () -> Void) {
-        guard let listener = listeners[kind] else { return }
+        guard !isSuspended else { return }
+        for listener in listeners[kind] ?? [] {
+            accept(kind, at: listener, with: handler, afterEach: afterEach)
+        }
+    }
+
+    private func accept(
+        _ kind: ListenerKind, at listener: Int32, with handler: any InputHandler, afterEach: () -> Void
+    ) {
         for _ in 0..<Limits.acceptsPerTurn {
             guard kind == .admin || mayAccept() else { return pauseAccepting() }
             do throws(Errno) {
@@ -99,24 +108,33 @@ final class Admission {
     /// Accepts every connection in the kernel's queues, then closes the ports. Closing first would reset the
     /// connections that wait.
     func closeListeners(with handler: any InputHandler, afterEach: () -> Void) {
+        // The connections in the queues are the other process's.
+        guard !isSuspended else { return }
         for kind in [ListenerKind.plain, .secure] {
-            guard let listener = listeners.removeValue(forKey: kind) else { continue }
-            do throws(Errno) {
-                while let descriptor = try Sockets.accept(listener) {
-                    if let slot = admit(descriptor, from: kind) { connections.read(slot, with: handler) }
-                    afterEach()
-                }
-            } catch {
-                context.logger.error("connections cannot be accepted", metadata: ["error": "\(error)"])
+            for listener in listeners.removeValue(forKey: kind) ?? [] {
+                empty(listener, kind, with: handler, afterEach: afterEach)
+                connections.poller.remove(listener)
+                Sockets.close(listener)
             }
-            connections.poller.remove(listener)
-            Sockets.close(listener)
+        }
+    }
+
+    private func empty(
+        _ listener: Int32, _ kind: ListenerKind, with handler: any InputHandler, afterEach: () -> Void
+    ) {
+        do throws(Errno) {
+            while let descriptor = try Sockets.accept(listener) {
+                if let slot = admit(descriptor, from: kind) { connections.read(slot, with: handler) }
+                afterEach()
+            }
+        } catch {
+            context.logger.error("connections cannot be accepted", metadata: ["error": "\(error)"])
         }
     }
 
     /// Closes what is left when the loop has ended.
     func shutDown() {
-        for listener in listeners.values { Sockets.close(listener) }
+        for listener in listeners.values.joined() { Sockets.close(listener) }
         listeners = [:]
     }
 
@@ -165,6 +183,20 @@ final class Admission {
             connections.end(slot, .abrupt)
             return nil
         }
+        return slot
+    }
+
+    /// Takes in a connection that another process accepted; `nil` when there is no room, and it is closed.
+    /// - Parameter address: that it counts against.
+    func adopt(_ descriptor: Int32, address: String?) -> UInt32? {
+        countConnection(isAdmin: false, 1)
+        guard let slot = insert(descriptor, from: .plain) else {
+            context.counters.overCapacity.add()
+            countConnection(isAdmin: false, -1)
+            Sockets.close(descriptor)
+            return nil
+        }
+        clients.meet(slot, countedAs: address)
         return slot
     }
 
@@ -232,8 +264,9 @@ final class Admission {
     }
 
     private func setInterest(_ interest: Poller.Interest) {
-        for (kind, listener) in listeners where kind != .admin {
-            connections.poller.modify(listener, interest, token: kind.token)
+        guard !isSuspended else { return }
+        for (kind, own) in listeners where kind != .admin {
+            own.forEach { connections.poller.modify($0, interest, token: kind.token) }
         }
     }
 

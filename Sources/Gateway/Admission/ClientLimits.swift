@@ -39,6 +39,18 @@ final class ClientLimits {
         return isTrusted(peer) || count(slot, for: peer.network)
     }
 
+    /// The address that a connection counts against; `nil` where none counts.
+    func address(of slot: UInt32) -> String? {
+        clients.isEmpty ? nil : clients[slot]?.counted?.description
+    }
+
+    /// Notes the address that a connection from another process counts against.
+    func meet(_ slot: UInt32, countedAs address: String?) {
+        _ = meet(slot)
+        guard clients[slot] != nil, let counted = address.flatMap({ ClientAddress(text: $0) }) else { return }
+        _ = count(slot, for: counted)
+    }
+
     private func isTrusted(_ peer: ClientAddress) -> Bool {
         peer == .localSocket || context.configuration.trustedProxies.contains { $0.contains(peer) }
     }

@@ -174,16 +174,29 @@ final class Connections {
 
     /// Closes the descriptor and forgets the connection. The other rooms must have forgotten it already.
     func free(_ slot: UInt32) {
+        // Closing removes the descriptor from the poller, because nothing else holds it.
+        Sockets.close(forget(slot))
+    }
+
+    /// Forgets the connection and returns its descriptor, which the caller owns. The other rooms must have
+    /// forgotten the connection already.
+    func release(_ slot: UInt32) -> Int32 {
+        let descriptor = forget(slot)
+        poller.remove(descriptor)
+        return descriptor
+    }
+
+    private func forget(_ slot: UInt32) -> Int32 {
         let flags = slab[slot].flags
         timers.cancel(slot)
         if flags.contains(.isDeparting) { departures.cancel(slot) }
         if flags.contains(.expires) { expiries.cancel(slot) }
         if flags.contains(.hasInput) { inputs.removeValue(forKey: slot) }
         if flags.contains(.isSecure) { endSession(slot) }
-        // Closing removes the descriptor from the poller, because nothing else holds it.
-        Sockets.close(slab[slot].descriptor)
+        let descriptor = slab[slot].descriptor
         slab.remove(slot)
         context.counters.connections.set(count)
+        return descriptor
     }
 
     // MARK: Endings
@@ -244,6 +257,14 @@ final class Connections {
         guard slab[slot].flags.contains(.expires) else { return }
         slab[slot].flags.remove(.expires)
         expiries.cancel(slot)
+    }
+
+    /// In how many seconds the client's token expires; `nil` when it has none.
+    func expirySeconds(_ slot: UInt32) -> Int? {
+        guard slab[slot].flags.contains(.expires), let deadline = expiries.deadline(of: slot) else {
+            return nil
+        }
+        return Int((Int64(deadline) - Int64(context.nowTick)) * Limits.tickMilliseconds / 1_000)
     }
 
     enum Timer {

@@ -136,6 +136,20 @@ extension Connections {
         }
     }
 
+    /// Takes a connection's incomplete input out.
+    func takeInput(_ slot: UInt32) -> PartialInput {
+        guard self[slot].flags.contains(.hasInput) else { return PartialInput() }
+        unmark(slot, .hasInput)
+        return inputs.removeValue(forKey: slot) ?? PartialInput()
+    }
+
+    /// Gives a connection that came from another process its incomplete input, to be looked at soon.
+    func restore(_ input: PartialInput, of slot: UInt32) {
+        inputs[slot] = input
+        mark(slot, .hasInput)
+        if !input.bytes.isEmpty { deferInput(slot) }
+    }
+
     private func keep(_ input: PartialInput, of slot: UInt32) {
         let waitsForAnswer = self[slot].transport == .longPoll || self[slot].transport == .eventStream
         guard !waitsForAnswer || input.bytes.count <= Limits.pipelinedBytes else {

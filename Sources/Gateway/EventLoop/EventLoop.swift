@@ -17,19 +17,21 @@ final class EventLoop {
     let watching: Watching
     let requests: Requests
     let departures: Departures
+    let giving: Giving
     /// On loop 0.
     private var feed: AuctionFeed?
     private var inbox: [LoopMessage] = []
 
+    /// The loop accepts nothing before ``listen(_:admin:)``.
     /// - Parameter clock: monotonic milliseconds.
     init(
-        shared: Shared, handle: LoopHandle, listeners: PublicListeners, logger: Logger,
+        shared: Shared, handle: LoopHandle, logger: Logger,
         clock: @escaping () -> Int64 = Clock.monotonicMilliseconds
     ) throws(Errno) {
         context = LoopContext(shared: shared, handle: handle, logger: logger, clock: clock)
         connections = try Connections(context: context)
         let output = Output(context: context, connections: connections)
-        admission = try Admission(context: context, connections: connections, listeners: listeners)
+        admission = Admission(context: context, connections: connections)
         watching = Watching(context: context, connections: connections, output: output)
         requests = Requests(
             context: context, connections: connections, output: output, watching: watching,
@@ -37,15 +39,24 @@ final class EventLoop {
         departures = Departures(
             context: context, connections: connections, output: output, watching: watching,
             admission: admission)
+        giving = Giving(
+            context: context, connections: connections, output: output, watching: watching,
+            admission: admission)
         try connections.poller.add(handle.mailbox.descriptor, .readable, token: OwnDescriptor.mailbox)
     }
 
-    /// Gives the loop the feed and the admin listener.
-    func adopt(feed: AuctionFeed, adminListener: Int32) throws(Errno) {
+    /// Gives the loop the feed.
+    func adopt(feed: AuctionFeed) throws(Errno) {
         self.feed = feed
-        try admission.listen(adminListener, as: .admin)
         try connections.poller.add(
             context.shared.feedMailbox.descriptor, .readable, token: OwnDescriptor.feedMailbox)
+    }
+
+    /// Accepts connections from now on.
+    func listen(_ listeners: PublicListeners, admin: Int32?) {
+        admission.listen(listeners.plain, as: .plain)
+        admission.listen(listeners.secure, as: .secure)
+        if let admin { admission.listen([admin], as: .admin) }
     }
 
     /// Runs until the drain is over.
@@ -76,19 +87,21 @@ final class EventLoop {
         admission.turn()
         watching.reportViewers()
         departures.turn(with: requests)
+        giving.turn()
         departures.workOffEndings()
     }
 
     /// How long the loop may sleep, in milliseconds.
     private var patience: Int32 {
         let hasWork =
-            watching.hasWork || departures.hasWork || connections.hasDueTimers
+            watching.hasWork || departures.hasWork || giving.hasWork || connections.hasDueTimers
             || connections.hasKeptInput
         guard !hasWork else { return 0 }
         var wait = feed?.isBusy == true ? Limits.busyWaitMilliseconds : Limits.tickMilliseconds
         let now = Clock.monotonicMilliseconds()
         if let until = admission.acceptsPausedUntil { wait = min(wait, max(0, until - now)) }
         if let end = watching.nextWindowEnd { wait = min(wait, max(0, end - now)) }
+        if let next = giving.patience(now: now) { wait = min(wait, next) }
         return Int32(wait)
     }
 
@@ -133,6 +146,11 @@ final class EventLoop {
             case .reload(let new): context.reload(new)
             case .drain: departures.beginDrain(with: requests)
             case .disconnect(let auctionID): departures.disconnectWatchers(auctionID)
+            case .giveAway(let port): giving.begin(port)
+            case .batchTaken: giving.batchTaken()
+            case .keepAll: giving.keepAll()
+            case .adopt(let moved): moved.forEach(requests.adopt)
+            case .listen(let listeners, let admin): listen(listeners, admin: admin)
             }
         }
         inbox.removeAll(keepingCapacity: inbox.count <= 1_024)

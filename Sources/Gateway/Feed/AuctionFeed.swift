@@ -47,6 +47,9 @@ final class AuctionFeed: RedisLinkOwner {
     /// Topics whose refusal by Redis was logged, until Redis accepts them again.
     private var loggedRefusals: Set<Topic> = []
 
+    /// Topics that are to be read before anybody watches them, and who waits for that.
+    private var preparation: (topics: [Topic], reply: Reply<Void>)?
+
     /// Servers that are not in the map any more and are to be closed.
     private var leaving: [FeedServer] = []
     private var inbox: [FeedMessage] = []
@@ -90,7 +93,7 @@ final class AuctionFeed: RedisLinkOwner {
     /// True while something needs attention sooner than a tick: a link that connects, a gap, a loop that
     /// missed events.
     var isBusy: Bool {
-        !repairing.isEmpty || !overflowed.isEmpty || unplaced.news.isSpreading
+        !repairing.isEmpty || !overflowed.isEmpty || preparation != nil || unplaced.news.isSpreading
             || servers.values.contains {
                 !$0.isUp || $0.reads.hasRetries || $0.news.isSpreading || !$0.resubscriptions.isEmpty
             }
@@ -116,6 +119,7 @@ final class AuctionFeed: RedisLinkOwner {
         leaving = []
         spreadNews()
         readMessages()
+        continuePreparation()
         continueRepairs()
         readStates()
         readHistories()
@@ -136,6 +140,9 @@ final class AuctionFeed: RedisLinkOwner {
             case .attach(let topic, let loop, let needs): attach(topic, loop: loop, needs: needs)
             case .detach(let topic, let loop): detach(topic, loop: loop)
             case .viewers(let counts, let loop): takeViewers(counts, loop: loop)
+            case .listTopics(let reply):
+                reply.give(channelsByTopic.values.filter { $0.machine.isWatched }.map(\.topic))
+            case .prepare(let topics, let reply): prepare(topics, reply)
             // The message wakes the loop, which looks at the topology in each turn.
             case .topologyChanged: break
             }
@@ -199,9 +206,36 @@ final class AuctionFeed: RedisLinkOwner {
         setViewers(0, on: channel, loop: loop)
         guard !channel.machine.isWatched else { return }
         guard channel.machine.hasHadSomething else { return close(channel) }
+        retain(channel)
+    }
+
+    /// Keeps a channel without watchers for a while.
+    private func retain(_ channel: FeedChannel) {
         let until = now + Limits.retainMilliseconds
         channel.retainedUntil = until
         retained.append((until, channel))
+    }
+
+    /// Subscribes to topics that nobody watches yet, for watchers that another process is about to hand over.
+    private func prepare(_ topics: [Topic], _ reply: Reply<Void>) {
+        for topic in topics where channelsByTopic[topic] == nil {
+            guard let channel = open(topic) else { break }
+            retain(channel)
+        }
+        preparation = (topics, reply)
+    }
+
+    /// Tells the one who waits when a Redis delivers and every topic has been read.
+    func continuePreparation() {
+        guard var topics = preparation?.topics, counters.linksDelivering.current > 0 else { return }
+        // A topic over the limit of auctions, or one that Redis refuses, has no channel to wait for.
+        while let topic = topics.last, channelsByTopic[topic]?.machine.isInStep ?? true {
+            topics.removeLast()
+        }
+        preparation?.topics = topics
+        guard topics.isEmpty else { return }
+        preparation?.reply.give(())
+        preparation = nil
     }
 
     private func open(_ topic: Topic) -> FeedChannel? {

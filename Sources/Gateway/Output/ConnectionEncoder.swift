@@ -51,6 +51,11 @@ final class ConnectionEncoder {
             auctionID, subscription: subscription, since: since)
     }
 
+    /// The subscriptions of an event stream with many auctions, in the order of the request.
+    func positions(of connection: UInt32) -> [UInt32] {
+        streamPositions[connection]?.subscriptions ?? []
+    }
+
     func forget(_ connection: UInt32) {
         guard !streamPositions.isEmpty else { return }
         streamPositions.removeValue(forKey: connection)
@@ -67,6 +72,8 @@ private struct StreamPositions {
     }
 
     private var positions: [Position] = []
+
+    var subscriptions: [UInt32] { positions.map(\.subscription) }
 
     mutating func add(_ auctionID: String, subscription: UInt32, since: UInt64?) {
         positions.append(Position(auctionID: auctionID, subscription: subscription, cursor: since))

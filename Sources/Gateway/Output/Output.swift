@@ -94,6 +94,11 @@ final class Output {
         encoder.addPosition(auctionID, subscription: subscription, since: since, to: connection)
     }
 
+    /// The subscriptions of an event stream with many auctions, in the order of the request.
+    func positions(of connection: UInt32) -> [UInt32] {
+        encoder.positions(of: connection)
+    }
+
     /// The compressor of messages that clients share.
     var deflater: MessageDeflater { encoder.deflater }
 
@@ -276,6 +281,25 @@ final class Output {
         connections.resumeReading(connection)
         connections.updateInterest(connection)
         return .drained
+    }
+
+    /// Takes what waits for a connection that moves, in the form in which it would have been sent.
+    func takeWaiting(_ connection: UInt32) -> [UInt8] {
+        guard connections[connection].flags.contains(.hasBacklog),
+            var backlog = backlogs.removeValue(forKey: connection)
+        else { return [] }
+        var bytes: [UInt8] = []
+        _ = backlog.flush(
+            encode: { event, first, watch in
+                encoder.encode(event, from: first, watch: watch, over: connection)
+            },
+            send: { part in
+                bytes += part
+                return part.count
+            })
+        connections.unmark(connection, [.hasBacklog, .isCongested])
+        noteBacklogGone()
+        return bytes
     }
 
     /// Drops the queue, but not the frame that is partly out. The next control frame is then the connection's

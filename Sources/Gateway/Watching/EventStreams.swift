@@ -12,13 +12,17 @@ extension Watching {
         connections.transition(slot, to: .opening)
         connections.setTransport(slot, .eventStream)
         connections.mark(slot, .isAnswerOpen)
-        // The peer of a stream never answers. Sent bytes that it never acknowledges show that it is gone. The
-        // time also runs while the peer's window is closed, but only the slow deadline may judge that.
+        limitSilence(of: slot)
+        openRequests[slot] = OpenRequest(fields: fields)
+    }
+
+    /// The peer of a stream never answers. Sent bytes that it never acknowledges show that it is gone. The
+    /// time also runs while the peer's window is closed, but only the slow deadline may judge that.
+    func limitSilence(of slot: UInt32) {
         let configuration = context.configuration
         let heartbeat = max(configuration.heartbeatSeconds, Int(connections[slot].heartbeatSeconds))
         let seconds = max(2 * heartbeat, configuration.slowDeadlineSeconds + 5)
         Sockets.setUserTimeout(connections[slot].descriptor, seconds: seconds)
-        openRequests[slot] = OpenRequest(fields: fields)
     }
 
     /// The response head of a stream, or the handshake's answer of a WebSocket, if it is not out; empty

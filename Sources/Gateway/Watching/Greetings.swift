@@ -84,11 +84,13 @@ extension Watching {
         let attachment = greeting.attachment
         guard channel.topic.kind == .auction else {
             beginWatching(slot, on: channel)
+            connections.unmark(slot, .isMoved)
             scheduleHeartbeat(slot, isFirst: true)
             return openIfStream(slot)
         }
         let cursor = connections[slot].flags.contains(.hasCursor) ? connections[slot].cursor : nil
-        switch attachment.welcome(cursor: cursor) {
+        let isMoved = connections[slot].flags.contains(.isMoved)
+        switch attachment.welcome(cursor: cursor, isMoved: isMoved) {
         case .later(let needs): requestAttachment(channel, needs)
         case .snapshot(let complete, let position, let events):
             context.counters.snapshots.add()
@@ -100,6 +102,9 @@ extension Watching {
             welcome(
                 slot, on: channel, first, at: position, then: events, upTo: attachment.last,
                 complete: complete)
+        case .resumed(_, _, let events) where isMoved:
+            continueWatching(slot, on: channel, then: events, upTo: attachment.last)
+            tellFeed(slot, on: channel)
         case .resumed(let since, let last, let events):
             context.counters.resumes.add()
             let first = EventEncoder.resumed(
@@ -131,8 +136,7 @@ extension Watching {
             if channel.isEnded { scheduleDeparture(slot, of: channel) }
             sendFirst(slot, first, then: events)
         }
-        guard !channel.isLive else { return }
-        connections.settle(output.send(feedEvent(of: channel), to: slot), of: slot)
+        tellFeed(slot, on: channel)
     }
 
     /// Sends a first message and the events behind it: in one piece while that is small, else through a

@@ -32,16 +32,22 @@ final class GatewayProcess {
     let ports: GatewayPorts
     let adminPort: Int
     let process: ChildProcess
+    private let redis: [String]
+    private let arguments: [String]
 
     /// - Parameters:
     ///   - waitsUntilReady: false when Redis is down on purpose.
     ///   - launcher: a command that runs the gateway with the arguments that follow.
+    ///   - predecessor: the gateway whose ports this one gets.
     init(
-        redis: [String], arguments: [String] = [], waitsUntilReady: Bool = true, launcher: [String] = []
+        redis: [String], arguments: [String] = [], waitsUntilReady: Bool = true, launcher: [String] = [],
+        predecessor: GatewayProcess? = nil
     ) throws {
-        port = try Ports.free()
-        securePort = try Ports.free()
-        adminPort = try Ports.free()
+        self.redis = redis
+        self.arguments = arguments
+        port = try predecessor?.port ?? Ports.free()
+        securePort = try predecessor?.securePort ?? Ports.free()
+        adminPort = try predecessor?.adminPort ?? Ports.free()
         let (certificate, client) = try TestCertificate.shared()
         ports = GatewayPorts(plain: port, secure: securePort, tls: client)
         process = try ChildProcess(
@@ -56,8 +62,23 @@ final class GatewayProcess {
                 // Numbers of viewers would come between the messages that a test counts.
                 + (arguments.contains("--viewers-seconds") ? [] : ["--viewers-seconds", "0"])
                 + redis.flatMap { ["--redis-url", $0] } + arguments)
+        // The predecessor may answer in its place.
+        guard predecessor == nil else { return }
         let path = waitsUntilReady ? "/readyz" : "/healthz"
         try eventually("the gateway answers \(path)") { try self.isOK(path) }
+    }
+
+    /// Starts a gateway that takes over from this one, and waits until this one has ended.
+    func handOver() throws -> GatewayProcess {
+        let new = try GatewayProcess(redis: redis, arguments: arguments, predecessor: self)
+        try eventually("the old gateway ends") {
+            guard new.process.isRunning else {
+                throw TimedOut(description: "the new gateway ended: \(new.process.log)")
+            }
+            return !self.process.isRunning
+        }
+        try eventually("the new gateway is ready") { try new.isOK("/readyz") }
+        return new
     }
 
     func isOK(_ path: String) throws -> Bool {

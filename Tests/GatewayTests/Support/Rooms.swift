@@ -27,6 +27,7 @@ final class Rooms {
     var watching: Watching { loop.watching }
     var requests: Requests { loop.requests }
     var departures: Departures { loop.departures }
+    var giving: Giving { loop.giving }
 
     init(_ settings: [String] = [], loops: Int = 1) throws {
         let arguments = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--workers", "\(loops)"]
@@ -39,9 +40,9 @@ final class Rooms {
         let clock = clock
         loop = try EventLoop(
             shared: shared, handle: shared.loops[0],
-            listeners: PublicListeners(plain: listener, secure: nil),
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         ) { clock.now }
+        loop.listen(PublicListeners(plain: [listener], secure: []), admin: nil)
     }
 
     deinit {
@@ -63,6 +64,7 @@ final class Rooms {
         departures.workOffEndings()
         connections.readKeptInput(with: requests)
         departures.turn(with: requests)
+        giving.turn()
         departures.workOffEndings()
     }
 
@@ -117,6 +119,25 @@ final class Rooms {
         _ = peer.bytes()
     }
 
+    /// Moves everything that may move to another gateway's rooms.
+    func handOver(to other: Rooms) -> [MovedConnection] {
+        let port = HandoverPort()
+        giving.begin(port)
+        var moved: [MovedConnection] = []
+        for _ in 0..<20 {
+            turn()
+            while case .batch(let connections, _)? = port.next(withinSeconds: 0) {
+                moved += connections
+                giving.batchTaken()
+            }
+            pass(milliseconds: Limits.givingRetryMilliseconds)
+        }
+        moved.forEach(other.requests.adopt)
+        other.departures.workOffEndings()
+        other.turnUntilIdle()
+        return moved
+    }
+
     func isOpen(_ peer: Peer) -> Bool { connections.slot(of: peer.token) != nil }
 
     func webSocket(
@@ -151,6 +172,8 @@ final class Rooms {
                     + (needs.contains(.log) ? " log" : "")
             case .detach(let topic, _): "detach \(topic.id)"
             case .viewers: "viewers"
+            case .listTopics: "list topics"
+            case .prepare(let topics, _): "prepare \(topics.count)"
             case .topologyChanged: "topology changed"
             }
         }

@@ -1,0 +1,290 @@
+import Foundation
+import LoadClient
+import LocalServers
+import Reactor
+import RedisLink
+import TestSupport
+import Testing
+
+extension EndToEndTests {
+    /// A new gateway process that takes listeners and connections from the old one.
+    @Suite(.serialized) struct Handover {
+        let redis: RedisServer
+        let socket = Guardian.shared.folder + "/\(UUID().uuidString.prefix(8)).sock"
+
+        init() throws {
+            redis = try RedisServer()
+        }
+
+        private func gateway(_ arguments: [String] = []) throws -> GatewayProcess {
+            try GatewayProcess(redis: [redis.url], arguments: ["--takeover-socket", socket] + arguments)
+        }
+
+        private static func event(_ sequence: Int, filler: Int = 0) -> String {
+            let text = String(repeating: "x", count: filler)
+            return #"{"type":"BID_UPDATE","auction_id":"a1","seq":\#(sequence),"f":"\#(text)"}"#
+        }
+
+        private func publish(_ range: ClosedRange<Int>, filler: Int = 0) throws {
+            let client = try redis.client()
+            for sequence in range {
+                let event = Self.event(sequence, filler: filler)
+                _ = try client.call("XADD", RedisKeys.log("a1"), "\(sequence)-0", "e", event)
+                _ = try client.call("SET", RedisKeys.state("a1"), #"{"seq":\#(sequence),"status":"active"}"#)
+                _ = try client.call("PUBLISH", RedisKeys.channel("a1"), event)
+            }
+        }
+
+        /// Every transport whose connections move.
+        private static let moving = WatchTransport.allCases.filter { !$0.isSecure }
+
+        // MARK: Releases
+
+        @Test(
+            "releases in a row under a disorderly feed: nobody is disconnected, nothing is lost or repeated")
+        func releases() throws {
+            let seed = UInt64.random(in: 0 ... .max)
+            print("hand-over: seed \(seed)")
+            let first = try gateway()
+            let publisher = Publisher(
+                auctionID: "a1", redisURL: redis.url, fillerBytes: 200,
+                generator: SeededGenerator(seed: seed))
+            publisher.publishNext(Disorder())
+            let watchers = try (Self.moving + Self.moving).map { try first.watch("a1", over: $0) }
+            for watcher in watchers { _ = try watcher.next() }
+            let isOver = Locked(false)
+            let carried = watchers.map(Carried.init)
+            let carriedPublisher = CarriedPublisher(value: publisher)
+            let disorder = Disorder(repeats: 7, losses: 9, swaps: 8)
+            let serving = Locked(Carrying(gateway: first))
+            _ = try together(watchers.count + 2) { index in
+                if index < carried.count {
+                    try eventually("the watcher has the end", within: 60) {
+                        try carried[index].value.nextIfAny(within: 5)?.type == "AUCTION_ENDED"
+                    }
+                } else if index == carried.count {
+                    while !isOver.with({ $0 }) {
+                        carriedPublisher.value.publishNext(disorder)
+                        Clock.pause(milliseconds: 3)
+                    }
+                    try eventually("the end is published") { carriedPublisher.value.finish() }
+                } else {
+                    defer { isOver.with { $0 = true } }
+                    for _ in 0..<4 { try serving.with { $0.gateway = try $0.gateway.handOver() } }
+                }
+            }
+            for watcher in watchers {
+                try watcher.checkPromises()
+                #expect(watcher.cursor == publisher.truth.sequence, "\(watcher.transport)")
+                let repeated = watcher.messages.dropFirst().filter { $0.type == "RESUMED" }
+                #expect(repeated.isEmpty, "\(watcher.transport) noticed")
+            }
+            // A poll between two requests moves too.
+            #expect(
+                try serving.with { $0 }.gateway.metric("gavelcast_connections_taken_total") == watchers.count)
+        }
+
+        /// Used by one thread after another.
+        private struct Carrying: Sendable {
+            nonisolated(unsafe) var gateway: GatewayProcess
+        }
+
+        /// Used by one thread after another.
+        private struct CarriedPublisher: Sendable {
+            nonisolated(unsafe) let value: Publisher
+        }
+
+        @Test("a watcher goes on without a word about the move")
+        func silence() throws {
+            let old = try gateway()
+            try publish(1...3)
+            let watchers = try Self.moving.filter { $0.form != .longPoll }.map {
+                try old.watch("a1", over: $0)
+            }
+            for watcher in watchers { #expect(try watcher.next().type == "SNAPSHOT") }
+            let new = try old.handOver()
+            try publish(4...6)
+            for watcher in watchers {
+                for sequence in 4...6 { #expect(try watcher.next().text == Self.event(sequence)) }
+            }
+            #expect(try new.metric("gavelcast_snapshots_total") == 0)
+            #expect(try new.metric("gavelcast_resumes_total") == 0)
+        }
+
+        @Test("a client's cut messages and requests go on where they were cut")
+        func cutInput() throws {
+            let old = try gateway()
+            try publish(1...1)
+            let many = try WebSocketClient(port: old.port, path: "/v1/live")
+            // One frame of a text message in two, and half of the second.
+            let message = Array(#"{"type":"SUBSCRIBE","auction_id":"a1"}"#.utf8)
+            let first = WebSocketClient.frame(0x1, Array(message[..<7]), isFinal: false)
+            let second = WebSocketClient.frame(0x0, Array(message[7...]))
+            try many.send(first + second[..<13])
+            let head = "GET /v1/time HTTP/1.1\r\nHost: localhost\r\nX-Long: aaaa\r\n\r\n"
+            let request = try BlockingSocket(port: old.port)
+            try request.send(Array(head.utf8.prefix(20)))
+            let idle = HTTPClient(port: old.port)
+            #expect(try idle.request("GET", "/v1/time").status == 200)
+            try eventually("the gateway has read the parts") {
+                try old.metric("gavelcast_connections") >= 3
+            }
+            let new = try old.handOver()
+            try many.send(Array(second[13...]))
+            let answer = try many.next()
+            guard case .text(let text)? = answer else {
+                Issue.record("\(answer.map { "\($0)" } ?? "nothing") in answer to a message in parts")
+                return
+            }
+            #expect(try Received(text).type == "SNAPSHOT")
+            try request.send(Array(head.utf8.dropFirst(20)))
+            let reply = try #require(try request.receive(milliseconds: 10_000))
+            #expect(String(decoding: reply, as: UTF8.self).hasPrefix("HTTP/1.1 200"))
+            #expect(try idle.request("GET", "/v1/time").status == 200, "an idle connection stays usable")
+            #expect(try new.metric("gavelcast_connections_taken_total") == 3)
+        }
+
+        @Test("full sockets move byte for byte, and what waited for them comes in order")
+        func fullSockets() throws {
+            let old = try gateway(["--send-buffer-bytes", "4608", "--slow-deadline-seconds", "60"])
+            try publish(1...1)
+            // The filler compresses to nothing.
+            let watchers = try Self.moving.filter { $0.form != .longPoll && !$0.deflates }.map {
+                try old.watch("a1", over: $0, receiveBufferBytes: 4_096)
+            }
+            for watcher in watchers { _ = try watcher.next() }
+            // Lossless, so that nothing merges.
+            let client = try redis.client()
+            let filler = String(repeating: "y", count: 4_000)
+            for sequence in 2...14 {
+                let event =
+                    #"{"type":"NOTE","auction_id":"a1","seq":\#(sequence),"f":"\#(filler)"}"#
+                _ = try client.call("XADD", RedisKeys.log("a1"), "\(sequence)-0", "e", event)
+                _ = try client.call("SET", RedisKeys.state("a1"), #"{"seq":\#(sequence),"status":"active"}"#)
+                _ = try client.call("PUBLISH", RedisKeys.channel("a1"), event)
+            }
+            try eventually("sockets are full") { try old.metric("gavelcast_backlogs") == watchers.count }
+            let new = try old.handOver()
+            #expect(try new.metric("gavelcast_connections_taken_total") == watchers.count)
+            for watcher in watchers {
+                for sequence in 2...14 {
+                    let message = try watcher.next()
+                    #expect(message.sequence == sequence && message.json["f"] as? String == filler)
+                }
+            }
+        }
+
+        // MARK: What cannot move
+
+        @Test("watchers over TLS are told to come back, and do so at the new process")
+        func secure() throws {
+            let old = try gateway()
+            try publish(1...1)
+            let watcher = try old.watch("a1", over: .secureWebSocket)
+            _ = try watcher.next()
+            let new = try GatewayProcess(
+                redis: [redis.url], arguments: ["--takeover-socket", socket], predecessor: old)
+            var code: UInt16?
+            while case let message? = try watcher.socket.next() {
+                if case .close(let given, _) = message {
+                    code = given
+                    break
+                }
+            }
+            #expect(code == 1_001)
+            let back = try new.watch("a1", over: .secureWebSocket, since: 1)
+            #expect(try back.next().type == "RESUMED")
+        }
+
+        @Test("a new process that cannot read Redis takes nothing, and the old one serves on")
+        func withoutRedis() throws {
+            let old = try gateway()
+            try publish(1...1)
+            let watcher = try old.watch("a1")
+            _ = try watcher.next()
+            let port = try Ports.free()
+            let new = try GatewayProcess(
+                redis: ["redis://127.0.0.1:\(port)"], arguments: ["--takeover-socket", socket],
+                predecessor: old)
+            try eventually("the new process ends", within: 40) { !new.process.isRunning }
+            #expect(new.process.log.contains("cannot take over; the running gateway serves on"))
+            try publish(2...2)
+            #expect(try watcher.next().sequence == 2)
+            #expect(try old.watch("a1").next().type == "SNAPSHOT")
+        }
+
+        // MARK: A new process that fails
+
+        /// The bytes of a message of numbers.
+        private static func message(_ numbers: UInt64...) -> [UInt8] {
+            numbers.flatMap { number in withUnsafeBytes(of: number.littleEndian) { Array($0) } }
+        }
+
+        private func connect() throws -> DescriptorSocket {
+            let address = try #require(SocketAddress(path: socket))
+            let connected = try #require(try DescriptorSocket.connect(to: address))
+            connected.setPatience(seconds: 20)
+            return connected
+        }
+
+        @Test("a process of another version is refused with a reason, and the old one serves on")
+        func otherVersion() throws {
+            let old = try gateway()
+            let connection = try connect()
+            try connection.send(Self.message(0, 99))
+            let answer = try #require(try connection.receive(atMost: 1_000))
+            #expect(answer.bytes.starts(with: Self.message(1)))
+            #expect(String(decoding: answer.bytes[16...], as: UTF8.self) == "it speaks version 1 and not 99")
+            #expect(try old.get("/v1/time").status == 200)
+            // Noise ends the attempt, and the next one is heard.
+            try connect().send([1, 2, 3])
+            let next = try connect()
+            try next.send(Self.message(0, 99))
+            #expect(try next.receive(atMost: 1_000) != nil)
+        }
+
+        @Test(
+            "a new process that dies: the old one keeps what was not confirmed, and serves on",
+            arguments: [0, 1, 2])
+        func death(confirmedBatches: Int) throws {
+            let old = try gateway(["--workers", "1"])
+            try publish(1...1)
+            let watchers = try (0..<500).map {
+                try old.watch("a1", over: $0 % 2 == 0 ? .webSocket : .eventStream)
+            }
+            for watcher in watchers { _ = try watcher.next() }
+            var taken: [Int32] = []
+            do {
+                let connection = try connect()
+                try connection.send(Self.message(0, 1))
+                let welcome = try #require(try connection.receive(atMost: 1 << 20))
+                taken += welcome.descriptors
+                try connection.send(Self.message(3))
+                for _ in 0..<confirmedBatches {
+                    taken += try #require(try connection.receive(atMost: 1 << 20)).descriptors
+                    try connection.send(Self.message(5))
+                }
+                // This one is never confirmed.
+                taken += try #require(try connection.receive(atMost: 1 << 20)).descriptors
+            }
+            for descriptor in taken { Sockets.close(descriptor) }
+            let lost = confirmedBatches * 192
+            try eventually("the old process has its connections again") {
+                try old.metric("gavelcast_watchers{transport=\"websocket\"}")
+                    + old.metric("gavelcast_watchers{transport=\"sse\"}") == watchers.count - lost
+            }
+            try publish(2...3)
+            var served = 0
+            for watcher in watchers {
+                guard let message = try? watcher.next() else { continue }
+                served += 1
+                #expect(message.sequence == 2)
+                #expect(try watcher.next().sequence == 3)
+            }
+            #expect(served == watchers.count - lost)
+            // Newcomers and the next process are served.
+            #expect(try old.watch("a1").next().type == "SNAPSHOT")
+            _ = try old.handOver()
+        }
+    }
+}
