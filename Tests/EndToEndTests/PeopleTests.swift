@@ -66,18 +66,18 @@ extension EndToEndTests {
             #expect(try part(ava) == nil, "no bid, no part")
             try #require(try ava.bid("10", on: id).status == 201)
             try #require(
-                try ava.request("POST", path + "/proxy", json: #"{"max_amount":50}"#).status == 201)
+                try ava.request("POST", path + "/proxy", json: #"{"max_amount":731.95}"#).status == 201)
             try #require(try ben.bid("20", on: id).status == 201)
             let own = try #require(try part(ava))
             #expect(own["bidder"] as? String == "ava" && own["is_highest_bidder"] as? Bool == true)
-            #expect(own["max_amount"] as? Int == 50 && own["bid_count"] as? Int == 2)
+            #expect(own["max_amount"] as? Double == 731.95 && own["bid_count"] as? Int == 2)
             let other = try #require(try part(ben))
             #expect(other["is_highest_bidder"] as? Bool == false)
             #expect(other["max_amount"] as? Int == 20 && other["bid_count"] as? Int == 1)
             for token in [nil, "rubbish"] {
                 let fields = token.map { ["Authorization": "Bearer \($0)"] } ?? [:]
                 let reply = try HTTPClient(port: api.port).request("GET", path, fields: fields)
-                #expect(reply.status == 200 && reply.json["you"] == nil && !reply.text.contains("50"))
+                #expect(reply.status == 200 && reply.json["you"] == nil && !reply.text.contains("731.95"))
             }
         }
 
