@@ -26,10 +26,13 @@ package enum AuctionEvent: Sendable, Equatable {
         package let bidCount: Int
         package let reserveMet: Bool
         package let endsAt: Timestamp
+        /// The increment at the current price; `nil` when it is the same at every price.
+        package let increment: Money?
 
         package init(
             bidID: String, bidder: String, amount: Money, rank: Int, bidAt: Timestamp, isProxy: Bool,
-            currentPrice: Money, bidCount: Int, reserveMet: Bool, endsAt: Timestamp
+            currentPrice: Money, bidCount: Int, reserveMet: Bool, endsAt: Timestamp,
+            increment: Money? = nil
         ) {
             self.bidID = bidID
             self.bidder = bidder
@@ -41,6 +44,7 @@ package enum AuctionEvent: Sendable, Equatable {
             self.bidCount = bidCount
             self.reserveMet = reserveMet
             self.endsAt = endsAt
+            self.increment = increment
         }
     }
 
@@ -107,6 +111,7 @@ package enum AuctionEvent: Sendable, Equatable {
             }
             writer.field("current_price", update.currentPrice)
             writer.field("bid_count", update.bidCount)
+            if let increment = update.increment { writer.field("bid_increment", increment) }
             writer.field("reserve_met", update.reserveMet)
             writer.field("ends_at", update.endsAt)
             let remaining = max(0, update.endsAt.milliseconds - serverTime.milliseconds)

@@ -25,7 +25,7 @@ package enum BidTransaction {
         /// True when repeats get this answer too. A request that was wrong in itself may be right later.
         fileprivate var isKept: Bool {
             switch self {
-            case .refused(.notForSale), .refused(.excessDecimals): false
+            case .refused(.notForSale), .refused(.priceChanged), .refused(.excessDecimals): false
             default: true
             }
         }

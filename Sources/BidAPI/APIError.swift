@@ -71,6 +71,10 @@ struct APIError: Error {
         case .ownAuction: APIError(status: .forbidden, code: "SELF_BID", message: "this auction is your own")
         case .alreadyHighest: .conflict("ALREADY_HIGHEST", "your bid is the highest already")
         case .notForSale: .validation("auction_id: this auction has no buy-now price")
+        case .priceChanged(let buyNowPrice):
+            APIError(
+                status: .conflict, code: "PRICE_CHANGED", message: "the buy-now price is \(buyNowPrice)"
+            ) { $0.field("buy_now_price", buyNowPrice) }
         case .excessDecimals(let excess): .excessDecimals(excess)
         case .tooLow(let currentPrice, let minimum):
             APIError(status: .conflict, code: "BID_TOO_LOW", message: "bid \(minimum) or more") {

@@ -18,7 +18,7 @@ final class BidAPICounters: Sendable {
     /// What a bid came to, as the label of `gavelcast_bids_total`.
     enum BidResult: String, CaseIterable {
         case accepted, repeated, tooLow, alreadyHighest, notStarted, ended, ownAuction, notForSale, banned
-        case excessDecimals
+        case priceChanged, excessDecimals
         case unknownUser, unknownAuction, keyMismatch, rateLimited, unknown
 
         var label: String {
@@ -39,6 +39,7 @@ final class BidAPICounters: Sendable {
             case .refused(.ended): self = .ended
             case .refused(.ownAuction): self = .ownAuction
             case .refused(.notForSale): self = .notForSale
+            case .refused(.priceChanged): self = .priceChanged
             case .refused(.excessDecimals): self = .excessDecimals
             }
         }

@@ -32,7 +32,12 @@ struct BidRoutes: Sendable {
     }
 
     func buyNow(_ request: Request, _ context: AppContext) async throws -> Response {
-        try await decide(.buyNow, try services.authenticate(request), request, context, "")
+        let userID = try services.authenticate(request)
+        guard RequestBodies.hasBody(request) else {
+            return try await decide(.buyNow(), userID, request, context, "")
+        }
+        let (body, text) = try await RequestBodies.read(BuyBody.self, from: request)
+        return try await decide(.buyNow(agreed: body.amount), userID, request, context, text)
     }
 
     private func decide(

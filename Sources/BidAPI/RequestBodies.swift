@@ -56,6 +56,15 @@ struct ProxyBody: RequestBodyContent, Sendable {
     }
 }
 
+/// `{amount?}`: the price that the buyer agrees to.
+struct BuyBody: RequestBodyContent, Sendable {
+    let amount: Money?
+
+    init(_ body: JSONBody) throws(APIError) {
+        amount = try body.amount("amount")
+    }
+}
+
 /// `{action: cancel|extend, reason?, ends_at? | seconds?}`
 struct AdministerBody: RequestBodyContent, Sendable {
     enum Action: Sendable {
@@ -106,12 +115,12 @@ enum RequestBodies {
     static func decode<Body: RequestBodyContent>(
         _ type: Body.Type, from request: Request, isOptional: Bool
     ) async throws -> Body? {
-        if isOptional, request.headers[.contentLength] ?? "0" == "0",
-            request.headers[.transferEncoding] == nil
-        {
-            return nil
-        }
+        guard !isOptional || hasBody(request) else { return nil }
         return try await decode(type, from: request)
+    }
+
+    static func hasBody(_ request: Request) -> Bool {
+        request.headers[.contentLength] ?? "0" != "0" || request.headers[.transferEncoding] != nil
     }
 
     /// True for a request whose answer ``BidRoutes`` keeps.

@@ -93,7 +93,7 @@ package struct Auction: Sendable {
         _ request: BidRequest, _ offer: BidRequest.Offer, at time: Timestamp, _ antiSniping: AntiSniping
     ) -> Result<BidReceipt, BidRefusal> {
         switch offer {
-        case .buyNow: return buy(request, at: time)
+        case .buyNow(let agreed): return buy(request, agreed: agreed, at: time)
         case .plain(let amount):
             return bid(request, amount: amount, maximum: amount, at: time, antiSniping)
         case .limited(let amount, let maximum):
@@ -163,8 +163,13 @@ package struct Auction: Sendable {
         return .success(receipt(request, amount: amount, rank: 1, time))
     }
 
-    private mutating func buy(_ request: BidRequest, at time: Timestamp) -> Result<BidReceipt, BidRefusal> {
+    private mutating func buy(
+        _ request: BidRequest, agreed: Money?, at time: Timestamp
+    ) -> Result<BidReceipt, BidRefusal> {
         guard let buyNowPrice = terms.buyNowPrice else { return .failure(.notForSale) }
+        guard agreed == nil || agreed == buyNowPrice else {
+            return .failure(.priceChanged(buyNowPrice: buyNowPrice))
+        }
         guard currentPrice < buyNowPrice else { return .failure(tooLow) }
         leaderMaximum = buyNowPrice
         endsAt = time
@@ -191,7 +196,9 @@ package struct Auction: Sendable {
                 AuctionEvent.BidUpdate(
                     bidID: bidID, bidder: new.username, amount: new.amount, rank: 1, bidAt: time,
                     isProxy: isProxy, currentPrice: currentPrice, bidCount: bidCount,
-                    reserveMet: isReserveMet, endsAt: endsAt))
+                    reserveMet: isReserveMet, endsAt: endsAt,
+                    increment: terms.increments.isFixed
+                        ? nil : terms.increments.increment(at: currentPrice)))
         )
         bids.append(
             PlacedBid(

@@ -11,8 +11,8 @@ package struct BidRequest: Sendable, Equatable {
         case limited(Money, maximum: Money)
         /// As little as needed, up to the maximum.
         case proxy(maximum: Money)
-        /// The auction's buy-now price, which ends it.
-        case buyNow
+        /// The auction's buy-now price, which ends it. The bidder may have agreed to a certain price only.
+        case buyNow(agreed: Money? = nil)
     }
 
     package let bidID: String
@@ -47,7 +47,10 @@ extension BidRequest.Offer {
                 return .success(
                     .limited(try convert(amount, "amount"), maximum: try convert(maximum, "max_amount")))
             case .proxy(let maximum): return .success(.proxy(maximum: try convert(maximum, "max_amount")))
-            case .buyNow: return .success(.buyNow)
+            case .buyNow(let agreed):
+                return .success(.buyNow(agreed: try agreed.map { amount throws(ExcessDecimals) in
+                    try convert(amount, "amount")
+                }))
             }
         } catch {
             return .failure(error)
@@ -65,6 +68,8 @@ package enum BidRefusal: Error, Sendable, Equatable {
     case tooLow(currentPrice: Money, minimum: Money)
     /// It has no buy-now price.
     case notForSale
+    /// Its buy-now price is not the one that the bidder agreed to.
+    case priceChanged(buyNowPrice: Money)
     case excessDecimals(ExcessDecimals)
 }
 

@@ -61,6 +61,9 @@ package struct IncrementTable: Sendable, Equatable {
         return converted.count == rows.count ? IncrementTable(rows: converted) : nil
     }
 
+    /// True when the increment is the same at every price.
+    package var isFixed: Bool { rows.count == 1 }
+
     package func increment(at price: Money) -> Money {
         rows.last { $0.from <= price }?.increment ?? rows[0].increment
     }

@@ -33,6 +33,16 @@ import Testing
                 == .success(EventEnvelope(kind: .bidUpdate, sequence: 4, type: "BID_UPDATE")))
     }
 
+    @Test("a bid's event tells the increment where that depends on the price")
+    func encodesIncrement() {
+        let update = AuctionEvent.BidUpdate(
+            bidID: "b1", bidder: "a", amount: Money(cents: 100), rank: 1, bidAt: time, isProxy: false,
+            currentPrice: Money(cents: 100), bidCount: 1, reserveMet: true, endsAt: time,
+            increment: Money(cents: 25))
+        let json = AuctionEvent.bidUpdate(update).encoded(auctionID: id, sequence: 1, serverTime: time)
+        #expect(json.contains(#""bid_count":1,"bid_increment":0.25,"reserve_met":true"#))
+    }
+
     @Test("an end without a winner says so with nulls")
     func encodesEnd() {
         let ending = AuctionEvent.Ending(outcome: .unsold, winner: nil, totalBids: 0)

@@ -152,7 +152,7 @@ import Testing
     func end() {
         var sold = auction()
         bid(&sold, "ava", .plain(Money(cents: 1_000)))
-        bid(&sold, "bruno", .buyNow)
+        bid(&sold, "bruno", .buyNow())
         #expect(told(&sold) == ["AUCTION_WON bruno 9000", "AUCTION_SOLD seller 9000", "all"])
         var unsold = auction(reserve: 5_000)
         bid(&unsold, "ava", .plain(Money(cents: 1_000)))

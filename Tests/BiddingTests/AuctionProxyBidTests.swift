@@ -119,11 +119,14 @@ import Testing
     @Test("buying ends the auction in the same breath, while the price is below")
     func buysNow() {
         var none = auction()
-        #expect(place(&none, "a", .buyNow) == "notForSale [] - 1000")
+        #expect(place(&none, "a", .buyNow()) == "notForSale [] - 1000")
         var bought = auction(buyNow: 4_000)
         _ = place(&bought, "a", proxy(3_000))
         _ = bought.takeEvents()
-        #expect(place(&bought, "b", .buyNow, at: 5) == "4000 rank 1 [b 4000] b 4000")
+        #expect(
+            place(&bought, "b", .buyNow(agreed: money(3_900)))
+                == "priceChanged(buyNowPrice: 40) [] a 1000")
+        #expect(place(&bought, "b", .buyNow(agreed: money(4_000)), at: 5) == "4000 rank 1 [b 4000] b 4000")
         let events = bought.takeEvents()
         #expect(events.map(\.sequence) == [2, 3] && bought.status == .sold && bought.endsAt == at(5))
         guard case .auctionEnded(let ending)? = events.last?.event else {
@@ -135,8 +138,8 @@ import Testing
         #expect(place(&bought, "c", proxy(9_000), at: 6) == "ended(winner: Optional(\"b\")) [] b 4000")
         var dear = auction(buyNow: 4_000)
         _ = place(&dear, "a", .plain(money(4_000)))
-        #expect(place(&dear, "b", .buyNow) == "too low, 4100 [] a 4000")
-        #expect(place(&dear, "seller", .buyNow) == "ownAuction [] a 4000")
+        #expect(place(&dear, "b", .buyNow()) == "too low, 4100 [] a 4000")
+        #expect(place(&dear, "seller", .buyNow()) == "ownAuction [] a 4000")
     }
 
     @Test("an automatic bid in the last moments extends once, and the first of the two rows carries it")

@@ -7,7 +7,7 @@ import sys
 GROUPS = [
     ["test_page.Outages"],
     ["test_page.Networks"],
-    ["test_page.Tabs", "test_page.Workers", "test_page.Embedded", "test_page.Clocks", "test_page.Bids"],
+    ["test_page.Tabs", "test_page.Workers", "test_page.Embedded", "test_page.Clocks", "test_page.Bids", "test_page.Phone"],
     ["test_style", "test_library"],
     # Measures processor time, so it runs alone, at the end.
     ["test_page.Weight"],

@@ -108,7 +108,7 @@ class Outages(PageCase):
             harm()
             self.browser.see("that the price is not current", lambda: self.browser.state() in expected, 20)
             self.assertEqual(self.browser.part("price").get_attribute("data-fresh"), "false")
-            self.assertIn("last confirmed", self.browser.find("#price-age").text)
+            self.assertIn("ot confirmed for at least", self.browser.find("#price-age").text)
             mend()
             self.browser.see("that it is live again", lambda: self.browser.state() == "live", 30)
             time.sleep(1)
@@ -555,9 +555,14 @@ class Bids(PageCase):
             last = 0
             for _ in range(12):
                 age = int(self.browser.text("#price-age").split()[5])
-                self.assertGreaterEqual(age, max(last, int(time.time() - stopped)))
+                self.assertTrue(last <= age <= max(1, time.time() - stopped), f"{age} s, {time.time() - stopped}")
                 last = age
                 time.sleep(0.25)
+            # Leaving the lot and coming back confirms nothing.
+            self.browser.run("document.querySelector('.brand').click()")
+            self.browser.run(f"document.querySelector('[data-auction={auction}] a').click()")
+            self.browser.see("the age again", lambda: int(self.browser.text("#price-age").split()[5]) >= last)
+            self.browser.see("the form", lambda: self.browser.part("amount").is_enabled())
             stack.bid(auction, 110, "rival-a")
             self.browser.type("150")
             self.browser.press_bid()
@@ -568,6 +573,68 @@ class Bids(PageCase):
         finally:
             stack.redis.process.send(signal.SIGCONT)
         self.see_truth(auction)
+
+    def test_the_price_to_buy_now_is_the_one_that_is_paid(self):
+        auction = self.start(buy_now_price=500)
+        self.browser.see("the button", lambda: self.browser.text("#buy") == "Buy now for $500")
+        self.browser.find("#buy").click()
+        self.browser.see("the question", lambda: "you pay $500" in self.browser.text("#confirm-text"))
+        change = {"buy_now_price": 900}
+        self.assertEqual(get(f"{stack.api.url}/api/v1/auctions/{auction}", "PUT", change, stack.seller)[0], 200)
+        self.browser.see("the new price on the button", lambda: self.browser.text("#buy") == "Buy now for $900")
+        self.browser.find("#confirm-yes").click()
+        self.browser.see("the refusal", lambda: "has changed to $900. Nothing was bought." in self.browser.note())
+        self.assertEqual(stack.bids(auction), 0)
+
+    def test_the_next_bid_follows_the_increment_table(self):
+        auction = self.start(bid_increment=None, increment_table=[
+            {"from": 0, "increment": 10}, {"from": 200, "increment": 50}])
+        for amount, least in ((100, 110), (200, 250), (300, 350)):
+            stack.bid(auction, amount, "rival-a" if least == 250 else "rival-b")
+            quick = "#quick button"
+            self.browser.see(f"${least}", lambda: self.browser.text(quick) == f"${least}")
+            self.assertEqual(self.browser.part("amount").get_attribute("placeholder"), f"${least} or more")
+
+    def test_a_maximum_raised_elsewhere_is_told_when_it_matters(self):
+        auction = self.start()
+        path = f"{stack.api.url}/api/v1/auctions/{auction}/proxy"
+        self.browser.find("#is-maximum").click()
+        self.browser.type("400")
+        self.browser.press_bid()
+        self.browser.see("the maximum", lambda: "Your maximum: $400" in self.browser.part("standing").text)
+        self.assertEqual(get(path, "POST", {"max_amount": 600}, stack.user("ava"))[0], 201)
+        self.browser.type("500")
+        self.browser.press_bid()
+        self.browser.see("the refusal", lambda: "already that high" in self.browser.note())
+        self.browser.see("the true maximum", lambda: "Your maximum: $600" in self.browser.part("standing").text)
+
+    def test_a_page_loaded_while_nothing_arrives_is_not_live(self):
+        auction = stack.auction("Late")
+        self.enter(auction)
+        self.see_truth(auction)
+        for transport in ("websocket", "sse", "longpoll"):
+            with self.subTest(transport=transport):
+                stack.redis.process.send(signal.SIGSTOP)
+                try:
+                    time.sleep(3)
+                    stack.bid(auction, stack.price(auction) + 10, "rival-a" if transport == "sse" else "rival-b")
+                    self.enter(auction, f"?transport={transport}")
+                    until = time.time() + 5
+                    while time.time() < until:
+                        isFresh = self.browser.part("price").get_attribute("data-fresh") == "true"
+                        self.assertFalse(isFresh and self.browser.state() == "live", self.browser.price())
+                        time.sleep(0.1)
+                finally:
+                    stack.redis.process.send(signal.SIGCONT)
+                self.see_truth(auction)
+
+    def test_a_lot_that_has_not_begun_has_not_ended(self):
+        start = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3_600))
+        auction = stack.auction("Later", visibility="private", starts_at=start)
+        share = get(f"{stack.api.url}/api/v1/auctions/{auction}/share", "POST", token=stack.seller)[1]["token"]
+        self.enter(auction, f"?token={share}")
+        self.browser.see("upcoming", lambda: self.browser.part("countdown").text == "upcoming")
+        self.assertEqual(self.browser.text("#ends"), "")
 
     def test_a_stranger_registers_and_bids(self):
         auction = stack.auction("For strangers")
@@ -588,6 +655,45 @@ class Bids(PageCase):
         self.browser.see("leading in another tab", lambda: self.browser.standing() == "leading")
         stack.bid(auction, 160, "rival-a")
         self.browser.see("a notification", lambda: self.browser.find("#unread").text == "1")
+
+
+class Phone(PageCase):
+    def setUp(self):
+        super().setUp()
+        self.browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
+            "width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True})
+        self.browser.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+
+    def check_width(self):
+        self.assertLessEqual(self.browser.run("return document.documentElement.scrollWidth"), 390)
+
+    def test_everything_fits_and_can_be_touched(self):
+        auction = stack.auction("A long amount", price=151_000_000, increment=1_000_000, currency="IDR")
+        self.enter(auction)
+        self.browser.sign_in(stack, "ava")
+        for number in range(10):
+            stack.bid(auction, 151_000_000 + 1_000_000 * number, f"many-{number}")
+        self.see_truth(auction)
+        self.check_width()
+        small = self.browser.run("""return [...document.querySelectorAll('button, select, input:not([type=checkbox]), .back')]
+            .filter((one) => one.offsetParent && one.getBoundingClientRect().height < 44).map((one) => one.id || one.className)""")
+        self.assertEqual(small, [])
+        self.browser.see("all bidders", lambda: self.browser.run("return document.querySelectorAll('#bidders li:not(.unused)').length") == 10)
+        self.browser.run("scrollTo(0, document.body.scrollHeight)")
+        hidden = self.browser.run("""return document.querySelector('#bidders li:last-child').getBoundingClientRect().bottom
+            - document.querySelector('#bid').getBoundingClientRect().top""")
+        self.assertLessEqual(hidden, 0, "the last bidder is under the form")
+        overlap = self.browser.run("""const [price, left] = ['price', 'countdown'].map((id) => document.getElementById(id).getBoundingClientRect());
+            return price.right > left.left && price.bottom > left.top && price.top < left.bottom""")
+        self.assertFalse(overlap, "the price is over the time left")
+        stack.proxy.is_gone = True
+        try:
+            self.browser.see("no connection", lambda: self.browser.state() == "offline")
+            self.check_width()
+            self.browser.run("document.querySelector('.back').click()")
+            self.check_width()
+        finally:
+            stack.proxy.is_gone = False
 
 
 class Weight(PageCase):

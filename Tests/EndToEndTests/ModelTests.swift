@@ -118,7 +118,7 @@ extension EndToEndTests {
                         )
                     case 60..<98:
                         ("proxy", #"{"max_amount":\#(maximum / 100)}"#, .proxy(maximum: money(maximum)))
-                    default: ("buy-now", "{}", .buyNow)
+                    default: ("buy-now", "{}", .buyNow())
                     }
                 let sentAt = now()
                 let key = UUID().uuidString

@@ -80,6 +80,8 @@ export function explain(error, amount) {
     case 'UNAUTHORIZED': return 'You are signed out. Sign in and bid again.';
     case 'RATE_LIMITED': return 'Too many requests. Wait a moment and try again.';
     case 'USERNAME_TAKEN': return 'This name is taken. Choose another one.';
+    case 'BUSY': return 'The auction house is busy and does not know the outcome. Look before you try again.';
+    case 'PRICE_CHANGED': return `The price to buy it now has changed to ${amount(error.buy_now_price)}. Nothing was bought.`;
     case 'EMAIL_TAKEN': return 'There is an account with this e-mail. Sign in instead.';
     default: return error.status ? error.message : 'The auction house does not answer.';
   }

@@ -4,13 +4,15 @@ import { call, session } from './api.js';
 import { signIn } from './dialogs.js';
 import { Gavelcast } from './gavelcast.js';
 import * as list from './list.js';
-import { changed, gavelcast, onDraw, wasSignedOut, worstStatus } from './lots.js';
+import { changed, gavelcast, isWatching, onDraw, wasSignedOut, worstStatus } from './lots.js';
 import { ago } from './money.js';
 import * as room from './room.js';
 import { say } from './speech.js';
 import * as wall from './wall.js';
 
 const TICK_MS = 250;
+/** After how long the notifications are read again once the page is connected: the user's channel opens meanwhile. */
+const NOTICES_MS = [2_500, 10_000];
 const $ = (id) => document.getElementById(id);
 
 // --- Addresses -------------------------------------------------------------------------------------------------
@@ -36,6 +38,7 @@ document.addEventListener('click', (event) => {
   const link = event.target.closest?.('a[href^="/"]');
   if (!link || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
   event.preventDefault();
+  if (!$('notices').hidden) $('bell').click();
   if (link.pathname !== location.pathname) window.history.pushState(null, '', link.pathname);
   route();
   scrollTo(0, 0);
@@ -48,24 +51,33 @@ addEventListener('popstate', route);
 
 const words = { connecting: 'connecting', live: 'live', stale: 'not current', offline: 'no connection', failed: 'cannot be watched' };
 
+let lastState = '';
+
 function drawConnection() {
   const { state, transport, reason } = gavelcast.status;
   const own = room.current()?.status;
   const shown = !own ? worstStatus() : ['live', 'ended'].includes(own) ? state : own;
+  if (state === 'live' && lastState !== state) NOTICES_MS.forEach((wait) => setTimeout(readNotices, wait));
+  lastState = state;
   const element = document.querySelector('[data-part=connection]');
   element.dataset.state = shown;
   element.title = [transport, reason].filter(Boolean).join(' · ');
-  list.text(element, words[shown] ?? shown);
+  // Without a lot to watch there is no connection.
+  list.text(element, shown === 'connecting' && !isWatching() ? '' : words[shown] ?? shown);
 }
 
 let stopNotices = () => {};
 let unread = 0;
+/** The ids of the notifications that are listed. */
+let listed = new Set();
 
 const titles = {
   OUTBID: 'You have been outbid', AUCTION_WON: 'You won', AUCTION_LOST: 'You did not win', AUCTION_SOLD: 'Your lot was sold', AUCTION_UNSOLD: 'Your lot was not sold',
 };
 
 function addNotice(notice, isNew) {
+  if (listed.has(notice.notification_id)) return;
+  listed.add(notice.notification_id);
   const item = document.createElement('li');
   const link = document.createElement('a');
   link.href = `/a/${notice.auction_id}`;
@@ -92,6 +104,7 @@ async function drawSession() {
   stopNotices();
   stopNotices = () => {};
   $('notices').querySelector('ul').replaceChildren();
+  listed = new Set();
   unread = 0;
   $('unread').hidden = true;
   if (!current) return;
@@ -102,11 +115,20 @@ async function drawSession() {
     stop();
     own.close();
   };
+  await readNotices();
+}
+
+/** Reads the newest notifications. Those that come while a channel is being opened are found here only. */
+async function readNotices() {
+  const { current } = session;
+  if (!current) return;
   try {
+    const isFirst = !listed.size;
     const { notifications } = await call('/api/v1/users/me/notifications?limit=20');
     if (session.current?.token !== current.token) return;
-    for (const notice of notifications) addNotice(notice, false);
-  } catch { /* They come with the next sign-in. */ }
+    if (isFirst) for (const notice of notifications) addNotice(notice, false);
+    else for (const notice of notifications.reverse()) addNotice(notice, true);
+  } catch { /* The next reading finds them. */ }
 }
 
 $('account').onclick = async () => {

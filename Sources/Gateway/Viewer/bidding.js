@@ -14,7 +14,7 @@ export const isUnknown = (error) => error.status === 0 || error.status >= 500 ||
 const requests = {
   bid: ({ auction_id, amount }) => [`/api/v1/auctions/${auction_id}/bids`, { amount }],
   maximum: ({ auction_id, amount }) => [`/api/v1/auctions/${auction_id}/proxy`, { max_amount: amount }],
-  buy: ({ auction_id }) => [`/api/v1/auctions/${auction_id}/buy-now`, undefined],
+  buy: ({ auction_id, amount }) => [`/api/v1/auctions/${auction_id}/buy-now`, { amount }],
 };
 
 /**

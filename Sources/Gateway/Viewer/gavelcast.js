@@ -146,9 +146,10 @@ const apply = (lot, message) => {
   } else if (type === 'BID_UPDATE' && state) {
     const { bidder, amount, bid_at } = message.bid;
     const bids = [{ bidder, amount, bid_at }, ...(state.top_bids ?? [])].sort((one, other) => other.amount - one.amount);
-    const { current_price, bid_count, reserve_met, ends_at } = message;
+    // The increment comes with a bid where it depends on the price.
+    const { current_price, bid_count, reserve_met, ends_at, bid_increment = state.bid_increment } = message;
     const top_bids = bids.slice(0, TOP_BIDS).map((bid, index) => ({ ...bid, rank: index + 1 }));
-    lot.state = { ...state, current_price, bid_count, reserve_met, ends_at, top_bids };
+    lot.state = { ...state, current_price, bid_count, reserve_met, ends_at, bid_increment, top_bids };
   }
   return true;
 };
@@ -323,15 +324,16 @@ class Line {
       const { auctions } = await response.json();
       this.heardAt = now();
       this.hasSpoken = true;
-      for (const { auction_id, seq, live, events } of auctions) {
-        for (const message of events) this.#hear(message);
-        const lot = this.#engine.lots.get(auction_id);
-        if (lot?.seq == null) continue;
-        lot.seq = Math.max(lot.seq, seq);
-        this.greeted.set(auction_id, live);
-      }
       // The answer leaves out an auction that has no events and whose Redis delivers.
-      for (const id of group) if (this.#engine.lots.get(id)?.seq != null && !auctions.some((part) => part.auction_id === id)) this.greeted.set(id, true);
+      for (const id of group) {
+        const { seq, live = true, events = [] } = auctions.find((part) => part.auction_id === id) ?? {};
+        // Before its events, so that an old state is not taken for a live one.
+        this.greeted.set(id, live);
+        for (const message of events) this.#hear(message);
+        const lot = this.#engine.lots.get(id);
+        if (lot?.seq == null) this.greeted.delete(id);
+        else lot.seq = Math.max(lot.seq, seq ?? 0);
+      }
       this.#engine.lineSpoke(this);
       timeout = POLL / 1000;
     }

@@ -133,12 +133,12 @@ export const text = (element, value) => {
   if (element.textContent !== value) element.textContent = value;
 };
 
-export function timeLeft({ state, isRunning }) {
+export function timeLeft({ state, endsAt, isRunning, isFresh }) {
   if (state.status === 'scheduled') return 'upcoming';
   if (!isRunning) return { sold: 'sold', unsold: 'not sold', cancelled: 'cancelled' }[state.status] ?? 'over';
-  const left = Date.parse(state.ends_at) - gavelcast.clock.now();
-  // Only the server ends an auction.
-  return left > 0 ? duration(left) : 'ending…';
+  const left = Date.parse(endsAt) - gavelcast.clock.now();
+  // Only the server ends an auction, and a late bid may have moved the end.
+  return left > 0 ? duration(left) : isFresh ? 'ending…' : 'unknown';
 }
 
 function draw() {

@@ -40,8 +40,8 @@ export function wasSignedOut() {
 }
 
 const DRAW_MS = 100;
-/** How long Redis may be silent before `FEED` says so, in milliseconds. */
-const FEED_MS = 3_000;
+/** A price that was live for a shorter time, in milliseconds, was only about to be called old. */
+const CONFIRMED_MS = 500;
 /** How long a lead without an answer must last before the page says so. */
 const LEAD_MS = 1_000;
 const lots = new Map();
@@ -81,12 +81,25 @@ class KnownLot {
   #reload = 0;
   extendedAt = 0;
   extension = '';
+  /** The least bid that a refusal named; 0 once another bid has come. */
+  #floor = 0;
   #users = 0;
 
   constructor(id) { this.id = id; }
 
-  /** The newest state known: from the watch, else from the bid API. */
-  get state() { return this.watch?.state ?? this.details; }
+  /** The newest state known, from the watch or from the bid API. */
+  get state() {
+    const { watch, details } = this;
+    if (!watch?.state) return details;
+    if (!(details?.seq > watch.seq)) return watch.state;
+    if (this.#ahead?.watched !== watch.state || this.#ahead.details !== details) {
+      this.#ahead = { watched: watch.state, details, state: { ...watch.state, ...details } };
+    }
+    return this.#ahead.state;
+  }
+
+  /** What the bid API has told of later events than the watch: one object as long as nothing changes. */
+  #ahead = null;
 
   get status() { return this.watch?.status ?? 'connecting'; }
 
@@ -94,17 +107,22 @@ class KnownLot {
   get isFresh() { return this.status === 'live' || this.status === 'ended'; }
 
   #currentAt = null;
-  #wasFresh = false;
+  #freshSince = null;
 
-  /** When the gateway confirmed the price for the last time, as `performance.now()`; null when it never did. */
+  /**
+   * The last moment at which the price may have been confirmed, as `performance.now()`; null when it never was. The
+   * true moment may be earlier, because a silent Redis is noticed late.
+   */
   noteFreshness(now = performance.now()) {
-    if (this.isFresh) this.#currentAt = now;
-    else if (this.#wasFresh) {
-      // The silence began with the last message, and Redis may have been silent before that.
+    if (this.isFresh) {
+      this.#freshSince ??= now;
+      if (now - this.#freshSince >= CONFIRMED_MS) this.#currentAt = now;
+    } else if (this.#freshSince !== null) {
+      // The silence of a lost connection began with its last message.
       const silence = gavelcast.clock.now() - (gavelcast.status.lastMessageAt ?? gavelcast.clock.now());
-      this.#currentAt = now - Math.max(0, silence) - FEED_MS;
+      if (now - this.#freshSince >= CONFIRMED_MS) this.#currentAt = now - Math.max(0, silence);
+      this.#freshSince = null;
     }
-    this.#wasFresh = this.isFresh;
     return this.#currentAt;
   }
 
@@ -122,14 +140,25 @@ class KnownLot {
   get answer() { return this.#answer?.new_current_price > this.state.current_price ? this.#answer : null; }
 
   /** The user's own maximum while it leads; null otherwise. */
-  get maximum() { return this.standing === 'leading' && this.#maximum > this.state.current_price ? this.#maximum : null; }
+  get maximum() { return this.standing === 'leading' && this.#maximum > this.price ? this.#maximum : null; }
 
   #maximum = 0;
 
+  /** When the auction ends: from the answer to the user's own bid until the state has caught up with it. */
+  get endsAt() { return this.answer?.auction_ends_at ?? this.state.ends_at; }
+
+  /** @param {number} maximum that the user has set by this bid; 0 for none */
   takeAnswer(answer, maximum) {
     this.hasBid = true;
     this.#answer = answer;
     this.#maximum = Math.max(this.#maximum, maximum);
+    this.#currentAt = performance.now();
+    changed();
+  }
+
+  /** A refusal has named the least bid, which is news when the price here is old. */
+  takeMinimum(minimum) {
+    this.#floor = minimum ?? 0;
     changed();
   }
 
@@ -170,8 +199,8 @@ class KnownLot {
   /** The least amount that the next bid must have. */
   get minimum() {
     const { state } = this;
-    if (!state.bid_count) return state.starting_price;
-    return Number((this.price + state.bid_increment).toFixed(4));
+    const least = state.bid_count ? Number((this.price + state.bid_increment).toFixed(4)) : state.starting_price;
+    return Math.max(least, this.#floor);
   }
 
   /** Shows the lot live until `release`. */
@@ -179,7 +208,12 @@ class KnownLot {
     this.#users += 1;
     if (this.watch) return;
     this.watch = gavelcast.watch(this.id);
+    let seen = null;
     this.watch.on('change', (state) => {
+      const { seq } = this.watch;
+      // Before the first bid the seller may change what is not in the state, such as the price to buy now.
+      if (seen !== null && seq > seen && state?.bid_count === 0) this.#loadSoon();
+      seen = seq;
       if (state?.bid_count && state.reserve_met === false) this.hasReserve = true;
       changed();
     });
@@ -189,27 +223,32 @@ class KnownLot {
       changed();
     });
     this.watch.on('bid', ({ bid }) => {
+      this.#floor = 0;
       if (bid.bidder === this.me) this.hasBid = true;
       if (!this.bids.some(({ bid_id }) => bid_id === bid.bid_id)) this.bids = [bid, ...this.bids].slice(0, 200);
     });
     // Merged and lost bids are missing in the history.
-    this.watch.on('gap', () => {
-      clearTimeout(this.#reload);
-      if (this.bids.length) this.#reload = setTimeout(() => this.load().catch(() => {}), 1_000 + 2_000 * Math.random());
-    });
-    this.watch.on('extended', ({ new_ends_at, previous_ends_at }) => {
+    this.watch.on('gap', () => this.bids.length && this.#loadSoon());
+    this.watch.on('extended', ({ new_ends_at, previous_ends_at, reason }) => {
       const seconds = Math.round((Date.parse(new_ends_at) - Date.parse(previous_ends_at)) / 1000);
-      this.extension = `A late bid gave everyone ${seconds} s more.`;
+      this.extension = reason === 'anti_sniping' ? `A late bid gave everyone ${seconds} s more.` : `The auction house gave everyone ${seconds} s more.`;
       this.extendedAt = performance.now();
     });
+  }
+
+  /** A crowd must not ask the bid API in the same moment. */
+  #loadSoon() {
+    clearTimeout(this.#reload);
+    this.#reload = setTimeout(() => this.load().catch(() => {}), 500 + 1_500 * Math.random());
   }
 
   release() {
     this.#users -= 1;
     if (this.#users > 0) return;
-    this.details = { ...this.details, ...this.watch?.state, seq: Math.max(this.details?.seq ?? 0, this.watch?.seq ?? 0) };
+    clearTimeout(this.#reload);
+    this.details = { ...this.details, ...this.state, seq: Math.max(this.details?.seq ?? 0, this.watch?.seq ?? 0) };
     this.noteFreshness();
-    this.#wasFresh = false;
+    this.#freshSince = null;
     this.watch?.close();
     this.watch = null;
   }
@@ -217,6 +256,7 @@ class KnownLot {
   take(details) {
     // A list may be older than what is known from elsewhere.
     if (details.seq < this.details?.seq) return;
+    if (details.seq > (this.watch?.seq ?? Infinity) && !this.isFresh) this.#currentAt = performance.now();
     this.details = details;
     if (details.you) {
       this.hasBid = true;
@@ -242,6 +282,9 @@ class KnownLot {
     this.bids = [...this.bids, ...history.bids.filter(({ bid_id }) => !known.has(bid_id))].sort((one, other) => other.amount - one.amount);
   }
 }
+
+/** True while any lot is watched. */
+export const isWatching = () => [...lots.values()].some(({ watch }) => watch);
 
 /** The worst status of the lots that are watched: what a view of many of them must admit. */
 export function worstStatus() {

@@ -7,10 +7,13 @@ import { text, timeLeft } from './list.js';
 import { changed, gavelcast, lot, onDraw } from './lots.js';
 import { ago, moment, money, parseAmount } from './money.js';
 import { picture } from './pictures.js';
-import { say } from './speech.js';
+import { say, tell } from './speech.js';
 
 const ROWS = 10;
 const EXTENSION_MS = 10_000;
+/** How often the user's own maximum is read again: another device may have raised it. */
+const MAXIMUM_MS = 20_000;
+const canHover = matchMedia('(hover: hover)').matches;
 
 const $ = (id) => document.getElementById(id);
 const form = $('bid');
@@ -157,6 +160,9 @@ const standingText = {
   won: () => `You won, for ${shown(known.state.current_price)}.`, lost: () => 'You did not win this one.',
 };
 
+/** What somebody points at does not change. A touch leaves nothing behind that points. */
+const isPointedAt = (element) => canHover && element.matches(':hover') || element.contains(document.activeElement) && document.activeElement.matches(':focus-visible');
+
 function drawStanding() {
   const { standing } = known;
   const element = $('standing');
@@ -175,7 +181,8 @@ function drawStanding() {
     again.onclick = ({ target }) => known?.id === id && attempt(intend('bid', id, Number(target.dataset.amount), state.currency));
     element.append(again);
   }
-  if (isOffered && !again.matches(':hover, :focus')) {
+  if (again) again.disabled = placing.has(known.id);
+  if (isOffered && !isPointedAt(again)) {
     again.dataset.amount = known.minimum;
     text(again, `Bid ${shown(known.minimum)}`);
   }
@@ -183,7 +190,8 @@ function drawStanding() {
   if (standing !== lastStanding) {
     lastStanding = standing;
     // What was good news a moment ago may be false now.
-    if (standing === 'outbid' && $('note').dataset.kind === 'good') note('');
+    const { kind } = $('note').dataset;
+    if (standing === 'outbid' && kind === 'good' || standing === 'leading' && kind === '') note('');
     if (words) say(words);
   }
 }
@@ -230,8 +238,7 @@ function drawQuick() {
     };
     group.append(button);
   }
-  // What somebody points at does not change.
-  if (group.matches(':hover') || group.contains(document.activeElement)) return;
+  if (isPointedAt(group)) return;
   const { minimum, state, isRunning } = known;
   [...group.children].forEach((button, index) => {
     const value = Number((minimum + [0, 1, 4][index] * (state.bid_increment || 1)).toFixed(4));
@@ -274,19 +281,21 @@ function draw() {
   text($('description'), details?.description ?? '');
   text($('room-seller'), details?.seller ? `offered by ${details.seller}` : known.id.startsWith('prv_') ? 'a private lot' : '');
   const { viewers } = known.watch;
-  text($('room-viewers'), viewers > 1 ? `${viewers} watching` : '');
-  text($('room-status'), { active: 'running', scheduled: 'upcoming' }[state.status] ?? timeLeft(known));
+  text($('room-viewers'), viewers > 1 && known.isFresh ? `${viewers} watching` : '');
+  const running = known.isFresh ? 'running' : 'running, last we heard';
+  text($('room-status'), { active: running, scheduled: 'upcoming' }[state.status] ?? timeLeft(known));
   $('room-status').dataset.status = state.status;
   const isSold = state.status === 'sold';
-  text($('price-label'), !state.bid_count ? 'Starting price' : known.isRunning ? 'Current price' : isSold ? 'Final price' : 'Highest bid');
+  text($('price-label'), !state.bid_count ? 'Starting price' : known.isRunning ? (known.isFresh ? 'Current price' : 'Last known price') : isSold ? 'Final price' : 'Highest bid');
   text($('price'), shown(known.price));
+  $('room').dataset.long = shown(known.price).length > 9;
   $('price').dataset.fresh = known.isFresh;
   drawTimes();
   drawStanding();
   drawForm();
   drawHistory();
   drawEnd();
-  document.title = `${shown(known.price)} · ${state.title}`;
+  document.title = `${shown(known.price)}${known.isFresh ? '' : ' (not current)'} · ${state.title}`;
 }
 
 /** What changes with the clock alone. */
@@ -295,15 +304,16 @@ export function drawTimes() {
   const { state } = known;
   const now = performance.now();
   const currentAt = known.noteFreshness(now);
-  const age = currentAt === null ? 'Waiting for the current price.' : `This price was last confirmed ${Math.ceil((now - currentAt) / 1000)} s ago.`;
+  const age = currentAt === null ? 'Waiting for the current price.' : `Not confirmed for at least ${Math.max(1, Math.floor((now - currentAt) / 1000))} s.`;
   text($('price-age'), known.isFresh ? '' : age);
-  text($('left-label'), known.isRunning ? 'Time left' : 'Status');
+  text($('left-label'), !known.isRunning ? 'Status' : known.isFresh ? 'Time left' : 'Time left, last we heard');
   text($('countdown'), timeLeft(known));
-  const left = Date.parse(state.ends_at) - gavelcast.clock.now();
+  const left = Date.parse(known.endsAt) - gavelcast.clock.now();
   $('countdown').dataset.near = known.isRunning && left < 30_000;
   const isExtended = now - known.extendedAt < EXTENSION_MS && known.extendedAt > 0;
-  const starts = state.status === 'scheduled' && known.details?.starts_at;
-  const when = state.status === 'cancelled' ? '' : starts ? `starts ${moment(starts)}` : `${known.isRunning ? 'ends' : 'ended'} ${moment(state.ends_at)}`;
+  const starts = known.details?.starts_at;
+  const scheduled = starts ? `starts ${moment(starts)}` : '';
+  const when = { cancelled: '', scheduled }[state.status] ?? `${known.isRunning ? 'ends' : 'ended'} ${moment(known.endsAt)}`;
   text($('ends'), isExtended ? known.extension : when);
 }
 
@@ -342,22 +352,25 @@ async function attempt(bid) {
   changed();
   try {
     const answer = await place(bid, session.current, () => isHere() && note(`No answer yet. Your bid of ${price} is being sent again; it counts once.`));
-    of.takeAnswer(answer, bid.amount);
+    of.takeAnswer(answer, bid.kind === 'maximum' ? bid.amount : 0);
     const words = bid.kind === 'buy' ? 'It is yours.' : answer.is_highest_bidder ? `Your ${bid.kind === 'maximum' ? 'maximum' : 'bid'} of ${price} is in.`
       : `Your ${bid.kind} of ${price} is in, but somebody's maximum is higher.`;
     if (isHere()) {
       note(words, answer.is_highest_bidder || bid.kind === 'buy' ? 'good' : '');
       // Clear the field, unless the user has changed it or it names more than this bid.
       if (amount.value === typed && !(parseAmount(typed, bid.currency)?.amount > bid.amount)) amount.value = '';
-    } else say(`${of.state?.title}: ${words}`);
+    } else tell(`${of.state?.title}: ${words}`);
   } catch (error) {
     const isLost = isUnknown(error);
     const isRaise = error.error === 'BID_TOO_LOW' && bid.kind === 'maximum' && wasLeading && of.standing === 'leading';
     const words = isLost ? `We do not know whether your bid of ${price} was accepted. Check the list of bids before you bid again.`
       : isRaise ? `Your maximum is already that high. Enter ${money(error.minimum_bid, bid.currency)} or more to raise it.`
         : explain(error, (value) => money(value, bid.currency));
+    of.takeMinimum(error.minimum_bid);
+    // The user may have raised the maximum elsewhere, or the seller may have changed a price.
+    if (isRaise || ['PRICE_CHANGED', 'VALIDATION_ERROR'].includes(error.error)) of.load().catch(() => {});
     if (isHere()) note(words, isLost ? 'unknown' : 'bad');
-    else say(`${of.state?.title}: ${words}`);
+    else tell(`${of.state?.title}: ${words}`);
   } finally {
     placing.delete(bid.auction_id);
     of.holdStanding(false);
@@ -395,4 +408,7 @@ export function start() {
     if (await confirm('Buy it now?', `The auction ends and you pay ${money(price, bid.currency)}.`, 'Buy it')) attempt(bid);
   };
   session.onChange(() => known && load(known));
+  setInterval(() => known?.maximum && !document.hidden && known.load().catch(() => {}), MAXIMUM_MS);
+  // On a phone the form lies over the page, which leaves room for it.
+  new ResizeObserver(() => document.body.style.setProperty('--bid-height', `${form.offsetHeight}px`)).observe(form);
 }

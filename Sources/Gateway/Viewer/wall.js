@@ -83,12 +83,14 @@ function draw() {
   }
   const now = performance.now();
   updates = updates.filter((time) => now - time < 5_000);
-  const { transport, latency } = gavelcast.status;
-  gauge('lots', String(tiles.size));
+  const { state, transport, latency } = gavelcast.status;
+  const isLive = state === 'live';
+  gauge('lots', tiles.size ? String(tiles.size) : '–');
   gauge('bids a second', (updates.length / 5).toFixed(1));
-  gauge('watching', viewers ? String(viewers) : '–');
-  gauge('round trip', latency === null ? '–' : `${latency} ms`);
-  gauge('transport', transport ?? '–');
+  // Somebody who watches three lots counts three times.
+  gauge('watches', viewers && isLive ? String(viewers) : '–');
+  gauge('round trip', latency === null || !isLive ? '–' : `${latency} ms`);
+  gauge('transport', transport && isLive ? transport : '–');
   gauge('clock', Number.isFinite(gavelcast.clock.bound) ? `± ${Math.ceil(gavelcast.clock.bound)} ms` : '–');
 }
 

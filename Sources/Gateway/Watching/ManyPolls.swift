@@ -68,9 +68,9 @@ extension Watching {
     }
 
     private func answerManyPoll(_ connection: UInt32) {
-        guard let poll = manyPolls[connection], !connections[connection].flags.contains(.isEnding) else {
-            return
-        }
+        guard !connections[connection].flags.contains(.isEnding) else { return }
+        tellOfSilence(connection)
+        guard let poll = manyPolls[connection] else { return }
         answerRequest(
             connection,
             HTTPResponse(
@@ -88,14 +88,12 @@ extension Watching {
         }
     }
 
-    /// Answers a poll whose time is over with the parts at hand. If there are none and the client asked for a
-    /// state, the answer is 503.
+    /// Answers a poll whose time is over with the parts at hand. If there are none, not even a word on an
+    /// auction whose Redis does not deliver, and the client asked for a state, the answer is 503.
     func manyPollTimedOut(_ connection: UInt32) {
+        tellOfSilence(connection)
         guard let poll = manyPolls[connection] else { return }
-        guard poll.parts.isEmpty, poll.awaited > 0 else {
-            tellOfSilence(connection)
-            return answerManyPoll(connection)
-        }
+        guard poll.parts.isEmpty, poll.awaited > 0 else { return answerManyPoll(connection) }
         context.counters.timeouts.add()
         refusePoll(connection, retryMilliseconds: context.retryMilliseconds())
     }

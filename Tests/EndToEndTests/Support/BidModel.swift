@@ -217,6 +217,7 @@ struct BidModel {
         case .ended(let winner): return code == "AUCTION_ENDED" && json["winner"] as? String == winner
         case .ownAuction: return code == "SELF_BID"
         case .alreadyHighest: return code == "ALREADY_HIGHEST"
+        case .priceChanged: return code == "PRICE_CHANGED"
         case .notForSale, .excessDecimals: return code == "VALIDATION_ERROR"
         case .tooLow(let price, let minimum):
             return code == "BID_TOO_LOW" && cents(json["current_price"]) == price.cents
