@@ -71,12 +71,14 @@ static inline ssize_t gavelcast_send_descriptors(int socket, const void *bytes, 
     return sendmsg(socket, &message, MSG_NOSIGNAL);
 }
 // Receives bytes and the descriptors that came with them; `descriptors` has room for gavelcast_most_descriptors.
-static inline ssize_t gavelcast_receive_descriptors(int socket, void *bytes, size_t count, int *descriptors, size_t *descriptor_count) {
+// `is_cut` says that the process may open no more of them.
+static inline ssize_t gavelcast_receive_descriptors(int socket, void *bytes, size_t count, int *descriptors, size_t *descriptor_count, int *is_cut) {
     union { char bytes[CMSG_SPACE(sizeof(int) * gavelcast_most_descriptors)]; struct cmsghdr alignment; } control;
     struct iovec part = {.iov_base = bytes, .iov_len = count};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
     ssize_t received = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
     *descriptor_count = 0;
+    *is_cut = received >= 0 && (message.msg_flags & MSG_CTRUNC) != 0;
     if (received < 0) return received;
     for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
         if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;

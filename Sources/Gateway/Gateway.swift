@@ -44,8 +44,8 @@ package enum Gateway {
             awaitSuccessor(shared, ports, logger)
         }
         waitForSignals(signals, shared, logger, reread: reread)
-        guard !shared.hasHandedOver.load(ordering: .acquiring) else { return }
-        for file in ports.files { file.remove() }
+        ports.removeFiles(except: shared.foreignListeners.withLock { $0 })
+        shared.takeoverFile.withLock { $0 }?.remove()
     }
 
     private static func open(
@@ -107,16 +107,81 @@ package enum Gateway {
         from predecessor: Predecessor, _ shared: Shared, _ ports: ListeningPorts, _ logger: Logger
     ) {
         logger.info("taking over", metadata: ["from_process": "\(predecessor.process)"])
+        shared.foreignListeners.withLock { $0 = ports.inheritedKinds }
+        _ = shared.feedMailbox.post(.stopCountingViewers(Reply()), .always)
         LoopThread.detached(name: "handover") {
+            let start = Clock.monotonicMilliseconds()
             do throws(HandoverFailure) {
-                try predecessor.takeOver(shared, logger) { listen(shared, ports, logger) }
+                guard predecessor.connections <= shared.configuration.connectionCeiling else {
+                    let ceiling = shared.configuration.connectionCeiling
+                    throw .refused(
+                        "it has \(predecessor.connections) connections, the limit on open files allows \(ceiling)"
+                    )
+                }
+                try predecessor.prepare(shared)
             } catch {
                 logger.critical(
                     "cannot take over; the running gateway serves on", metadata: ["error": "\(error)"])
                 exit(71)
             }
+            var isListening = false
+            let count = takeEverything(from: predecessor, shared, ports, logger) {
+                if !isListening { listen(shared, ports, logger) }
+                isListening = true
+            }
+            _ = shared.feedMailbox.post(.countViewers, .always)
+            guard let count else { return }
+            shared.foreignListeners.withLock { $0 = [] }
+            let milliseconds = Clock.monotonicMilliseconds() - start
+            logger.info(
+                "took over",
+                metadata: [
+                    "from_process": "\(predecessor.process)", "connections": "\(count)",
+                    "milliseconds": "\(milliseconds)",
+                ])
             awaitSuccessor(shared, ports, logger)
         }
+    }
+
+    /// Takes the connections. When that breaks off, meets the old process again. Returns how many have come;
+    /// `nil` when the old process has kept some, and both serve on.
+    private static func takeEverything(
+        from first: Predecessor, _ shared: Shared, _ ports: ListeningPorts, _ logger: Logger,
+        listen: () -> Void
+    ) -> Int? {
+        guard let address = shared.configuration.takeoverSocket else { return nil }
+        var predecessor = first
+        var total = 0
+        for attempt in 1...Limits.handoverAttempts {
+            let outcome = predecessor.takeConnections(Array(ports.inheritedKinds), shared, listen: listen)
+            let failure: HandoverFailure
+            switch outcome {
+            case .complete(let count): return total + count
+            case .brokenOff(let count, let reason):
+                total += count
+                failure = reason
+            }
+            guard !shared.isDraining.load(ordering: .relaxed) else { return nil }
+            logger.error(
+                "the hand-over broke off",
+                metadata: ["error": "\(failure)", "connections": "\(total)", "attempt": "\(attempt)"])
+            Clock.pause(milliseconds: Limits.handoverRetryMilliseconds)
+            do throws(HandoverFailure) {
+                // Nobody is there: the old process has ended.
+                guard let again = try Predecessor.meet(at: address) else { return total }
+                again.closeListeners()
+                try again.prepare(shared)
+                predecessor = again
+            } catch {
+                // It is shutting down, or has ended meanwhile.
+                if case .refused = error { return total }
+                break
+            }
+        }
+        logger.error(
+            "the old process keeps some connections and listens too; stop it",
+            metadata: ["process": "\(predecessor.process)"])
+        return nil
     }
 
     /// Waits for the next process, on a thread of its own.
@@ -124,6 +189,7 @@ package enum Gateway {
         guard let address = shared.configuration.takeoverSocket else { return }
         do throws(Errno) {
             let listener = try DescriptorSocket.listen(on: address)
+            shared.takeoverFile.withLock { $0 = SocketFile(listeningOn: address) }
             LoopThread.detached(name: "handover") {
                 Successor(shared: shared, ports: ports, logger: logger).await(at: listener)
             }
@@ -152,14 +218,16 @@ package enum Gateway {
         var signals = signals
         var configuration = shared.configuration
         var wait = timespec(tv_sec: 0, tv_nsec: 50_000_000)
+        var isToDrain = false
         while shared.liveLoops.load(ordering: .acquiring) > 0 {
             let signal = sigtimedwait(&signals, nil, &wait)
             if signal == SIGHUP { reload(&configuration, shared, logger, reread: reread) }
-            guard signal == SIGTERM || signal == SIGINT else { continue }
-            guard !shared.isDraining.exchange(true, ordering: .relaxed) else {
-                guard signal == SIGINT else { continue }
-                return logger.warning("stopped before the drain was over")
-            }
+            if isToDrain, signal == SIGINT { return logger.warning("stopped before the drain was over") }
+            if signal == SIGTERM || signal == SIGINT { isToDrain = true }
+            // Connections on their way to another process belong to nobody here who could tell them to leave.
+            guard isToDrain, !shared.isHandingOver.load(ordering: .acquiring),
+                !shared.isDraining.exchange(true, ordering: .relaxed)
+            else { continue }
             logger.info(
                 "draining", metadata: ["connections": "\(shared.connectionCount.load(ordering: .relaxed))"])
             for loop in shared.loops { _ = loop.mailbox.post(.drain, .always) }

@@ -30,8 +30,10 @@ struct ListeningPorts: Sendable {
     /// The sockets of each loop.
     let loops: [PublicListeners]
     let admin: Int32
+    /// The kinds of the listeners that were inherited.
+    let inheritedKinds: Set<ListenerKind>
     /// The files of Unix sockets.
-    let files: [SocketFile]
+    private let files: [ListenerKind: SocketFile]
     private let configuration: GatewayConfiguration
 
     /// - Parameter inherited: sockets of the process that ran before. Those whose address this configuration
@@ -62,8 +64,18 @@ struct ListeningPorts: Sendable {
             admin = try Sockets.listen(
                 on: configuration.adminListen, sharesPort: false, sendBufferBytes: Limits.adminSendBytes)
         }
-        files = [configuration.listen, configuration.tlsListen, configuration.adminListen]
-            .compactMap { $0.flatMap(SocketFile.init(listeningOn:)) }
+        let kept: [(ListenerKind, [Int32])] = [(.plain, plain), (.secure, secure), (.admin, admins)]
+        inheritedKinds = Set(kept.filter { !$0.1.isEmpty }.map(\.0))
+        var files: [ListenerKind: SocketFile] = [:]
+        files[.plain] = SocketFile(listeningOn: configuration.listen)
+        files[.secure] = configuration.tlsListen.flatMap(SocketFile.init(listeningOn:))
+        files[.admin] = SocketFile(listeningOn: configuration.adminListen)
+        self.files = files
+    }
+
+    /// Removes the files of Unix sockets, but not those of these kinds, which another process serves.
+    func removeFiles(except foreign: Set<ListenerKind>) {
+        for (kind, file) in files where !foreign.contains(kind) { file.remove() }
     }
 
     /// The sockets as the next process gets them.
@@ -112,6 +124,11 @@ struct ListeningPorts: Sendable {
             let probe = try Sockets.listen(on: address, sharesPort: false)
             port = SocketAddress.local(of: probe)?.port ?? port
             Sockets.close(probe)
+        }
+        // A socket of its own would get a share of new connections at once, before anybody accepts.
+        let inherited = listeners
+        while !inherited.isEmpty, listeners.count < configuration.workers {
+            listeners.append(try Sockets.duplicate(inherited[listeners.count % inherited.count]))
         }
         while listeners.count < configuration.workers {
             let listener = try Sockets.listen(

@@ -33,13 +33,16 @@ enum LoopMessage: Sendable {
     case feed(channel: UInt32, isLive: Bool)
     case drain
     /// Another process has read Redis and serves the listeners. Connections go to it through the port.
-    case giveAway(HandoverPort)
-    /// It has confirmed a batch.
-    case batchTaken
+    /// - Parameter kinds: of the listeners that it serves.
+    case giveAway(HandoverPort, _ kinds: Set<ListenerKind>)
+    /// It has confirmed a batch of so many connections.
+    case batchTaken(Int)
     /// It takes nothing more.
     case keepAll
-    /// Connections from another process, or back from a hand-over that failed.
+    /// Connections from another process.
     case adopt([MovedConnection])
+    /// Connections back from a hand-over that failed.
+    case takeBack([MovedConnection])
     /// Listeners to serve; the admin listener for loop 0.
     case listen(PublicListeners, admin: Int32?)
     /// Settings that were read anew.
@@ -65,6 +68,10 @@ enum FeedMessage: Sendable {
     case listTopics(Reply<[Topic]>)
     /// Subscribe to these and read their states before anybody watches. The reply comes when all are read.
     case prepare([Topic], Reply<Void>)
+    /// Another process counts this one's viewers, or will do so; or this process counts them itself.
+    /// The reply comes when Redis has forgotten this process's numbers.
+    case stopCountingViewers(Reply<Void>)
+    case countViewers
     /// A cluster's map has changed.
     case topologyChanged
 }

@@ -96,22 +96,45 @@ package final class DescriptorSocket: Sendable {
         _ = fcntl(descriptor, F_SETFL, flags & ~O_NONBLOCK)
     }
 
+    /// Calls again when a signal interrupted the call. With a time limit on the socket, even a stop and
+    /// continuation of the process does.
+    private static func uninterrupted(_ call: () -> Int) -> Int {
+        while true {
+            let result = call()
+            if result >= 0 || gavelcast_errno() != EINTR { return result }
+        }
+    }
+
+    /// Ends the conversation. The other side can send nothing more. What it has sent can still be received.
+    package func hangUp() {
+        _ = shutdown(socket, Int32(SHUT_RDWR))
+    }
+
+    /// True once the other side has closed and everything that it sent was received.
+    package var hasEnded: Bool {
+        var byte: UInt8 = 0
+        return recv(socket, &byte, 1, Int32(MSG_PEEK | MSG_DONTWAIT)) == 0
+    }
+
     // MARK: Messages
 
     /// Sends a message. The receiver gets copies of the descriptors, and the caller keeps its own.
     package func send(_ bytes: [UInt8], descriptors: [Int32] = []) throws(Errno) {
         precondition(descriptors.count <= Self.mostDescriptors, "too many descriptors in one message")
         let head = withUnsafeBytes(of: UInt64(bytes.count).littleEndian) { Array($0) }
-        let sent = gavelcast_send_descriptors(
-            socket, head, head.count, descriptors, descriptors.count)
+        let sent = Self.uninterrupted {
+            gavelcast_send_descriptors(socket, head, head.count, descriptors, descriptors.count)
+        }
         guard sent == head.count else { throw .last("send to the other process") }
         var position = 0
         while position < bytes.count {
             // SAFETY: the pointer is used within the call only.
             let count = bytes.withUnsafeBytes { bytes in
-                Glibc.send(
-                    socket, bytes.baseAddress?.advanced(by: position), bytes.count - position,
-                    Int32(MSG_NOSIGNAL))
+                Self.uninterrupted {
+                    Glibc.send(
+                        socket, bytes.baseAddress?.advanced(by: position), bytes.count - position,
+                        Int32(MSG_NOSIGNAL))
+                }
             }
             guard count > 0 else { throw .last("send to the other process") }
             position += count
@@ -124,12 +147,16 @@ package final class DescriptorSocket: Sendable {
         var head = [UInt8](repeating: 0, count: Self.headBytes)
         var descriptors = [Int32](repeating: -1, count: Self.mostDescriptors)
         var descriptorCount = 0
-        let received = gavelcast_receive_descriptors(
-            socket, &head, head.count, &descriptors, &descriptorCount)
+        var isCut: Int32 = 0
+        let received = Self.uninterrupted {
+            gavelcast_receive_descriptors(
+                socket, &head, head.count, &descriptors, &descriptorCount, &isCut)
+        }
         descriptors.removeLast(descriptors.count - descriptorCount)
         do throws(Errno) {
             guard received != 0 else { return nil }
             guard received > 0 else { throw .last("receive from the other process") }
+            guard isCut == 0 else { throw Errno(code: EMFILE, call: "receive from the other process") }
             let length = head.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
             guard received == head.count, length <= UInt64(limit) else {
                 throw Errno(code: EBADMSG, call: "receive from the other process")
@@ -147,7 +174,9 @@ package final class DescriptorSocket: Sendable {
         while position < count {
             // SAFETY: the pointer is used within the call only.
             let received = bytes.withUnsafeMutableBytes { bytes in
-                recv(socket, bytes.baseAddress?.advanced(by: position), count - position, 0)
+                Self.uninterrupted {
+                    recv(socket, bytes.baseAddress?.advanced(by: position), count - position, 0)
+                }
             }
             guard received != 0 else { throw Errno(code: ECONNRESET, call: "receive from the other process") }
             guard received > 0 else { throw .last("receive from the other process") }

@@ -144,6 +144,11 @@ package enum Sockets {
         _ = shutdown(descriptor, Int32(SHUT_WR))
     }
 
+    /// Ends the connection, also where another process holds it too.
+    package static func shutDown(_ descriptor: Int32) {
+        _ = shutdown(descriptor, Int32(SHUT_RDWR))
+    }
+
     package static func close(_ descriptor: Int32) {
         let result = Glibc.close(descriptor)
         precondition(result == 0 || gavelcast_errno() != EBADF, "close of descriptor \(descriptor)")

@@ -259,7 +259,8 @@ extension EndToEndTests {
                 try connection.send(Self.message(0, 1))
                 let welcome = try #require(try connection.receive(atMost: 1 << 20))
                 taken += welcome.descriptors
-                try connection.send(Self.message(3))
+                // Ready, for the plain listeners and the admin listener.
+                try connection.send(Self.message(3, 2, 0, 2))
                 for _ in 0..<confirmedBatches {
                     taken += try #require(try connection.receive(atMost: 1 << 20)).descriptors
                     try connection.send(Self.message(5))
@@ -285,6 +286,121 @@ extension EndToEndTests {
             // Newcomers and the next process are served.
             #expect(try old.watch("a1").next().type == "SNAPSHOT")
             _ = try old.handOver()
+        }
+
+        /// Greets the gateway as a new process would, and takes over the listeners.
+        /// - Returns: descriptors that the test must close.
+        private func begin(_ connection: DescriptorSocket) throws -> [Int32] {
+            try connection.send(Self.message(0, 1))
+            let welcome = try #require(try connection.receive(atMost: 1 << 20))
+            try connection.send(Self.message(3, 2, 0, 2))
+            return welcome.descriptors
+        }
+
+        @Test("SIGTERM in the middle of a hand-over waits for its end; then everybody is told to leave")
+        func drainMeanwhile() throws {
+            let old = try gateway()
+            try publish(1...1)
+            let watchers = try (0..<20).map { _ in try old.watch("a1") }
+            for watcher in watchers { _ = try watcher.next() }
+            var descriptors: [Int32] = []
+            do {
+                let connection = try connect()
+                descriptors = try begin(connection)
+                descriptors += try #require(try connection.receive(atMost: 1 << 20)).descriptors
+                old.process.kill(SIGTERM)
+                // A stop and its end interrupt the call that waits for the confirmation.
+                old.process.kill(SIGSTOP)
+                old.process.kill(SIGCONT)
+                try publish(2...2)
+            }
+            for descriptor in descriptors { Sockets.close(descriptor) }
+            for watcher in watchers {
+                var code: UInt16?
+                var sequences: [Int] = []
+                while code == nil, let message = try watcher.socket.next() {
+                    switch message {
+                    case .text(let text): sequences.append(try Received(text).sequence)
+                    case .close(let given, _): code = given
+                    default: break
+                    }
+                }
+                #expect(code == 1_001 && (sequences == [2] || sequences.isEmpty))
+            }
+            try eventually("the drained gateway ends") { !old.process.isRunning }
+        }
+
+        @Test(
+            "a stopped and continued process waits on for the confirmation, and serves nobody who has moved")
+        func interrupted() throws {
+            let old = try gateway()
+            try publish(1...1)
+            let watcher = try old.watch("a1")
+            _ = try watcher.next()
+            let connection = try connect()
+            var descriptors = try begin(connection)
+            descriptors += try #require(try connection.receive(atMost: 1 << 20)).descriptors
+            old.process.kill(SIGSTOP)
+            old.process.kill(SIGCONT)
+            try connection.send(Self.message(5))
+            // Nothing more comes, which is confirmed too.
+            #expect(try connection.receive(atMost: 1 << 20)?.bytes == Self.message(6))
+            try connection.send(Self.message(5))
+            try eventually("the old process ends") { !old.process.isRunning }
+            try publish(2...2)
+            #expect(try watcher.nextIfAny(within: 0.3) == nil)
+            for descriptor in descriptors { Sockets.close(descriptor) }
+        }
+
+        @Test("a process that may not open so many files takes nothing, and says so")
+        func tooFewFiles() throws {
+            let old = try gateway()
+            let watchers = try (0..<300).map { _ in try old.watch("a1") }
+            for watcher in watchers { _ = try watcher.next() }
+            let new = try GatewayProcess(
+                redis: [redis.url], arguments: ["--takeover-socket", socket],
+                launcher: ["/bin/sh", "-c", "ulimit -n 400; exec \"$@\"", "sh"], predecessor: old)
+            try eventually("the new process ends") { !new.process.isRunning }
+            #expect(new.process.log.contains("it has 300 connections, the limit on open files allows"))
+            try publish(1...1)
+            for watcher in watchers { #expect(try watcher.next().sequence == 1) }
+        }
+
+        // MARK: What surrounds it
+
+        @Test("the files of Unix sockets belong to the process that serves them, and go with the last one")
+        func socketFiles() throws {
+            let path = Guardian.shared.folder + "/\(UUID().uuidString.prefix(8)).http"
+            let arguments = ["--takeover-socket", socket, "--listen", "unix:\(path)"]
+            func exists(_ path: String) -> Bool { FileManager.default.fileExists(atPath: path) }
+            let old = try GatewayProcess(redis: [redis.url], arguments: arguments)
+            // It cannot read Redis, and is stopped while it tries.
+            let port = try Ports.free()
+            let cancelled = try GatewayProcess(
+                redis: ["redis://127.0.0.1:\(port)"], arguments: arguments, predecessor: old)
+            try eventually("it takes over") { cancelled.process.log.contains("taking over") }
+            cancelled.process.kill(SIGTERM)
+            try eventually("it ends") { !cancelled.process.isRunning }
+            #expect(exists(path) && exists(socket) && old.process.isRunning)
+            let new = try old.handOver()
+            #expect(exists(path) && exists(socket))
+            new.process.kill(SIGTERM)
+            try eventually("the last process ends") { !new.process.isRunning }
+            #expect(!exists(path) && !exists(socket))
+        }
+
+        @Test("viewers are never counted twice")
+        func viewers() throws {
+            let old = try gateway(["--viewers-seconds", "1"])
+            let watchers = try (0..<8).map { _ in try old.watch("a1") }
+            let count = { (message: Received) in message.json["count"] as? Int }
+            try watchers[0].until { count($0) == 8 }
+            let new = try old.handOver()
+            let ninth = try new.watch("a1")
+            try watchers[0].until { count($0) == 9 }
+            let told = watchers[0].messages.compactMap(count)
+            #expect(told.allSatisfy { $0 <= 9 }, "\(told)")
+            ninth.close()
         }
     }
 }

@@ -108,7 +108,8 @@ import Wire
         let listener = MovedListener(
             kind: .secure, configured: "*:443", actual: "[::]:443", descriptor: 7)
         let messages: [HandoverMessage] = [
-            .hello(version: 3), .refusal("no"), .welcome([listener], [.auction("a1"), .user("u1")]), .ready,
+            .hello(version: 3), .refusal("no"),
+            .welcome([listener], [.auction("a1"), .user("u1")], connections: 9), .ready([.plain, .admin]),
             .taken, .done,
         ]
         for message in messages {

@@ -127,10 +127,12 @@ import Tokens
     func takenBack() throws {
         let socket = try old.watcher(at: 5)
         let port = HandoverPort()
-        old.giving.begin(port)
+        old.giving.begin(port, [])
         old.turn()
         #expect(!old.isOpen(socket))
-        for case .batch(let connections, _) in port.close() { connections.forEach(old.requests.adopt) }
+        for case .batch(let connections, _) in port.close() {
+            connections.forEach { _ = old.requests.adopt($0) }
+        }
         old.giving.keepAll()
         old.attach(state: 6, events: [6], last: 6)
         old.deliver(Rooms.event(7))

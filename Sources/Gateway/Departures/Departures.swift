@@ -99,6 +99,7 @@ final class Departures {
 
     /// Sends away the watchers of a topic that can no longer be watched.
     func refuse(_ topic: Topic, _ reason: RefusalReason) {
+        context.counters.refusals.add(reason == .tooManyAuctions ? .auctions : .topic)
         sendAway(watching.refuse(topic), for: .refusal(reason), on: topic, milliseconds: 0)
     }
 
@@ -113,10 +114,14 @@ final class Departures {
         if context.configuration.reusePort {
             admission.closeListeners(with: handler, afterEach: workOffEndings)
         }
-        let tokens = connections.all.filter { !connections[$0].flags.contains(.isAdmin) }
-            .map(connections.token)
+        drain(connections.all.filter { !connections[$0].flags.contains(.isAdmin) })
+    }
+
+    /// Sends connections of a draining gateway away.
+    func drain(_ slots: [UInt32]) {
         sendAway(
-            tokens, for: .drain, milliseconds: Int64(context.configuration.drainSeconds) * 1_000)
+            slots.map(connections.token), for: .drain,
+            milliseconds: Int64(context.configuration.drainSeconds) * 1_000)
     }
 
     private func leaveDraining(_ slot: UInt32, with handler: any InputHandler) {

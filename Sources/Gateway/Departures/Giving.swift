@@ -25,7 +25,9 @@ final class Giving {
     private var later: [UInt64] = []
     /// Batches that the other process has not confirmed.
     private var outstanding = 0
-    private var endsAt: Int64 = 0
+    /// When those that cannot move at once have had their time; `nil` until all others had their turn.
+    private var endsAt: Int64?
+    private var nextTryAt: Int64 = 0
 
     private enum Fitness {
         case ready
@@ -50,18 +52,19 @@ final class Giving {
 
     // MARK: What the port says
 
-    /// Begins to give everything away. The next process serves the listeners from now on.
-    func begin(_ port: HandoverPort) {
-        admission.suspendListening()
+    /// Begins to give everything away. The next process serves the listeners of these kinds from now on.
+    func begin(_ port: HandoverPort, _ kinds: Set<ListenerKind>) {
+        admission.suspendListening(kinds)
         self.port = port
         outstanding = 0
         queue = Deque(connections.all.map(connections.token))
         later = []
-        endsAt = context.nowMilliseconds + Limits.givingMilliseconds
+        endsAt = nil
     }
 
-    func batchTaken() {
+    func batchTaken(_ count: Int) {
         outstanding -= 1
+        context.counters.given.add(count)
     }
 
     /// The other process takes nothing more. What is here stays.
@@ -95,7 +98,9 @@ final class Giving {
         }
         if !batch.isEmpty { post(batch, to: port) }
         guard queue.isEmpty else { return }
-        guard later.isEmpty || context.nowMilliseconds >= endsAt else { return tryAgain() }
+        let end = endsAt ?? context.nowMilliseconds + Limits.givingMilliseconds
+        endsAt = end
+        guard later.isEmpty || context.nowMilliseconds >= end else { return tryAgain() }
         guard port.post(.finished) else { return }
         self.port = nil
         later = []
@@ -109,8 +114,6 @@ final class Giving {
         later = []
     }
 
-    private var nextTryAt: Int64 = 0
-
     /// How long the loop may wait until connections have another turn; `nil` when none do.
     func patience(now: Int64) -> Int64? {
         guard port != nil, !later.isEmpty else { return nil }
@@ -118,11 +121,10 @@ final class Giving {
     }
 
     private func post(_ batch: [MovedConnection], to port: HandoverPort) {
-        context.counters.given.add(batch.count)
         outstanding += 1
         guard !port.post(.batch(batch, loop: context.handle.index)) else { return }
         // The port was closed meanwhile, so they come back in the same way as others.
-        _ = context.handle.mailbox.post(.adopt(batch), .always)
+        _ = context.handle.mailbox.post(.takeBack(batch), .always)
     }
 
     // MARK: One connection
@@ -139,7 +141,8 @@ final class Giving {
         case .watching, .multiplexing:
             guard connections[slot].transport != .longPoll else {
                 watching.answerEarly(slot)
-                return .notYet
+                // The client may ask again in the next moment.
+                return connections[slot].phase == .readingHead ? fitness(of: slot) : .notYet
             }
             return watching.mayMove(slot) ? .ready : .notYet
         case .opening, .joining: return .notYet

@@ -85,8 +85,12 @@ extension AuctionFeed {
 
     /// Begins a round over all auctions when it is due, and goes on with the one under way.
     func reportViewers() {
+        if let reply = viewersForgotten, servers.values.allSatisfy({ $0.viewers.inFlight == 0 }) {
+            reply.give(())
+            viewersForgotten = nil
+        }
         let seconds = shared.configuration.viewersSeconds
-        guard seconds > 0 else { return }
+        guard seconds > 0, countsViewers else { return }
         for server in servers.values {
             guard server.viewers.script != nil else {
                 loadScript(server)
@@ -114,10 +118,29 @@ extension AuctionFeed {
         }
     }
 
+    /// Takes this process's numbers out of Redis: another process counts the same viewers.
+    func stopCountingViewers(_ reply: Reply<Void>) {
+        countsViewers = false
+        viewersForgotten = reply
+        for server in servers.values {
+            server.viewers.queue = []
+            var counted = channelsByTopic.values.filter { $0.home === server && $0.reportedViewers > 0 }[...]
+            while !counted.isEmpty {
+                report(Array(counted.prefix(server.isClusterNode ? 1 : Limits.viewersBatch)), to: server)
+                counted = counted.dropFirst(server.isClusterNode ? 1 : Limits.viewersBatch)
+            }
+        }
+    }
+
+    /// Takes the number of a channel that is given up out of Redis.
+    func removeReport(of channel: FeedChannel) {
+        channel.home.command(["HDEL", RedisKeys.viewers(channel.topic.id), gatewayID]) { _ in }
+    }
+
     private func report(_ batch: [FeedChannel], to server: FeedServer) {
         guard !batch.isEmpty, let script = server.viewers.script else { return }
         server.viewers.inFlight += 1
-        for channel in batch { channel.reportedViewers = channel.viewers }
+        for channel in batch { channel.reportedViewers = countsViewers ? channel.viewers : 0 }
         server.command(
             ["EVALSHA", script, "\(batch.count)"] + batch.map { RedisKeys.viewers($0.topic.id) } + [gatewayID]
                 + batch.map { "\($0.reportedViewers)" }
@@ -166,7 +189,7 @@ extension AuctionFeed {
     /// Tells an auction's watchers the number of viewers, when it has changed by 5 % and the last
     /// announcement is not recent.
     private func announce(_ count: Int, on channel: FeedChannel) {
-        guard channel.machine.isWatched, now >= channel.nextAnnouncementAt,
+        guard countsViewers, channel.machine.isWatched, now >= channel.nextAnnouncementAt,
             Self.isWorthAnnouncing(count, after: channel.announcedViewers)
         else { return }
         channel.announcedViewers = count

@@ -25,20 +25,21 @@ enum HandoverMessage {
     case hello(version: UInt64)
     /// From the old process: it hands nothing over, for this reason.
     case refusal(String)
-    /// From the old process: its listeners, and what its clients watch.
-    case welcome([MovedListener], [Topic])
-    /// From the new process: it has subscribed and read, and listens from now on.
-    case ready
+    /// From the old process: its listeners, what its clients watch, and how many connections it has.
+    case welcome([MovedListener], [Topic], connections: Int)
+    /// From the new process: it has subscribed and read, and serves listeners of these kinds from now on.
+    case ready([ListenerKind])
     /// From the old process.
     case connections([MovedConnection])
-    /// From the new process: it has the last batch of connections and will serve them.
+    /// From the new process: it has the last batch of connections and will serve them; or it has heard that
+    /// nothing more comes.
     case taken
     /// From the old process: nothing more comes.
     case done
 
     var descriptors: [Int32] {
         switch self {
-        case .welcome(let listeners, _): listeners.map(\.descriptor)
+        case .welcome(let listeners, _, _): listeners.map(\.descriptor)
         case .connections(let connections): connections.map(\.descriptor)
         case .hello, .refusal, .ready, .taken, .done: []
         }
@@ -53,7 +54,7 @@ enum HandoverMessage {
         case .refusal(let reason):
             writer.write(1)
             writer.write(reason)
-        case .welcome(let listeners, let topics):
+        case .welcome(let listeners, let topics, let connections):
             writer.write(2)
             writer.write(listeners) { writer, listener in
                 writer.write(listener.kind.rawValue)
@@ -61,7 +62,10 @@ enum HandoverMessage {
                 writer.write(listener.actual)
             }
             writer.write(topics) { writer, topic in topic.write(to: &writer) }
-        case .ready: writer.write(3)
+            writer.write(connections)
+        case .ready(let kinds):
+            writer.write(3)
+            writer.write(kinds) { $0.write($1.rawValue) }
         case .connections(let connections):
             writer.write(4)
             writer.write(connections) { writer, connection in connection.write(to: &writer) }
@@ -87,8 +91,15 @@ enum HandoverMessage {
                     descriptor: descriptor)
             }
             let topics = try reader.list { reader throws(HandoverMalformed) in try Topic(from: &reader) }
-            self = .welcome(listeners, topics)
-        case 3: self = .ready
+            self = .welcome(listeners, topics, connections: try reader.number(as: Int.self))
+        case 3:
+            self = .ready(
+                try reader.list { reader throws(HandoverMalformed) in
+                    guard let kind = ListenerKind(rawValue: try reader.number(as: UInt8.self)) else {
+                        throw HandoverMalformed()
+                    }
+                    return kind
+                })
         case 4:
             self = .connections(
                 try reader.list { reader throws(HandoverMalformed) in
@@ -118,6 +129,8 @@ package enum HandoverFailure: Error, CustomStringConvertible {
     package var description: String {
         switch self {
         case .socket(let error) where error.code == EAGAIN: "the other process does not answer"
+        case .socket(let error) where error.code == EMFILE:
+            "this process may open no more files; raise the limit (ulimit -n)"
         case .socket(let error): "\(error)"
         case .closed: "the other process has gone"
         case .unexpected: "the other process speaks another version"
@@ -134,6 +147,15 @@ extension DescriptorSocket {
         } catch {
             throw .socket(error)
         }
+    }
+
+    /// Receives the message that `expect` picks.
+    /// - Throws: ``HandoverFailure/unexpected`` for another one, whose descriptors are closed.
+    func receive<Value>(_ expect: (HandoverMessage) -> Value?) throws(HandoverFailure) -> Value {
+        let message = try receiveMessage()
+        if let value = expect(message) { return value }
+        for descriptor in message.descriptors { Sockets.close(descriptor) }
+        throw .unexpected
     }
 
     func receiveMessage() throws(HandoverFailure) -> HandoverMessage {

@@ -31,7 +31,6 @@ struct Successor {
                     "handed over; draining what cannot move",
                     metadata: ["to_process": "\(process)", "connections": "\(count)"])
                 // The main thread leads the drain.
-                shared.hasHandedOver.store(true, ordering: .releasing)
                 kill(getpid(), SIGTERM)
                 return
             } catch {
@@ -46,7 +45,7 @@ struct Successor {
         guard let peer = socket.peer, peer.user == getuid() else {
             throw .refused("the other process belongs to another user")
         }
-        guard case .hello(let version) = try socket.receiveMessage() else { throw .unexpected }
+        let version = try socket.receive { if case .hello(let version) = $0 { version } else { nil } }
         var reason: String?
         if version != HandoverMessage.version {
             reason = "it speaks version \(HandoverMessage.version) and not \(version)"
@@ -63,21 +62,40 @@ struct Successor {
         let topics = Reply<[Topic]>()
         _ = shared.feedMailbox.post(.listTopics(topics), .always)
         let watched = topics.wait(seconds: Limits.handoverPatienceSeconds) ?? []
-        try socket.send(.welcome(ports.moved, watched))
+        let connections = shared.connectionCount.load(ordering: .relaxed)
+        try socket.send(.welcome(ports.moved, watched, connections: connections))
         // It reads Redis first.
-        guard case .ready = try socket.receiveMessage() else { throw .unexpected }
+        let kinds = try socket.receive { if case .ready(let kinds) = $0 { Set(kinds) } else { nil } }
+        // A drain waits until this is over.
+        shared.isHandingOver.store(true, ordering: .releasing)
+        shared.foreignListeners.withLock { $0 = kinds }
         let port = HandoverPort()
-        for loop in shared.loops { _ = loop.mailbox.post(.giveAway(port), .always) }
+        for loop in shared.loops { _ = loop.mailbox.post(.giveAway(port, kinds), .always) }
+        defer { shared.isHandingOver.store(false, ordering: .releasing) }
         do throws(HandoverFailure) {
-            return try sendConnections(from: port, over: socket)
+            let count = try sendConnections(from: port, over: socket)
+            // The next process counts these viewers from now on.
+            let forgotten = Reply<Void>()
+            _ = shared.feedMailbox.post(.stopCountingViewers(forgotten), .always)
+            _ = forgotten.wait(seconds: Limits.viewersForgottenSeconds)
+            try socket.send(.done)
+            try confirm(socket)
+            return count
         } catch {
+            socket.hangUp()
             for item in port.close() {
                 guard case .batch(let connections, let loop) = item else { continue }
-                _ = shared.loops[loop].mailbox.post(.adopt(connections), .always)
+                _ = shared.loops[loop].mailbox.post(.takeBack(connections), .always)
             }
             for loop in shared.loops { _ = loop.mailbox.post(.keepAll, .always) }
+            _ = shared.feedMailbox.post(.countViewers, .always)
+            shared.foreignListeners.withLock { $0 = [] }
             throw error
         }
+    }
+
+    private func confirm(_ socket: DescriptorSocket) throws(HandoverFailure) {
+        try socket.receive { if case .taken = $0 { () } else { nil } }
     }
 
     private func sendConnections(
@@ -95,16 +113,26 @@ struct Successor {
             }
             do throws(HandoverFailure) {
                 try socket.send(.connections(connections))
-                guard case .taken = try socket.receiveMessage() else { throw .unexpected }
+                try confirmInTheEnd(socket)
             } catch {
-                _ = shared.loops[loop].mailbox.post(.adopt(connections), .always)
+                _ = shared.loops[loop].mailbox.post(.takeBack(connections), .always)
                 throw error
             }
             for connection in connections { Sockets.close(connection.descriptor) }
             count += connections.count
-            _ = shared.loops[loop].mailbox.post(.batchTaken, .always)
+            _ = shared.loops[loop].mailbox.post(.batchTaken(connections.count), .always)
         }
-        try socket.send(.done)
         return count
+    }
+
+    /// Waits for the confirmation of a batch. When that does not come, hangs up, so that it can come no more,
+    /// and looks once again: both processes must agree on who serves the batch.
+    private func confirmInTheEnd(_ socket: DescriptorSocket) throws(HandoverFailure) {
+        do throws(HandoverFailure) {
+            try confirm(socket)
+        } catch {
+            socket.hangUp()
+            try confirm(socket)
+        }
     }
 }

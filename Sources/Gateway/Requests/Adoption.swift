@@ -7,9 +7,9 @@ import Telemetry
 import Wire
 
 extension Requests {
-    func adopt(_ moved: MovedConnection) {
-        guard let slot = admission.adopt(moved.descriptor, address: moved.address) else { return }
-        context.counters.taken.add()
+    /// Returns the connection's slot; `nil` when there is no room, and the connection is closed.
+    func adopt(_ moved: MovedConnection) -> UInt32? {
+        guard let slot = admission.adopt(moved.descriptor, address: moved.address) else { return nil }
         connections.setDeflateBits(slot, moved.deflateBits)
         connections.setHeartbeat(slot, seconds: moved.heartbeatSeconds)
         if let seconds = moved.expirySeconds {
@@ -35,5 +35,6 @@ extension Requests {
         }
         let input = PartialInput(bytes: moved.input, decoder: WebSocketDecoder(moved.message))
         if !input.isEmpty { connections.restore(input, of: slot) }
+        return slot
     }
 }

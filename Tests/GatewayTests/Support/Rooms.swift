@@ -122,17 +122,17 @@ final class Rooms {
     /// Moves everything that may move to another gateway's rooms.
     func handOver(to other: Rooms) -> [MovedConnection] {
         let port = HandoverPort()
-        giving.begin(port)
+        giving.begin(port, [])
         var moved: [MovedConnection] = []
         for _ in 0..<20 {
             turn()
             while case .batch(let connections, _)? = port.next(withinSeconds: 0) {
                 moved += connections
-                giving.batchTaken()
+                giving.batchTaken(connections.count)
             }
             pass(milliseconds: Limits.givingRetryMilliseconds)
         }
-        moved.forEach(other.requests.adopt)
+        moved.forEach { _ = other.requests.adopt($0) }
         other.departures.workOffEndings()
         other.turnUntilIdle()
         return moved
@@ -174,6 +174,7 @@ final class Rooms {
             case .viewers: "viewers"
             case .listTopics: "list topics"
             case .prepare(let topics, _): "prepare \(topics.count)"
+            case .stopCountingViewers, .countViewers: "count viewers"
             case .topologyChanged: "topology changed"
             }
         }
