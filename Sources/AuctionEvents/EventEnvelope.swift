@@ -43,11 +43,16 @@ package struct EventEnvelope: Equatable, Sendable {
     package let sequence: SequenceNumber
     /// Its type, without escapes and control characters.
     package let type: String
+    /// Its `server_time`; `nil` when the publisher gave none, or in another form than the contract's.
+    package let publishedAt: Timestamp?
 
-    package init(kind: EventKind, sequence: SequenceNumber, type: String) {
+    package init(
+        kind: EventKind, sequence: SequenceNumber, type: String, publishedAt: Timestamp? = nil
+    ) {
         self.kind = kind
         self.sequence = sequence
         self.type = type
+        self.publishedAt = publishedAt
     }
 
     /// Checks one message.
@@ -61,6 +66,7 @@ package struct EventEnvelope: Equatable, Sendable {
         var kind: EventKind?
         var type = ""
         var sequence: SequenceNumber = 0
+        var publishedAt: Timestamp?
         var scanner = JSONScanner()
         do throws(JSONScanner.Failure) {
             while let member = try scanner.next(in: bytes) {
@@ -73,6 +79,8 @@ package struct EventEnvelope: Equatable, Sendable {
                         (1...SequenceNumber.maximumSequence).contains(number)
                     else { return .failure(.badSequence) }
                     sequence = number
+                } else if bytes.isKey("server_time", of: member), member.kind == .string {
+                    publishedAt = Timestamp(bytes, in: member.value)
                 } else if let auctionID, bytes.isKey("auction_id", of: member) {
                     guard member.kind == .string,
                         bytes.matches(auctionID, in: member.value, isEscaped: member.isValueEscaped)
@@ -83,7 +91,8 @@ package struct EventEnvelope: Equatable, Sendable {
             return .failure(error == .duplicateMember ? .duplicateMember : .notJSONObject)
         }
         guard let kind else { return .failure(.noType) }
-        return .success(EventEnvelope(kind: kind, sequence: sequence, type: type))
+        return .success(
+            EventEnvelope(kind: kind, sequence: sequence, type: type, publishedAt: publishedAt))
     }
 
     /// Whether `bytes` are well-formed UTF-8 (no surrogates, no overlong forms).

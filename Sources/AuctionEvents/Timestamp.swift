@@ -47,6 +47,36 @@ package struct Timestamp: Hashable, Comparable, Sendable, CustomStringConvertibl
         put(23, UInt8(ascii: "Z"))
     }
 
+    /// Reads the form that this type writes, `2026-01-10T19:30:00.123Z`, without a copy; `nil` for any other.
+    package init?(_ bytes: Span<UInt8>, in range: Range<Int>) {
+        guard range.count == Self.textLength else { return nil }
+        let start = range.lowerBound
+        var isValid = true
+        func number(_ offset: Int, _ count: Int) -> Int64 {
+            var sum: Int64 = 0
+            for index in start + offset..<start + offset + count {
+                let digit = bytes[index] &- UInt8(ascii: "0")
+                if digit > 9 { isValid = false }
+                sum = sum * 10 + Int64(digit)
+            }
+            return sum
+        }
+        for (offset, character) in Self.separators where bytes[start + offset] != character {
+            isValid = false
+        }
+        let (year, month, day) = (number(0, 4), number(5, 2), number(8, 2))
+        let seconds = number(11, 2) * 3_600 + number(14, 2) * 60 + number(17, 2)
+        let fraction = number(20, 3)
+        guard isValid, (1...12).contains(month), (1...31).contains(day) else { return nil }
+        self.init(
+            milliseconds: (Self.days(fromCivil: year, month, day) * 86_400 + seconds) * 1_000 + fraction)
+    }
+
+    private static let separators: [(Int, UInt8)] = [
+        (4, UInt8(ascii: "-")), (7, UInt8(ascii: "-")), (10, UInt8(ascii: "T")), (13, UInt8(ascii: ":")),
+        (16, UInt8(ascii: ":")), (19, UInt8(ascii: ".")), (23, UInt8(ascii: "Z")),
+    ]
+
     /// Reads RFC 3339 text with `Z` or a numeric offset; fractions beyond milliseconds are cut off.
     package init?(text: some StringProtocol) {
         let bytes = Array(text.utf8)

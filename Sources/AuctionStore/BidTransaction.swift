@@ -70,6 +70,9 @@ package enum BidTransaction {
         /// row and is always decided.
         package let outcomes: [[Outcome]?]
         package let hasEvents: Bool
+        /// How long the last round trip took, with the writes and COMMIT; `nil` when there was nothing to
+        /// commit.
+        package var commitDuration: Duration?
     }
 
     package enum Conclusion: Sendable {
@@ -157,7 +160,7 @@ package enum BidTransaction {
             }
             return outcomes
         }
-        let decision = Decision(outcomes: outcomes, hasEvents: changes.contains { !$0.events.isEmpty })
+        var decision = Decision(outcomes: outcomes, hasEvents: changes.contains { !$0.events.isEmpty })
         guard !changes.isEmpty || !answers.kept.isEmpty else {
             // Keys that were claimed for nothing go with it.
             connection.rollBack()
@@ -167,17 +170,29 @@ package enum BidTransaction {
             }
             return .certain(decision)
         }
-        do throws(DatabaseError) {
-            _ = try connection.pipeline(
-                [insert(placed)] + answers.writing + (changes.isEmpty ? [] : AuctionRecords.writing(changes))
-                    + [Statement("COMMIT")])
-        } catch {
-            // The server may have received the COMMIT.
-            guard connection.isBroken else { throw error }
+        let start = ContinuousClock.now
+        let writes =
+            [insert(placed)] + answers.writing + (changes.isEmpty ? [] : AuctionRecords.writing(changes))
+        guard try isCommitted(writes, over: connection) else {
             return .uncertain(
                 decision, Trace(number: transaction, evidence: evidence(changes, answers.kept)))
         }
+        decision.commitDuration = ContinuousClock.now - start
         return .certain(decision)
+    }
+
+    /// Writes and commits. Returns false when the answer to COMMIT was lost.
+    private static func isCommitted(
+        _ writes: [Statement], over connection: PostgresConnection
+    ) throws(DatabaseError) -> Bool {
+        do throws(DatabaseError) {
+            _ = try connection.pipeline(writes + [Statement("COMMIT")])
+            return true
+        } catch {
+            // The server may have received the COMMIT.
+            guard connection.isBroken else { throw error }
+            return false
+        }
     }
 
     /// A statement that proves the writes. It finds the first event, the first answer, or the leader's

@@ -74,7 +74,7 @@ package final class DatabasePool: Sendable {
     }
 
     private struct State {
-        var jobs: [Job] = []
+        var jobs: [(job: Job, since: ContinuousClock.Instant)] = []
         var isClosed = false
         /// By thread: until when it rests after a slow attempt to connect that failed.
         var rests: [ContinuousClock.Instant]
@@ -84,16 +84,20 @@ package final class DatabasePool: Sendable {
     private let available = DispatchSemaphore(value: 0)
     private let finished = DispatchGroup()
     private let jobLimit: Int
+    private let waited: @Sendable (Duration) -> Void
 
     /// - Parameters:
     ///   - threads: connections.
     ///   - jobLimit: the most jobs that wait.
+    ///   - waited: called with how long each job has waited for a connection's thread.
     ///   - prepare: called with each new connection before its first use.
     package init(
         servers: DatabaseServers, threads: Int, jobLimit: Int,
+        waited: @escaping @Sendable (Duration) -> Void = { _ in },
         prepare: @escaping @Sendable (PostgresConnection) throws(DatabaseError) -> Void
     ) {
         self.jobLimit = jobLimit
+        self.waited = waited
         state = Mutex(State(rests: [ContinuousClock.Instant](repeating: .now, count: threads)))
         for index in 0..<threads {
             finished.enter()
@@ -110,7 +114,7 @@ package final class DatabasePool: Sendable {
     package func submit(_ job: @escaping Job) -> Bool {
         let accepted = state.withLock { state in
             guard !state.isClosed, state.jobs.count < jobLimit else { return false }
-            state.jobs.append(job)
+            state.jobs.append((job, .now))
             return true
         }
         if accepted { available.signal() }
@@ -149,7 +153,8 @@ package final class DatabasePool: Sendable {
                 (state.jobs.isEmpty ? nil : state.jobs.removeFirst(), state.isClosed)
             }
             if let job {
-                job(Access(slot: slot))
+                waited(.now - job.since)
+                job.job(Access(slot: slot))
             } else if isOver {
                 // Wakes the next thread, which ends in the same way.
                 available.signal()

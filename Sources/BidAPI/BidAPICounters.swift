@@ -59,6 +59,24 @@ final class BidAPICounters: Sendable {
     /// From the time an auction was due to start or end to the transaction that started or ended it.
     let closerLagSeconds = Histogram(bounds: [0.1, 0.25, 0.5, 1, 2, 5, 10, 60])
 
+    /// Transactions that decide bids, and of each its last round trip, with the writes and COMMIT.
+    let transactionSeconds = Histogram(bounds: BidAPICounters.databaseBounds)
+    let commitSeconds = Histogram(bounds: BidAPICounters.databaseBounds)
+    let routes = RouteTimes()
+    /// How long work waits for a connection, by pool.
+    let waits = ["general", "bids", "search", "closer"].map {
+        (name: $0, wait: Histogram(bounds: BidAPICounters.databaseBounds))
+    }
+
+    private static let databaseBounds = [
+        0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10,
+    ]
+
+    /// Counts a wait for a connection of the pool.
+    func addWait(_ pool: String, _ duration: Duration) {
+        waits.first { $0.name == pool }?.wait.add(duration / .seconds(1))
+    }
+
     func add(_ result: BidResult) { bids[Self.index(result)].add() }
     func current(_ result: BidResult) -> Int { bids[Self.index(result)].current }
 

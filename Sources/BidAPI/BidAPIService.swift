@@ -28,10 +28,10 @@ package enum BidAPIService {
         let pooling = PoolingCheck(servers: servers)
         let isPoolingChecked = try await pooling.isPassed()
         let unreadable = UnreadableRows(logger: logger)
-        let pools = Pools(servers: servers, unreadable: unreadable)
+        let counters = BidAPICounters()
+        let pools = Pools(servers: servers, unreadable: unreadable, counters: counters)
         let topology = RedisTopology(configuration.redisURLs)
         let relay = Relays(database: servers, topology: topology, logger: logger)
-        let counters = BidAPICounters()
         let replica = configuration.databaseReadURL.map { url in
             ReadReplica(
                 servers: DatabaseServers(url, for: .reading),
@@ -42,7 +42,7 @@ package enum BidAPIService {
             pool: pools.general, searchPool: pools.search, replica: replica, relay: relay,
             bids: BidQueue(
                 pool: pools.bids, antiSniping: configuration.antiSniping, answer: BidRoutes.keptAnswer,
-                batchBids: counters.batchBids
+                counters: counters
             ) {
                 relay.notify()
             },

@@ -28,22 +28,22 @@ final class BidQueue: Sendable {
     private let antiSniping: AntiSniping
     private let answer: @Sendable (BidTransaction.Outcome) -> KeptAnswer
     private let committed: @Sendable () -> Void
-    private let batchBids: Histogram
+    private let counters: BidAPICounters
 
     /// - Parameters:
     ///   - answer: returns the answer to an outcome, which is kept for repeats of the request.
     ///   - committed: called after each transaction that wrote events.
-    ///   - batchBids: counts how many bids each transaction decided.
+    ///   - counters: of transactions.
     init(
         pool: DatabasePool, antiSniping: AntiSniping,
-        answer: @escaping @Sendable (BidTransaction.Outcome) -> KeptAnswer, batchBids: Histogram,
+        answer: @escaping @Sendable (BidTransaction.Outcome) -> KeptAnswer, counters: BidAPICounters,
         committed: @escaping @Sendable () -> Void
     ) {
         self.pool = pool
         self.antiSniping = antiSniping
         self.answer = answer
         self.committed = committed
-        self.batchBids = batchBids
+        self.counters = counters
     }
 
     /// Waits until the bid is decided and, if accepted, on disk.
@@ -85,7 +85,9 @@ final class BidQueue: Sendable {
     private func decide(
         _ batches: [Batch], _ access: borrowing DatabasePool.Access, isRepeat: Bool = false
     ) {
-        batchBids.add(Double(batches.reduce(0) { $0 + $1.entries.count }))
+        counters.batchBids.add(Double(batches.reduce(0) { $0 + $1.entries.count }))
+        let start = ContinuousClock.now
+        defer { counters.transactionSeconds.add((ContinuousClock.now - start) / .seconds(1)) }
         do throws(DatabaseError) {
             let conclusion = try access.use { connection throws(DatabaseError) in
                 try BidTransaction.run(
@@ -97,6 +99,7 @@ final class BidQueue: Sendable {
                 guard !isRepeat else { throw .unavailable("the transaction was undone twice") }
                 return decide(batches, access, isRepeat: true)
             }
+            if let duration = decision.commitDuration { counters.commitSeconds.add(duration / .seconds(1)) }
             if decision.hasEvents { committed() }
             for (batch, outcomes) in zip(batches, decision.outcomes) {
                 guard let outcomes else {

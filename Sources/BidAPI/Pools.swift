@@ -13,7 +13,7 @@ struct Pools {
     /// Prepares the relay's own connections.
     let prepareRelay: @Sendable (PostgresConnection) throws(DatabaseError) -> Void
 
-    init(servers: DatabaseServers, unreadable: UnreadableRows) {
+    init(servers: DatabaseServers, unreadable: UnreadableRows, counters: BidAPICounters) {
         let flag = MigrationFlag()
         let migrate = { @Sendable (connection: PostgresConnection) throws(DatabaseError) in
             connection.reportUnreadable = unreadable.note
@@ -33,14 +33,16 @@ struct Pools {
         prepareRelay = planOnce
         general = DatabasePool(
             servers: servers, threads: Limits.databaseConnections, jobLimit: Limits.waitingJobs,
-            prepare: migrate)
+            waited: { counters.addWait("general", $0) }, prepare: migrate)
         bids = DatabasePool(
             servers: servers, threads: Limits.bidTransactions, jobLimit: Limits.bidTransactions,
-            prepare: prepareBids)
+            waited: { counters.addWait("bids", $0) }, prepare: prepareBids)
         search = DatabasePool(
             servers: servers, threads: Limits.searchConnections, jobLimit: Limits.waitingJobs,
+            waited: { counters.addWait("search", $0) }, prepare: migrate)
+        closer = DatabasePool(
+            servers: servers, threads: 1, jobLimit: 1, waited: { counters.addWait("closer", $0) },
             prepare: migrate)
-        closer = DatabasePool(servers: servers, threads: 1, jobLimit: 1, prepare: migrate)
     }
 
     func close() {

@@ -37,6 +37,7 @@ struct PublicRoutes: Sendable {
         )
         let router = Router(context: AppContext.self)
         router.add(middleware: RequestIDMiddleware())
+        router.add(middleware: TimingMiddleware(times: services.counters.routes))
         router.add(middleware: HeadMiddleware())
         router.add(middleware: CrossOriginMiddleware(settings: services.settings))
         router.add(middleware: ErrorMiddleware(routes: table, unreadable: services.unreadable))

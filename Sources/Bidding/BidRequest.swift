@@ -48,9 +48,11 @@ extension BidRequest.Offer {
                     .limited(try convert(amount, "amount"), maximum: try convert(maximum, "max_amount")))
             case .proxy(let maximum): return .success(.proxy(maximum: try convert(maximum, "max_amount")))
             case .buyNow(let agreed):
-                return .success(.buyNow(agreed: try agreed.map { amount throws(ExcessDecimals) in
-                    try convert(amount, "amount")
-                }))
+                return .success(
+                    .buyNow(
+                        agreed: try agreed.map { amount throws(ExcessDecimals) in
+                            try convert(amount, "amount")
+                        }))
             }
         } catch {
             return .failure(error)

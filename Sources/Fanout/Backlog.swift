@@ -62,6 +62,8 @@ package struct Backlog {
     }
 
     package var isEmpty: Bool { offset == current.count && control.isEmpty && queue.isEmpty }
+    /// Bytes that wait, without bids, which may still merge.
+    package var waitingBytes: Int { current.count - offset + control.count + losslessBytes + messageBytes }
     /// Queued entries, without the frame that is being written.
     package var count: Int { queue.count }
 

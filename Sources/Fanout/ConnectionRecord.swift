@@ -60,6 +60,8 @@ package struct ConnectionFlags: OptionSet, Sendable {
     /// A waiting watcher that another process served until now. It goes on from its cursor without a first
     /// message.
     package static let isMoved = ConnectionFlags(rawValue: 524_288)
+    /// The connection has come from another process, which may still hold its descriptor too.
+    package static let cameByHandover = ConnectionFlags(rawValue: 2_097_152)
     /// That process has told it that the auction's Redis does not deliver.
     package static let knowsSilence = ConnectionFlags(rawValue: 1_048_576)
 }

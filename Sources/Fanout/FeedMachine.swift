@@ -8,6 +8,14 @@
 
 package import LiveProtocol
 
+/// How a gap was found.
+package enum RepairCause: Int, CaseIterable, Sendable {
+    /// An event came whose predecessor had not come.
+    case hole
+    /// The state that was read after a lost link is ahead of the events.
+    case reconnect
+}
+
 package struct FeedMachine: ~Copyable {
     package enum Phase: Sendable {
         /// SUBSCRIBE is on its way, or the link is down. Can transition to: reading; a user's topic to live.
@@ -40,9 +48,11 @@ package struct FeedMachine: ~Copyable {
     /// What is worth counting.
     package enum Occurrence: Sendable {
         case duplicate
-        case gapOpened
-        case gapFilled
-        case jumped
+        case gapOpened(RepairCause)
+        /// After so many milliseconds.
+        case gapFilled(Int64)
+        /// The gap was given up, after so many milliseconds.
+        case jumped(Int64)
     }
 
     /// A gap that is being repaired.
@@ -62,6 +72,8 @@ package struct FeedMachine: ~Copyable {
     private var snapshot: Snapshot?
 
     private var repair: Repair?
+    /// When the repair under way began, also while the machine waits for a state to jump to.
+    private var repairBegan: Int64?
     /// True after a repair's time is over, while the state is being read for the jump.
     private var isJumping = false
     /// True while a state read is queued or under way.
@@ -244,6 +256,7 @@ package struct FeedMachine: ~Copyable {
         isJumping = false
         isReadingHistory = false
         repair = nil
+        repairBegan = nil
         answerWaiting(&actions)
     }
 
@@ -271,9 +284,9 @@ package struct FeedMachine: ~Copyable {
         switch order.offer(event, sequence: event.sequence) {
         case .deliver:
             deliver(event, &actions)
-            deliverHeld(&actions)
+            deliverHeld(now: now, &actions)
         case .duplicate: actions.append(.count(.duplicate))
-        case .held: if phase == .live { beginRepair(target: event.sequence - 1, now: now, &actions) }
+        case .held: if phase == .live { beginRepair(.hole, target: event.sequence - 1, now: now, &actions) }
         case .overflow: giveUp(&actions)
         }
     }
@@ -283,11 +296,12 @@ package struct FeedMachine: ~Copyable {
         actions.append(.deliver(event, to: attached))
     }
 
-    private mutating func deliverHeld(_ actions: inout [Action]) {
+    private mutating func deliverHeld(now: Int64, _ actions: inout [Action]) {
         while let event = order.takeNextHeld() { deliver(event, &actions) }
         guard let repair, !order.hasHole, last >= repair.target else { return }
         self.repair = nil
-        actions.append(.count(.gapFilled))
+        actions.append(.count(.gapFilled(now - (repairBegan ?? now))))
+        repairBegan = nil
         announceIfLevel(&actions)
     }
 
@@ -309,11 +323,11 @@ package struct FeedMachine: ~Copyable {
         if isFirst { order.establish(state?.sequence ?? 0) }
         // The state comes before the held events: a waiting loop is shown this state, and then each event.
         adopt(state, now: now)
-        deliverHeld(&actions)
+        deliverHeld(now: now, &actions)
         if isReconnect, let state, state.sequence > last {
-            beginRepair(target: state.sequence, now: now, &actions)
+            beginRepair(.reconnect, target: state.sequence, now: now, &actions)
         } else if let first = order.firstHeld {
-            beginRepair(target: first - 1, now: now, &actions)
+            beginRepair(.hole, target: first - 1, now: now, &actions)
         }
         answerWaiting(&actions)
         announceIfLevel(&actions)
@@ -339,11 +353,14 @@ package struct FeedMachine: ~Copyable {
 
     // MARK: Gaps
 
-    private mutating func beginRepair(target: UInt64, now: Int64, _ actions: inout [Action]) {
+    private mutating func beginRepair(
+        _ cause: RepairCause, target: UInt64, now: Int64, _ actions: inout [Action]
+    ) {
         guard repair == nil, !isJumping else { return }
         repair = Repair(
             deadline: now + FanoutLimits.gapMilliseconds, nextReadAt: now, target: target)
-        actions.append(.count(.gapOpened))
+        repairBegan = repairBegan ?? now
+        actions.append(.count(.gapOpened(cause)))
     }
 
     /// Reads the log, or gives a gap up, when that is due.
@@ -380,7 +397,7 @@ package struct FeedMachine: ~Copyable {
         let target = max(floor, state?.sequence ?? 0)
         guard target > last else {
             order.establish(target)
-            deliverHeld(&actions)
+            deliverHeld(now: now, &actions)
             adopt(state, now: now)
             answerWaiting(&actions)
             return announceIfLevel(&actions)
@@ -388,15 +405,16 @@ package struct FeedMachine: ~Copyable {
         // A state older than the gap's end still is the best there is to show.
         let shown = state?.sequence ?? 0 >= snapshot?.sequence ?? 0 ? state : snapshot
         let jump = Snapshot(sequence: target, state: shown?.state, isEnded: shown?.isEnded == true)
-        actions.append(.count(.jumped))
+        actions.append(.count(.jumped(now - (repairBegan ?? now))))
+        repairBegan = nil
         order.establish(target)
         clearHistory()
         widenedUntil = nil
         snapshot = jump
         actions.append(.jump(jump, to: attached))
-        deliverHeld(&actions)
+        deliverHeld(now: now, &actions)
         answerWaiting(&actions)
-        if let first = order.firstHeld { beginRepair(target: first - 1, now: now, &actions) }
+        if let first = order.firstHeld { beginRepair(.hole, target: first - 1, now: now, &actions) }
         announceIfLevel(&actions)
     }
 

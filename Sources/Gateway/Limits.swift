@@ -120,6 +120,11 @@ enum Limits {
     static let handoverPatienceSeconds = 20
     /// How long the new process may take to subscribe and read. Then it gives up.
     static let preparationSeconds = 15
+    /// How long Redis may take to forget the viewers of a process that has handed over.
+    static let viewersForgottenSeconds = 1
+    /// How often the new process meets the old one again after a hand-over that broke off, and when.
+    static let handoverAttempts = 3
+    static let handoverRetryMilliseconds: Int64 = 500
     /// How long connections that cannot move at once are tried again. What has not moved by then is drained.
     static let givingMilliseconds: Int64 = 5_000
     static let givingRetryMilliseconds: Int64 = 20
@@ -158,6 +163,9 @@ enum Limits {
     static let mapRefreshMilliseconds: Int64 = 200
     /// A subscription that a cluster's node refused for the moment is tried again after this.
     static let resubscribeMilliseconds: Int64 = 200
+
+    /// How often scrapes are told when servers last proved that they deliver.
+    static let probeNoteMilliseconds: Int64 = 250
 
     // Viewers
     /// A script that Redis did not take is offered again after this.

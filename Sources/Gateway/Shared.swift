@@ -1,5 +1,7 @@
 // What all threads of one gateway may touch: mailboxes, counters and a few atomics.
 
+import AuctionEvents
+import Fanout
 import Reactor
 import Synchronization
 import Telemetry
@@ -39,18 +41,30 @@ final class LoopCounters: Sendable {
     let handshakesResumed = Counter()
     let handshakesFailed = Counter()
     let deliveries = Counter()
-    let deliveredBytes = Counter()
+    let deliveredBytes = Tally<ByteCarrier>()
     let snapshots = Counter()
-    let resumes = Counter()
-    let conflated = Counter()
+    let resumes = Tally<ResumeSource>()
+    let conflated = Tally<MergeCause>()
     let slowCloses = Counter()
-    let overCapacity = Counter()
-    let overAddressLimit = Counter()
-    let overMessageRate = Counter()
+    let refusals = Tally<RefusalKind>()
+    let closes = Tally<CloseKind>()
     let acceptPauses = Counter()
     let refusedTokens = Counter()
     let expiredTokens = Counter()
     let deferredTokens = Counter()
+    /// Watchers without their first message.
+    let waiting = Counter()
+    /// Bytes in backlogs, without bids that may still merge.
+    let backlogBytes = Counter()
+    let sessions = Counter()
+    /// Time that the loop worked, in microseconds.
+    let busyMicroseconds = Counter()
+    let turns = LocalHistogram()
+    /// From the publication of an event to the end of its walk.
+    let eventAges = LocalHistogram()
+    /// From the receipt of an event to the beginning and the end of its walk.
+    let firstSends = LocalHistogram()
+    let lastSends = LocalHistogram()
 }
 
 /// Written by the feed, read by scrapes.
@@ -58,16 +72,16 @@ final class FeedCounters: Sendable {
     let channels = Counter()
     let historyBytes = Counter()
     let events = Counter()
-    let rejectedTooLarge = Counter()
-    let rejectedNotUTF8 = Counter()
-    let rejectedNotJSONObject = Counter()
-    let rejectedDuplicateMember = Counter()
-    let rejectedOtherAuction = Counter()
-    let rejectedNoType = Counter()
-    let rejectedBadSequence = Counter()
+    let rejected = Tally<EventEnvelope.Rejection>()
     let rejectedStates = Counter()
     let duplicates = Counter()
-    let gaps = Counter()
+    let gaps = Tally<RepairCause>()
+    let repairs = LocalHistogram()
+    /// From the publication of an event to its receipt.
+    let receipts = LocalHistogram()
+    /// When the server that has been silent for longest last proved that it delivers, in monotonic
+    /// milliseconds; 0 while one has not.
+    let oldestProof = Counter()
     let gapsFilled = Counter()
     let jumps = Counter()
     let stateReads = Counter()
@@ -94,8 +108,13 @@ final class Shared: Sendable {
     /// True while the process uses more memory than it should. Loop 0 updates it.
     let isOverMemory = Atomic<Bool>(false)
     let isDraining = Atomic<Bool>(false)
-    /// True once a newer process has taken the listeners and the connections.
-    let hasHandedOver = Atomic<Bool>(false)
+    /// True while connections are on their way to a newer process. A drain waits for the end of that.
+    let isHandingOver = Atomic<Bool>(false)
+    /// The kinds of listeners that belong to another process too. That process removes the files of Unix
+    /// sockets.
+    let foreignListeners = Mutex<Set<ListenerKind>>([])
+    /// The socket at which a newer process takes over.
+    let takeoverFile = Mutex<SocketFile?>(nil)
 
     init(configuration: GatewayConfiguration) throws(Errno) {
         self.configuration = configuration

@@ -39,12 +39,17 @@ package final class EncodedEvent: Sendable {
     package let jsonStart: Int
     /// The event's type, as written in the JSON between its quotes.
     package let type: String
+    /// When the gateway received it from pub/sub, in microseconds of the monotonic clock; 0 for another
+    /// event.
+    package let receivedAt: Int64
+    /// When it was published, in milliseconds since 1970; 0 when that is not known.
+    package let publishedAt: Int64
     private let lazyStream = AtomicLazyReference<Form>()
     private let lazyDeflated = AtomicLazyReference<Form>()
 
     package init(
         sequence: UInt64, cursor: UInt64?, treatment: Treatment, endsAuction: Bool = false, type: String,
-        frame: [UInt8], jsonStart: Int
+        frame: [UInt8], jsonStart: Int, receivedAt: Int64 = 0, publishedAt: Int64 = 0
     ) {
         self.sequence = sequence
         self.cursor = cursor
@@ -53,6 +58,8 @@ package final class EncodedEvent: Sendable {
         self.type = type
         self.frame = frame
         self.jsonStart = jsonStart
+        self.receivedAt = receivedAt
+        self.publishedAt = publishedAt
     }
 
     package var isConflatable: Bool { treatment == .conflatable }

@@ -9,7 +9,7 @@ package enum EventEncoder {
     /// - Parameter hasSequence: false on a channel that has no order; a `seq` is then part of the payload
     ///   only.
     package static func event(
-        _ json: Span<UInt8>, _ envelope: EventEnvelope, hasSequence: Bool = true
+        _ json: Span<UInt8>, _ envelope: EventEnvelope, hasSequence: Bool = true, receivedAt: Int64 = 0
     ) -> EncodedEvent {
         var frame: [UInt8] = []
         frame.reserveCapacity(WebSocketFrame.maximumHeaderBytes + json.count)
@@ -27,7 +27,8 @@ package enum EventEncoder {
         return EncodedEvent(
             sequence: sequence, cursor: sequence == 0 ? nil : sequence, treatment: treatment,
             endsAuction: hasSequence && envelope.kind == .auctionEnded,
-            type: envelope.type, frame: frame, jsonStart: start)
+            type: envelope.type, frame: frame, jsonStart: start, receivedAt: receivedAt,
+            publishedAt: envelope.publishedAt?.milliseconds ?? 0)
     }
 
     /// One of the gateway's own messages.

@@ -9,6 +9,13 @@ package enum Clock {
         read(CLOCK_MONOTONIC)
     }
 
+    /// Microseconds that never go back; the zero is the same as for ``monotonicMilliseconds()``.
+    package static func monotonicMicroseconds() -> Int64 {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1_000
+    }
+
     /// Milliseconds since 1970-01-01T00:00:00Z.
     package static func wallMilliseconds() -> Int64 {
         read(CLOCK_REALTIME)

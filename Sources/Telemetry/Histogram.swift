@@ -5,19 +5,14 @@ import Synchronization
 
 /// Any thread may add.
 package final class Histogram: Sendable {
-    package struct Snapshot: Sendable {
-        /// Values in each range, and at last those above all bounds.
-        package var counts: [Int]
-        package var sum: Double
-    }
+    private let bounds: [Double]
+    private let state: Mutex<HistogramSnapshot>
 
-    /// Upper bounds, each included in its range; rising.
-    package let bounds: [Double]
-    private let state: Mutex<Snapshot>
-
+    /// - Parameter bounds: upper bounds, each included in its range; rising.
     package init(bounds: [Double]) {
         self.bounds = bounds
-        state = Mutex(Snapshot(counts: [Int](repeating: 0, count: bounds.count + 1), sum: 0))
+        let counts = [Int](repeating: 0, count: bounds.count + 1)
+        state = Mutex(HistogramSnapshot(bounds: bounds, counts: counts, sum: 0))
     }
 
     package func add(_ value: Double) {
@@ -28,5 +23,5 @@ package final class Histogram: Sendable {
         }
     }
 
-    package var snapshot: Snapshot { state.withLock { $0 } }
+    package var snapshot: HistogramSnapshot { state.withLock { $0 } }
 }

@@ -15,11 +15,8 @@ package struct PrometheusText {
     package mutating func metric(
         _ name: String, _ kind: Kind, _ help: String, _ samples: [(labels: [(String, String)], value: Int)]
     ) {
-        text += "# HELP \(name) \(help)\n# TYPE \(name) \(kind.rawValue)\n"
-        for sample in samples {
-            let labels = sample.labels.map { "\($0.0)=\"\($0.1)\"" }.joined(separator: ",")
-            text += labels.isEmpty ? "\(name) \(sample.value)\n" : "\(name){\(labels)} \(sample.value)\n"
-        }
+        begin(name, kind, help)
+        for sample in samples { add(name, sample.labels, "\(sample.value)") }
     }
 
     package mutating func metric(_ name: String, _ kind: Kind, _ help: String, _ value: Int) {
@@ -28,18 +25,44 @@ package struct PrometheusText {
 
     /// A metric of one number that may have a fraction.
     package mutating func metric(_ name: String, _ kind: Kind, _ help: String, _ value: Double) {
-        text += "# HELP \(name) \(help)\n# TYPE \(name) \(kind.rawValue)\n\(name) \(value)\n"
+        begin(name, kind, help)
+        add(name, [], "\(value)")
     }
 
-    package mutating func metric(_ name: String, _ help: String, _ histogram: Histogram) {
-        let snapshot = histogram.snapshot
-        text += "# HELP \(name) \(help)\n# TYPE \(name) \(Kind.histogram.rawValue)\n"
-        var total = 0
-        for (bound, count) in zip(histogram.bounds, snapshot.counts) {
-            total += count
-            text += "\(name)_bucket{le=\"\(bound)\"} \(total)\n"
+    /// One metric with a fraction for each set of labels.
+    package mutating func metric(
+        _ name: String, _ kind: Kind, _ help: String,
+        _ samples: [(labels: [(String, String)], value: Double)]
+    ) {
+        begin(name, kind, help)
+        for sample in samples { add(name, sample.labels, "\(sample.value)") }
+    }
+
+    /// Histograms of one metric, for each set of labels.
+    package mutating func histograms(
+        _ name: String, _ help: String,
+        _ samples: [(labels: [(String, String)], snapshot: HistogramSnapshot)]
+    ) {
+        begin(name, .histogram, help)
+        for (labels, snapshot) in samples {
+            var total = 0
+            for (bound, count) in zip(snapshot.bounds, snapshot.counts) {
+                total += count
+                add("\(name)_bucket", labels + [("le", "\(bound)")], "\(total)")
+            }
+            total += snapshot.counts[snapshot.bounds.count]
+            add("\(name)_bucket", labels + [("le", "+Inf")], "\(total)")
+            add("\(name)_sum", labels, "\(snapshot.sum)")
+            add("\(name)_count", labels, "\(total)")
         }
-        total += snapshot.counts[histogram.bounds.count]
-        text += "\(name)_bucket{le=\"+Inf\"} \(total)\n\(name)_sum \(snapshot.sum)\n\(name)_count \(total)\n"
+    }
+
+    private mutating func begin(_ name: String, _ kind: Kind, _ help: String) {
+        text += "# HELP \(name) \(help)\n# TYPE \(name) \(kind.rawValue)\n"
+    }
+
+    private mutating func add(_ name: String, _ labels: [(String, String)], _ value: String) {
+        let list = labels.map { "\($0.0)=\"\($0.1)\"" }.joined(separator: ",")
+        text += list.isEmpty ? "\(name) \(value)\n" : "\(name){\(list)} \(value)\n"
     }
 }

@@ -30,7 +30,8 @@ import Testing
                 + #""ends_at":"2026-01-10T19:30:06.023Z","time_remaining_seconds":5}"#)
         #expect(
             EventEnvelope.scan(Array(json.utf8).span, auctionID: "a1")
-                == .success(EventEnvelope(kind: .bidUpdate, sequence: 4, type: "BID_UPDATE")))
+                == .success(
+                    EventEnvelope(kind: .bidUpdate, sequence: 4, type: "BID_UPDATE", publishedAt: time)))
     }
 
     @Test("a bid's event tells the increment where that depends on the price")

@@ -14,6 +14,19 @@ import Testing
     func writes(milliseconds: Int64, text: String) {
         #expect(Timestamp(milliseconds: milliseconds).description == text)
         #expect(Timestamp(text: text)?.milliseconds == milliseconds)
+        let padded = Array("\"\(text)\"".utf8)
+        #expect(Timestamp(padded.span, in: 1..<25)?.milliseconds == milliseconds)
+    }
+
+    @Test("bytes that are not the form written here are no time")
+    func refusesBytes() {
+        for text in [
+            "2026-01-10T19:30:00Z", "2026-13-10T19:30:00.123Z", "2026-01-10 19:30:00.123Z",
+            "2026-01-1xT19:30:00.123Z", "2026-01-10T19:30:00.123+",
+        ] {
+            let bytes = Array(text.utf8)
+            #expect(Timestamp(bytes.span, in: bytes.indices) == nil, "\(text)")
+        }
     }
 
     @Test(

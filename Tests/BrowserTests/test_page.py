@@ -539,6 +539,11 @@ class Bids(PageCase):
         self.see_truth(auction)
         self.assertEqual(stack.bids(auction), 0)
 
+    def price_age(self):
+        """For how many seconds at least the page says that the price was not confirmed; -1 when it says nothing."""
+        words = self.browser.text("#price-age").split()
+        return int(words[5]) if len(words) > 5 else -1
+
     def test_while_nothing_arrives_words_are_in_the_past_and_answers_count(self):
         auction = self.start()
         self.browser.type("100")
@@ -554,14 +559,14 @@ class Bids(PageCase):
             self.browser.see("the past on the card", lambda: "you led" in self.browser.text(meta))
             last = 0
             for _ in range(12):
-                age = int(self.browser.text("#price-age").split()[5])
+                age = self.price_age()
                 self.assertTrue(last <= age <= max(1, time.time() - stopped), f"{age} s, {time.time() - stopped}")
                 last = age
                 time.sleep(0.25)
             # Leaving the lot and coming back confirms nothing.
             self.browser.run("document.querySelector('.brand').click()")
             self.browser.run(f"document.querySelector('[data-auction={auction}] a').click()")
-            self.browser.see("the age again", lambda: int(self.browser.text("#price-age").split()[5]) >= last)
+            self.browser.see("the age again", lambda: self.price_age() >= last)
             self.browser.see("the form", lambda: self.browser.part("amount").is_enabled())
             stack.bid(auction, 110, "rival-a")
             self.browser.type("150")

@@ -145,7 +145,9 @@ extension EndToEndTests {
             let small = try GatewayProcess(
                 redis: [redis.url], arguments: ["--workers", "1", "--max-connections", "20"])
             let sockets = try (0..<200).map { _ in try BlockingSocket(port: small.port) }
-            try eventually("it is full") { try small.metric("gavelcast_over_capacity_total") > 0 }
+            try eventually("it is full") {
+                try small.metric("gavelcast_refusals_total{reason=\"capacity\"}") > 0
+            }
             #expect(try small.isOK("/healthz") && small.isOK("/readyz"))
             for socket in sockets { socket.close() }
         }

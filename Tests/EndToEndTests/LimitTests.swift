@@ -57,7 +57,7 @@ extension EndToEndTests {
             #expect(try gateway.get("\(live)?since=0").status == 429)
             let page = try gateway.get("/")
             #expect(page.status == 429 && page.json["error"] as? String == "TOO_MANY_CONNECTIONS")
-            #expect(try gateway.metric("gavelcast_over_address_limit_total") >= 4)
+            #expect(try gateway.metric("gavelcast_refusals_total{reason=\"address\"}") >= 4)
             // A place that is given up may be taken.
             kept.removeLast().close()
             stream.close()
@@ -125,7 +125,7 @@ extension EndToEndTests {
                 while case .pong? = last { last = try client.next() }
                 #expect(last == .close(code: 1008, reason: "too many messages"))
             }
-            #expect(try gateway.metric("gavelcast_over_message_rate_total") == 4)
+            #expect(try gateway.metric("gavelcast_refusals_total{reason=\"messages\"}") == 4)
             // Within the burst everything is answered.
             let modest = try WebSocketClient(port: gateway.port, path: live)
             _ = try modest.next()

@@ -73,7 +73,11 @@ import Testing
                 case .readState(let isRetry): isRetry ? "read state again" : "read state"
                 case .readLog(let sequence): "read log after \(sequence)"
                 case .readHistory: "read history"
-                case .count(let occurrence): "\(occurrence)"
+                case .count(.gapOpened(let cause)):
+                    cause == .hole ? "gapOpened(hole)" : "gapOpened(reconnect)"
+                case .count(.gapFilled): "gapFilled"
+                case .count(.jumped): "jumped"
+                case .count(.duplicate): "duplicate"
                 }
             }
         }
@@ -110,7 +114,7 @@ import Testing
         feed.subscribed()
         feed.delivers(true)
         feed.stateRead(Self.state(7))
-        #expect(feed.taken() == ["read state", "gapOpened"])
+        #expect(feed.taken() == ["read state", "gapOpened(reconnect)"])
         feed.tick()
         feed.logRead(6...7)
         #expect(
@@ -137,7 +141,7 @@ import Testing
         feed.received(8)
         feed.delivers(false)
         feed.delivers(true)
-        #expect(feed.taken() == ["gapOpened", "not live for 1"])
+        #expect(feed.taken() == ["gapOpened(hole)", "not live for 1"])
         feed.tick(after: FanoutLimits.gapMilliseconds)
         feed.stateRead(Self.state(8))
         #expect(feed.taken() == ["read state", "jumped", "jump to 8 for 1", "live for 1"])
@@ -147,14 +151,14 @@ import Testing
     func unnumbered() {
         var feed = Driver.live(at: 5)
         feed.received(8, 0)
-        #expect(feed.taken() == ["gapOpened", "deliver 0 to 1"])
+        #expect(feed.taken() == ["gapOpened(hole)", "deliver 0 to 1"])
     }
 
     @Test("a gap is filled from the log, and the held events follow it in order")
     func gapIsFilled() {
         var feed = Driver.live(at: 5)
         feed.received(6, 9, 8, 6)
-        #expect(feed.taken() == ["deliver 6 to 1", "gapOpened", "duplicate"])
+        #expect(feed.taken() == ["deliver 6 to 1", "gapOpened(hole)", "duplicate"])
         feed.tick()
         feed.tick()
         #expect(feed.taken() == ["read log after 6"])
@@ -171,7 +175,7 @@ import Testing
         feed.tick()
         feed.logRead(nil)
         feed.tick(after: 100)
-        #expect(feed.taken() == ["gapOpened", "read log after 5"])
+        #expect(feed.taken() == ["gapOpened(hole)", "read log after 5"])
         feed.tick(after: 100)
         #expect(feed.taken() == ["read log after 5"])
     }
@@ -181,7 +185,7 @@ import Testing
         var feed = Driver.live(at: 5)
         feed.received(9)
         feed.tick(after: 999, mayReadLog: false)
-        #expect(feed.taken() == ["gapOpened"])
+        #expect(feed.taken() == ["gapOpened(hole)"])
         feed.tick(after: 1)
         #expect(feed.taken() == ["read state"])
         feed.stateRead(Self.state(6))
@@ -197,7 +201,7 @@ import Testing
         feed.received(10, 13)
         #expect(
             feed.taken() == [
-                "gapOpened", "read state", "jumped", "jump to 12 for 1", "duplicate", "deliver 13 to 1",
+                "gapOpened(hole)", "read state", "jumped", "jump to 12 for 1", "duplicate", "deliver 13 to 1",
             ])
     }
 
@@ -205,9 +209,9 @@ import Testing
     func tooManyHeld() {
         var feed = Driver.live(at: 5, heldEvents: 2)
         feed.received(8, 10, 12)
-        #expect(feed.taken() == ["gapOpened", "read state"])
+        #expect(feed.taken() == ["gapOpened(hole)", "read state"])
         feed.stateRead(nil)
-        #expect(feed.taken() == ["jumped", "jump to 7 for 1", "deliver 8 to 1", "gapOpened"])
+        #expect(feed.taken() == ["jumped", "jump to 7 for 1", "deliver 8 to 1", "gapOpened(hole)"])
     }
 
     @Test("a lost link keeps the loops, and what was missed meanwhile is read from the log")
@@ -217,7 +221,7 @@ import Testing
         feed.subscribed()
         #expect(feed.taken() == ["read state"])
         feed.stateRead(Self.state(8))
-        #expect(feed.taken() == ["gapOpened"])
+        #expect(feed.taken() == ["gapOpened(reconnect)"])
         feed.tick()
         feed.logRead(6...8)
         #expect(
@@ -233,11 +237,11 @@ import Testing
         feed.tick()
         feed.linkLost()
         feed.tick(after: 2_000)
-        #expect(feed.taken() == ["gapOpened", "read log after 5"])
+        #expect(feed.taken() == ["gapOpened(hole)", "read log after 5"])
         feed.subscribed()
         feed.stateRead(Self.state(8))
         feed.tick()
-        #expect(feed.taken() == ["read state", "gapOpened", "read log after 5"])
+        #expect(feed.taken() == ["read state", "gapOpened(reconnect)", "read log after 5"])
     }
 
     @Test("a resume within the ring is answered from it; an older one by one read of the log")

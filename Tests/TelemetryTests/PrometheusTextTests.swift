@@ -26,7 +26,7 @@ import Testing
         let histogram = Histogram(bounds: [0.5, 1])
         for value in [0.5, 0.75, 1, 2] { histogram.add(value) }
         var text = PrometheusText()
-        text.metric("h", "Hs.", histogram)
+        text.histograms("h", "Hs.", [(labels: [], snapshot: histogram.snapshot)])
         #expect(
             text.text == """
                 # HELP h Hs.

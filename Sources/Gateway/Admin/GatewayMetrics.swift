@@ -1,188 +1,228 @@
 // The counters of all threads, summed and written for Prometheus and as JSON.
 
 import AuctionEvents
+import Reactor
 import Settings
 import Synchronization
 import Telemetry
 
-enum GatewayMetrics {
-    /// A metric of one number.
-    struct Metric: Sendable {
-        enum Source: Sendable {
-            /// Summed over the loops.
-            case loops(@Sendable (LoopCounters) -> Int)
-            case feed(@Sendable (FeedCounters) -> Int)
-            case process(@Sendable (Shared) -> Int)
-        }
-
-        let kind: PrometheusText.Kind
-        let name: String
-        let help: String
-        private let source: Source
-
-        init(_ kind: PrometheusText.Kind, _ name: String, _ help: String, _ source: Source) {
-            self.kind = kind
-            self.name = name
-            self.help = help
-            self.source = source
-        }
-
-        func value(_ shared: Shared) -> Int {
-            switch source {
-            case .loops(let read): shared.loops.reduce(0) { $0 + read($1.counters) }
-            case .feed(let read): read(shared.feedCounters)
-            case .process(let read): read(shared)
-            }
+extension Metric where Source == Shared {
+    /// A number that is summed over the loops.
+    fileprivate static func loops(
+        _ kind: PrometheusText.Kind, _ name: String, _ help: String,
+        _ read: @escaping @Sendable (LoopCounters) -> Int
+    ) -> Self {
+        Self(kind, name, help) { shared in
+            .number(shared.loops.reduce(0) { $0 + read($1.counters) })
         }
     }
 
-    /// To add a metric of one number, add a line here.
-    static let table: [Metric] = [
-        Metric(.gauge, "gavelcast_connections", "Open connections.", .loops { $0.connections.current }),
-        Metric(
-            .gauge, "gavelcast_subscriptions", "Subscriptions on connections that watch several auctions.",
-            .loops { $0.subscriptions.current }),
-        Metric(
-            .gauge, "gavelcast_backlogs", "Watchers whose socket is full.", .loops { $0.backlogs.current }),
-        Metric(.counter, "gavelcast_accepted_total", "Connections accepted.", .loops { $0.accepted.current }),
-        Metric(
-            .counter, "gavelcast_connections_taken_total", "Connections taken over from an older process.",
-            .loops { $0.taken.current }),
-        Metric(
-            .counter, "gavelcast_connections_given_total", "Connections handed to a newer process.",
-            .loops { $0.given.current }),
-        Metric(
-            .counter, "gavelcast_upgrades_total", "WebSocket handshakes completed.",
-            .loops { $0.upgrades.current }),
-        Metric(.counter, "gavelcast_requests_total", "HTTP requests read.", .loops { $0.requests.current }),
-        Metric(
-            .counter, "gavelcast_refused_heads_total", "Malformed or oversized heads.",
-            .loops { $0.refusedHeads.current }),
-        Metric(
-            .counter, "gavelcast_protocol_errors_total", "WebSocket violations.",
-            .loops { $0.protocolErrors.current }),
-        Metric(
-            .counter, "gavelcast_tls_handshakes_total", "TLS handshakes completed.",
-            .loops { $0.handshakes.current }),
-        Metric(
-            .counter, "gavelcast_tls_resumed_total", "TLS handshakes that took up a session.",
-            .loops { $0.handshakesResumed.current }),
-        Metric(
-            .counter, "gavelcast_tls_failures_total", "TLS handshakes that failed.",
-            .loops { $0.handshakesFailed.current }),
-        Metric(
-            .counter, "gavelcast_timeouts_total", "Connections closed by a timeout.",
-            .loops { $0.timeouts.current }),
-        Metric(
-            .counter, "gavelcast_deliveries_total", "Events delivered or queued.",
-            .loops { $0.deliveries.current }),
-        Metric(
-            .counter, "gavelcast_delivered_bytes_total", "Bytes given to sockets.",
-            .loops { $0.deliveredBytes.current }),
-        Metric(.counter, "gavelcast_snapshots_total", "Snapshots sent.", .loops { $0.snapshots.current }),
-        Metric(
-            .counter, "gavelcast_resumes_total", "Watchers that went on from their cursor.",
-            .loops { $0.resumes.current }),
-        Metric(
-            .counter, "gavelcast_conflated_total", "Bids merged into a newer one.",
-            .loops { $0.conflated.current }),
-        Metric(
-            .counter, "gavelcast_slow_closes_total", "Watchers closed as too slow.",
-            .loops { $0.slowCloses.current }),
-        Metric(
-            .counter, "gavelcast_over_capacity_total", "Connections refused.",
-            .loops { $0.overCapacity.current }),
-        Metric(
-            .counter, "gavelcast_over_address_limit_total", "Connections over the limit of their address.",
-            .loops { $0.overAddressLimit.current }),
-        Metric(
-            .counter, "gavelcast_over_message_rate_total", "Clients closed because they sent too much.",
-            .loops { $0.overMessageRate.current }),
-        Metric(
-            .counter, "gavelcast_accept_pauses_total", "Times an event loop paused accepting connections.",
-            .loops { $0.acceptPauses.current }),
-        Metric(
-            .counter, "gavelcast_tokens_refused_total", "Tokens refused.", .loops { $0.refusedTokens.current }
-        ),
-        Metric(
-            .counter, "gavelcast_tokens_expired_total", "Watches ended because their token expired.",
-            .loops { $0.expiredTokens.current }),
-        Metric(
-            .counter, "gavelcast_tokens_deferred_total", "Token checks put off to a later loop turn.",
-            .loops { $0.deferredTokens.current }),
-        Metric(.gauge, "gavelcast_channels", "Auctions subscribed in Redis.", .feed { $0.channels.current }),
-        Metric(
-            .gauge, "gavelcast_history_bytes", "Bytes of events kept for replay.",
-            .feed { $0.historyBytes.current }),
-        Metric(
-            .gauge, "gavelcast_redis_links_delivering", "Redis links whose probes come back.",
-            .feed { $0.linksDelivering.current }),
-        Metric(
-            .counter, "gavelcast_redis_link_losses_total", "Redis links lost.",
-            .feed { $0.linkLosses.current }),
-        Metric(
+    /// A number of the feed.
+    fileprivate static func feed(
+        _ kind: PrometheusText.Kind, _ name: String, _ help: String,
+        _ read: @escaping @Sendable (FeedCounters) -> Int
+    ) -> Self {
+        Self(kind, name, help) { .number(read($0.feedCounters)) }
+    }
+
+    fileprivate static func process(
+        _ kind: PrometheusText.Kind, _ name: String, _ help: String,
+        _ read: @escaping @Sendable (Shared) -> Int
+    ) -> Self {
+        Self(kind, name, help) { .number(read($0)) }
+    }
+
+    /// Counts by kind, summed over the loops.
+    fileprivate static func tallies<Kind>(
+        _ name: String, _ help: String, _ label: String,
+        _ read: @escaping @Sendable (LoopCounters) -> Tally<Kind>
+    ) -> Self {
+        Self(.counter, name, help) { shared in
+            .tally(label: label, shared.loops.map { read($0.counters) })
+        }
+    }
+
+    /// A histogram that is summed over the loops.
+    fileprivate static func durations(
+        _ name: String, _ help: String, _ read: @escaping @Sendable (LoopCounters) -> LocalHistogram
+    ) -> Self {
+        Self(.histogram, name, help) { shared in .sum(shared.loops.map { read($0.counters) }) }
+    }
+}
+
+enum GatewayMetrics {
+    /// To add a metric, add a line here.
+    static let table: [Metric<Shared>] = [
+        .loops(.gauge, "gavelcast_connections", "Open connections.") { $0.connections.current },
+        .loops(.gauge, "gavelcast_subscriptions", "Subscriptions on connections that watch several auctions.")
+        { $0.subscriptions.current },
+        .loops(.gauge, "gavelcast_backlogs", "Watchers whose socket is full.") { $0.backlogs.current },
+        .loops(.counter, "gavelcast_accepted_total", "Connections accepted.") { $0.accepted.current },
+        .loops(.counter, "gavelcast_connections_taken_total", "Connections taken over from an older process.")
+        { $0.taken.current },
+        .loops(.counter, "gavelcast_connections_given_total", "Connections handed to a newer process.") {
+            $0.given.current
+        },
+        .loops(.counter, "gavelcast_upgrades_total", "WebSocket handshakes completed.") {
+            $0.upgrades.current
+        },
+        .loops(.counter, "gavelcast_requests_total", "HTTP requests read.") { $0.requests.current },
+        .loops(.counter, "gavelcast_refused_heads_total", "Malformed or oversized heads.") {
+            $0.refusedHeads.current
+        },
+        .loops(.counter, "gavelcast_protocol_errors_total", "WebSocket violations.") {
+            $0.protocolErrors.current
+        },
+        .loops(.counter, "gavelcast_tls_handshakes_total", "TLS handshakes completed.") {
+            $0.handshakes.current
+        },
+        .loops(.counter, "gavelcast_tls_resumed_total", "TLS handshakes that took up a session.") {
+            $0.handshakesResumed.current
+        },
+        .loops(.counter, "gavelcast_tls_failures_total", "TLS handshakes that failed.") {
+            $0.handshakesFailed.current
+        },
+        .loops(.counter, "gavelcast_timeouts_total", "Connections closed by a timeout.") {
+            $0.timeouts.current
+        },
+        .loops(.counter, "gavelcast_deliveries_total", "Events delivered or queued.") {
+            $0.deliveries.current
+        },
+        .loops(.counter, "gavelcast_snapshots_total", "Snapshots sent.") { $0.snapshots.current },
+        .loops(.counter, "gavelcast_slow_closes_total", "Watchers closed as too slow.") {
+            $0.slowCloses.current
+        },
+        .loops(.counter, "gavelcast_accept_pauses_total", "Times an event loop paused accepting connections.")
+        { $0.acceptPauses.current },
+        .loops(.counter, "gavelcast_tokens_refused_total", "Tokens refused.") { $0.refusedTokens.current },
+        .loops(.counter, "gavelcast_tokens_expired_total", "Watches ended because their token expired.") {
+            $0.expiredTokens.current
+        },
+        .loops(.counter, "gavelcast_tokens_deferred_total", "Token checks put off to a later loop turn.") {
+            $0.deferredTokens.current
+        },
+        .feed(.gauge, "gavelcast_channels", "Auctions subscribed in Redis.") { $0.channels.current },
+        .feed(.gauge, "gavelcast_history_bytes", "Bytes of events kept for replay.") {
+            $0.historyBytes.current
+        },
+        .feed(.gauge, "gavelcast_redis_links_delivering", "Redis links whose probes come back.") {
+            $0.linksDelivering.current
+        },
+        .feed(.counter, "gavelcast_redis_link_losses_total", "Redis links lost.") { $0.linkLosses.current },
+        .feed(
             .counter, "gavelcast_redis_refusals_total",
-            "Auctions and users whose channel or keys Redis refused to this gateway.",
-            .feed { $0.refusedTopics.current }),
-        Metric(
+            "Auctions and users whose channel or keys Redis refused to this gateway."
+        ) { $0.refusedTopics.current },
+        .feed(
             .counter, "gavelcast_redis_moves_total",
-            "Auctions and users that moved to another node of a Redis Cluster.",
-            .feed { $0.channelMoves.current }),
+            "Auctions and users that moved to another node of a Redis Cluster."
+        ) { $0.channelMoves.current },
+        .feed(.counter, "gavelcast_events_total", "Events accepted from Redis.") { $0.events.current },
+        .feed(.counter, "gavelcast_states_rejected_total", "Malformed states.") { $0.rejectedStates.current },
+        .feed(.counter, "gavelcast_duplicates_total", "Events dropped as repeated.") {
+            $0.duplicates.current
+        },
+        .feed(.counter, "gavelcast_gaps_filled_total", "Gaps filled from the log.") { $0.gapsFilled.current },
+        .feed(.counter, "gavelcast_jumps_total", "Gaps given up and declared.") { $0.jumps.current },
+        .feed(.counter, "gavelcast_state_reads_total", "States read from Redis.") { $0.stateReads.current },
+        .feed(.counter, "gavelcast_refused_reads_total", "Reads of states and logs that Redis refused.") {
+            $0.refusedReads.current
+        },
+        .feed(.counter, "gavelcast_log_reads_total", "Logs read from Redis.") { $0.logReads.current },
+        .feed(.counter, "gavelcast_viewers_announced_total", "Numbers of viewers announced.") {
+            $0.viewersAnnounced.current
+        },
+        .feed(.counter, "gavelcast_mailbox_overflows_total", "Events that did not fit the mailbox of a loop.")
+        { $0.mailboxOverflows.current },
+        .process(.gauge, "gavelcast_resident_bytes", "Resident memory.") { _ in ProcessMemory.residentBytes()
+        },
+        .process(.gauge, "gavelcast_over_memory", "1 while new watchers are refused for want of memory.") {
+            $0.isOverMemory.load(ordering: .relaxed) ? 1 : 0
+        },
+        .loops(.gauge, "gavelcast_waiting_watchers", "Watchers that wait for their first message.") {
+            $0.waiting.current
+        },
+        .loops(
+            .gauge, "gavelcast_backlog_bytes",
+            "Bytes that full sockets have not taken, without bids that may still merge."
+        ) { $0.backlogBytes.current },
+        .loops(.gauge, "gavelcast_tls_sessions", "Open TLS sessions.") { $0.sessions.current },
+        .tallies(
+            "gavelcast_delivered_bytes_total", "Bytes given to sockets, by what carries them.", "carrier"
+        ) { $0.deliveredBytes },
+        .tallies(
+            "gavelcast_resumes_total", "Watchers that gave a cursor, by where their events came from.",
+            "source"
+        ) { $0.resumes },
+        .tallies("gavelcast_conflated_total", "Bids merged into a newer one, by cause.", "cause") {
+            $0.conflated
+        },
+        .tallies(
+            "gavelcast_refusals_total", "Connections, watches and messages refused, by reason.", "reason"
+        ) { $0.refusals },
+        .tallies("gavelcast_closes_total", "Watching connections that ended, by close code.", "code") {
+            $0.closes
+        },
+        .durations("gavelcast_turn_seconds", "How long turns of the event loops take, without their wait.") {
+            $0.turns
+        },
+        .durations(
+            "gavelcast_event_age_seconds",
+            "From an event's publication (server_time) to its last watcher's socket."
+        ) { $0.eventAges },
+        .durations(
+            "gavelcast_first_watcher_seconds", "From an event's receipt to its first watcher's socket."
+        ) { $0.firstSends },
+        .durations("gavelcast_last_watcher_seconds", "From an event's receipt to its last watcher's socket.")
+        { $0.lastSends },
         Metric(
-            .counter, "gavelcast_events_total", "Events accepted from Redis.", .feed { $0.events.current }),
+            .histogram, "gavelcast_receipt_age_seconds",
+            "From an event's publication (server_time) to its receipt from Redis."
+        ) {
+            .histogram($0.feedCounters.receipts.snapshot)
+        },
         Metric(
-            .counter, "gavelcast_states_rejected_total", "Malformed states.",
-            .feed { $0.rejectedStates.current }),
+            .histogram, "gavelcast_repair_seconds", "From a gap's discovery to its end, filled or declared."
+        ) {
+            .histogram($0.feedCounters.repairs.snapshot)
+        },
+        Metric(.counter, "gavelcast_gaps_total", "Gaps found in a sequence, by cause.") {
+            .tally(label: "cause", [$0.feedCounters.gaps])
+        },
+        Metric(.counter, "gavelcast_events_rejected_total", "Messages dropped, by reason.") {
+            .tally(label: "reason", [$0.feedCounters.rejected])
+        },
         Metric(
-            .counter, "gavelcast_duplicates_total", "Events dropped as repeated.",
-            .feed { $0.duplicates.current }),
-        Metric(.counter, "gavelcast_gaps_total", "Gaps found in a sequence.", .feed { $0.gaps.current }),
-        Metric(
-            .counter, "gavelcast_gaps_filled_total", "Gaps filled from the log.",
-            .feed { $0.gapsFilled.current }),
-        Metric(.counter, "gavelcast_jumps_total", "Gaps given up and declared.", .feed { $0.jumps.current }),
-        Metric(
-            .counter, "gavelcast_state_reads_total", "States read from Redis.",
-            .feed { $0.stateReads.current }),
-        Metric(
-            .counter, "gavelcast_refused_reads_total", "Reads of states and logs that Redis refused.",
-            .feed { $0.refusedReads.current }),
-        Metric(.counter, "gavelcast_log_reads_total", "Logs read from Redis.", .feed { $0.logReads.current }),
-        Metric(
-            .counter, "gavelcast_viewers_announced_total", "Numbers of viewers announced.",
-            .feed { $0.viewersAnnounced.current }),
-        Metric(
-            .counter, "gavelcast_mailbox_overflows_total", "Events that did not fit the mailbox of a loop.",
-            .feed { $0.mailboxOverflows.current }),
-        Metric(
-            .gauge, "gavelcast_resident_bytes", "Resident memory.",
-            .process { _ in ProcessMemory.residentBytes() }),
-        Metric(
-            .gauge, "gavelcast_over_memory", "1 while new watchers are refused for want of memory.",
-            .process { $0.isOverMemory.load(ordering: .relaxed) ? 1 : 0 }),
+            .gauge, "gavelcast_redis_probe_age_seconds",
+            "How long ago the server that has been silent for longest proved that it delivers."
+        ) {
+            let proof = Int64($0.feedCounters.oldestProof.current)
+            return proof == 0 ? .missing : .fraction(Double(Clock.monotonicMilliseconds() - proof) / 1_000)
+        },
+        Metric(.counter, "gavelcast_loop_busy_seconds_total", "Time that each event loop worked.") { shared in
+            .fractions(
+                label: "loop",
+                shared.loops.map { ("\($0.index)", Double($0.counters.busyMicroseconds.current) / 1e6) })
+        },
+        Metric(.gauge, "gavelcast_loop_connections", "Open connections of each event loop.") { shared in
+            .numbers(label: "loop", shared.loops.map { ("\($0.index)", $0.counters.connections.current) })
+        },
+        Metric(.gauge, "gavelcast_watchers", "Watching connections by transport.") { shared in
+            func sum(_ read: (LoopCounters) -> Int) -> Int {
+                shared.loops.reduce(0) { $0 + read($1.counters) }
+            }
+            return .numbers(
+                label: "transport",
+                [
+                    ("websocket", sum { $0.webSockets.current }), ("sse", sum { $0.eventStreams.current }),
+                    ("longpoll", sum { $0.longPolls.current }),
+                ])
+        },
     ]
 
     static func prometheus(_ shared: Shared) -> String {
         var text = PrometheusText()
-        func sum(_ counter: (LoopCounters) -> Int) -> Int {
-            shared.loops.reduce(0) { $0 + counter($1.counters) }
-        }
-        for metric in table { text.metric(metric.name, metric.kind, metric.help, metric.value(shared)) }
-        text.metric(
-            "gavelcast_watchers", .gauge, "Watching connections by transport.",
-            [
-                (labels: [("transport", "websocket")], value: sum { $0.webSockets.current }),
-                (labels: [("transport", "sse")], value: sum { $0.eventStreams.current }),
-                (labels: [("transport", "longpoll")], value: sum { $0.longPolls.current }),
-            ])
-        text.metric(
-            "gavelcast_events_rejected_total", .counter, "Messages dropped, by reason.",
-            EventEnvelope.Rejection.allCases.map { reason in
-                (
-                    labels: [("reason", reason.label)],
-                    value: shared.feedCounters.withRejected(reason) { $0.current }
-                )
-            })
+        for metric in table { metric.write(of: shared, to: &text) }
         text.addProcess(version: ProgramEntry.version)
         return text.text
     }
@@ -216,22 +256,5 @@ enum GatewayMetrics {
             $0.field("backlogs", sum { $0.backlogs.current })
         }
         return writer.bytes + [0x0A]
-    }
-}
-
-extension FeedCounters {
-    /// Gives `body` the counter of messages dropped for `reason`.
-    func withRejected<Result>(
-        _ reason: EventEnvelope.Rejection, _ body: (borrowing Counter) -> Result
-    ) -> Result {
-        switch reason {
-        case .tooLarge: body(rejectedTooLarge)
-        case .notUTF8: body(rejectedNotUTF8)
-        case .notJSONObject: body(rejectedNotJSONObject)
-        case .duplicateMember: body(rejectedDuplicateMember)
-        case .otherAuction: body(rejectedOtherAuction)
-        case .noType: body(rejectedNoType)
-        case .badSequence: body(rejectedBadSequence)
-        }
     }
 }

@@ -18,8 +18,8 @@ final class Admission {
     let connections: Connections
 
     private var listeners: [ListenerKind: [Int32]] = [:]
-    /// True while another process serves the listeners, which stay open here.
-    private var isSuspended = false
+    /// The kinds of listeners that another process serves. They stay open here.
+    private var suspended: Set<ListenerKind> = []
     /// Held open so that a connection can be accepted and closed when descriptors have run out.
     private var spareDescriptor = open("/dev/null", O_RDONLY | O_CLOEXEC)
     private var adminConnections = 0
@@ -49,24 +49,29 @@ final class Admission {
         new.forEach { poll($0, kind) }
     }
 
-    /// Leaves the listeners to another process.
-    func suspendListening() {
-        guard !isSuspended else { return }
-        for listener in listeners.values.joined() { connections.poller.remove(listener) }
-        isSuspended = true
+    /// Leaves listeners of these kinds to another process.
+    func suspendListening(_ kinds: Set<ListenerKind>) {
+        for kind in kinds.subtracting(suspended) {
+            for listener in listeners[kind] ?? [] { connections.poller.remove(listener) }
+        }
+        suspended.formUnion(kinds)
     }
 
     /// Accepts again: the other process has gone.
     func resumeListening() {
-        guard isSuspended else { return }
-        isSuspended = false
-        acceptsPausedUntil = nil
-        for (kind, own) in listeners { own.forEach { poll($0, kind) } }
+        let kinds = suspended
+        suspended = []
+        for kind in kinds {
+            let isPaused = acceptsPausedUntil != nil && kind != .admin
+            for listener in listeners[kind] ?? [] { poll(listener, kind, isPaused ? [] : .readable) }
+        }
     }
 
-    private func poll(_ listener: Int32, _ kind: ListenerKind) {
+    private func poll(
+        _ listener: Int32, _ kind: ListenerKind, _ interest: Poller.Interest = .readable
+    ) {
         do throws(Errno) {
-            try connections.poller.add(listener, .readable, token: kind.token)
+            try connections.poller.add(listener, interest, token: kind.token)
         } catch {
             preconditionFailure("a listener cannot be polled: \(error)")
         }
@@ -82,7 +87,7 @@ final class Admission {
 
     /// Accepts connections that wait on a listener, up to the turn's budget.
     func accept(_ kind: ListenerKind, with handler: any InputHandler, afterEach: () -> Void) {
-        guard !isSuspended else { return }
+        guard !suspended.contains(kind) else { return }
         for listener in listeners[kind] ?? [] {
             accept(kind, at: listener, with: handler, afterEach: afterEach)
         }
@@ -108,9 +113,8 @@ final class Admission {
     /// Accepts every connection in the kernel's queues, then closes the ports. Closing first would reset the
     /// connections that wait.
     func closeListeners(with handler: any InputHandler, afterEach: () -> Void) {
-        // The connections in the queues are the other process's.
-        guard !isSuspended else { return }
-        for kind in [ListenerKind.plain, .secure] {
+        // What waits at a suspended listener is the other process's.
+        for kind in [ListenerKind.plain, .secure] where !suspended.contains(kind) {
             for listener in listeners.removeValue(forKey: kind) ?? [] {
                 empty(listener, kind, with: handler, afterEach: afterEach)
                 connections.poller.remove(listener)
@@ -158,7 +162,7 @@ final class Admission {
         let limit =
             kind == .admin ? Limits.adminConnections : configuration.maxConnections + Limits.refusalReserve
         guard open <= limit, let slot = insert(descriptor, from: kind) else {
-            context.counters.overCapacity.add()
+            context.counters.refusals.add(.capacity)
             countConnection(isAdmin: kind == .admin, -1)
             Sockets.close(descriptor)
             return nil
@@ -191,12 +195,15 @@ final class Admission {
     func adopt(_ descriptor: Int32, address: String?) -> UInt32? {
         countConnection(isAdmin: false, 1)
         guard let slot = insert(descriptor, from: .plain) else {
-            context.counters.overCapacity.add()
+            context.counters.refusals.add(.capacity)
             countConnection(isAdmin: false, -1)
             Sockets.close(descriptor)
             return nil
         }
         clients.meet(slot, countedAs: address)
+        // It was let in already.
+        connections.unmark(slot, .isOverAddressLimit)
+        connections.mark(slot, .cameByHandover)
         return slot
     }
 
@@ -234,7 +241,7 @@ final class Admission {
     /// Pauses accepting for a moment. When no descriptor is left, also uses the spare one to take a
     /// connection off the queue and close it, so that its client learns of it.
     private func shedOne(_ listener: Int32, _ error: Errno) {
-        context.counters.overCapacity.add()
+        context.counters.refusals.add(.descriptors)
         let now = context.nowMilliseconds
         if exhaustionLoggedAt.map({ now - $0 > Limits.exhaustionLogMilliseconds }) ?? true {
             exhaustionLoggedAt = now
@@ -264,8 +271,7 @@ final class Admission {
     }
 
     private func setInterest(_ interest: Poller.Interest) {
-        guard !isSuspended else { return }
-        for (kind, own) in listeners where kind != .admin {
+        for (kind, own) in listeners where kind != .admin && !suspended.contains(kind) {
             own.forEach { connections.poller.modify($0, interest, token: kind.token) }
         }
     }
@@ -299,10 +305,11 @@ final class Admission {
         }
         guard connections[slot].flags.contains(.isRefused) else { return nil }
         guard !context.isDraining else {
+            context.counters.refusals.add(.draining)
             return .error(
                 .serviceUnavailable, "LEAVING", "\(Self.leaving); come back later", fields: retry)
         }
-        context.counters.overCapacity.add()
+        context.counters.refusals.add(isOverMemory ? .memory : .capacity)
         return .error(
             .serviceUnavailable, "OVER_CAPACITY", "this gateway is full; come back later", fields: retry)
     }
@@ -313,11 +320,12 @@ final class Admission {
         let flags = connections[slot].flags
         let retry = context.retryMilliseconds
         guard !context.isDraining else {
+            context.counters.refusals.add(.draining)
             return Dismissal(
                 code: CloseCode.goingAway, message: Self.leaving, retryMilliseconds: retry())
         }
         guard !flags.contains(.isRefused), !isOverMemory else {
-            context.counters.overCapacity.add()
+            context.counters.refusals.add(isOverMemory ? .memory : .capacity)
             return Dismissal(
                 code: CloseCode.tryAgainLater, message: "this gateway is full", retryMilliseconds: retry())
         }

@@ -65,7 +65,7 @@ final class ClientLimits {
         connections.unmark(slot, .isOverAddressLimit)
         let excess = context.shared.addresses.add(address) - most
         guard excess > 0 else { return true }
-        context.counters.overAddressLimit.add()
+        context.counters.refusals.add(.address)
         connections.mark(slot, .isOverAddressLimit)
         return excess <= Limits.refusalsPerAddress
     }
@@ -97,7 +97,7 @@ final class ClientLimits {
         var bucket = messageBuckets[slot] ?? RateBucket(burst: burst, now: now)
         let may = bucket.take(rate: rate, burst: burst, now: now)
         messageBuckets[slot] = bucket
-        if !may { context.counters.overMessageRate.add() }
+        if !may { context.counters.refusals.add(.messages) }
         return may
     }
 

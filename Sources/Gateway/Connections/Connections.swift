@@ -174,8 +174,14 @@ final class Connections {
 
     /// Closes the descriptor and forgets the connection. The other rooms must have forgotten it already.
     func free(_ slot: UInt32) {
-        // Closing removes the descriptor from the poller, because nothing else holds it.
-        Sockets.close(forget(slot))
+        let mayBeShared = slab[slot].flags.contains(.cameByHandover)
+        let descriptor = forget(slot)
+        // Closing ends the connection and removes it from the poller, unless another process holds it too.
+        if mayBeShared {
+            poller.remove(descriptor)
+            Sockets.shutDown(descriptor)
+        }
+        Sockets.close(descriptor)
     }
 
     /// Forgets the connection and returns its descriptor, which the caller owns. The other rooms must have
@@ -264,7 +270,7 @@ final class Connections {
         guard slab[slot].flags.contains(.expires), let deadline = expiries.deadline(of: slot) else {
             return nil
         }
-        return Int((Int64(deadline) - Int64(context.nowTick)) * Limits.tickMilliseconds / 1_000)
+        return max(0, Int((Int64(deadline) - Int64(context.nowTick)) * Limits.tickMilliseconds / 1_000))
     }
 
     enum Timer {

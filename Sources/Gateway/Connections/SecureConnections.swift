@@ -49,6 +49,7 @@ extension Connections {
         else { return false }
         mark(slot, .isSecure)
         sessions[slot] = SecureConnection(session: session)
+        context.counters.sessions.set(sessions.count)
         sessionsPeak = max(sessionsPeak, sessions.count)
         return true
     }
@@ -97,6 +98,7 @@ extension Connections {
     /// because the allocator would keep it.
     func endSession(_ slot: UInt32) {
         sessions.removeValue(forKey: slot)?.session.free()
+        context.counters.sessions.set(sessions.count)
         guard sessionsPeak >= Limits.sessionsWorthTrimming, sessions.count < sessionsPeak / 4 else { return }
         sessionsPeak = sessions.count
         ProcessMemory.trim()

@@ -12,12 +12,19 @@ extension Departures {
     func workOffEndings() {
         while let (slot, ending) = connections.nextEnding() {
             switch ending {
-            case .abrupt: close(slot)
+            case .abrupt:
+                if isWatching(slot), connections[slot].owner == ConnectionSlab.none {
+                    context.counters.closes.add(.abrupt)
+                }
+                close(slot)
             case .dismissal(let dismissal): dismiss(slot, dismissal)
             case .violation(let code, let reason):
                 context.counters.protocolErrors.add()
+                context.counters.closes.add(CloseKind(code: code))
                 closeViolator(slot, WebSocketFrame.close(code, reason: reason))
-            case .peerClosed(let code): answerClose(slot, code)
+            case .peerClosed(let code):
+                if isWatching(slot) { context.counters.closes.add(.client) }
+                answerClose(slot, code)
             case .afterFlush: closeAfterFlush(slot)
             }
         }
@@ -35,6 +42,9 @@ extension Departures {
     /// that is already closing is left alone.
     private func dismiss(_ slot: UInt32, _ dismissal: Dismissal) {
         guard isWatching(slot) else { return }
+        if connections[slot].transport == .webSocket || connections[slot].transport == .eventStream {
+            context.counters.closes.add(CloseKind(code: dismissal.code))
+        }
         switch connections[slot].transport {
         case .webSocket:
             let reason =

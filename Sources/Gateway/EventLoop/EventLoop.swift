@@ -68,12 +68,15 @@ final class EventLoop {
     // MARK: The turn
 
     private func turn() {
+        var began: Int64?
         connections.poller.wait(milliseconds: patience) { event in
+            if began == nil { began = Clock.monotonicMicroseconds() }
             // The wait may have been long. Deadlines set here must not count from before it.
             context.readClock()
             handle(event)
             departures.workOffEndings()
         }
+        let start = began ?? Clock.monotonicMicroseconds()
         context.readClock()
         connections.beginTurn()
         requests.beginTurn()
@@ -89,6 +92,14 @@ final class EventLoop {
         departures.turn(with: requests)
         giving.turn()
         departures.workOffEndings()
+        noteTurn(since: start)
+    }
+
+    /// Measures a turn, from the end of its wait.
+    private func noteTurn(since began: Int64) {
+        let duration = Clock.monotonicMicroseconds() - began
+        context.counters.turns.add(microseconds: duration)
+        context.counters.busyMicroseconds.add(Int(duration))
     }
 
     /// How long the loop may sleep, in milliseconds.
@@ -146,14 +157,22 @@ final class EventLoop {
             case .reload(let new): context.reload(new)
             case .drain: departures.beginDrain(with: requests)
             case .disconnect(let auctionID): departures.disconnectWatchers(auctionID)
-            case .giveAway(let port): giving.begin(port)
-            case .batchTaken: giving.batchTaken()
+            case .giveAway(let port, let kinds): giving.begin(port, kinds)
+            case .batchTaken(let count): giving.batchTaken(count)
             case .keepAll: giving.keepAll()
-            case .adopt(let moved): moved.forEach(requests.adopt)
+            case .adopt(let moved):
+                context.counters.taken.add(moved.count)
+                adopt(moved)
+            case .takeBack(let moved): adopt(moved)
             case .listen(let listeners, let admin): listen(listeners, admin: admin)
             }
         }
         inbox.removeAll(keepingCapacity: inbox.count <= 1_024)
+    }
+
+    private func adopt(_ moved: [MovedConnection]) {
+        let slots = moved.compactMap(requests.adopt)
+        if context.isDraining { departures.drain(slots) }
     }
 
     // MARK: The end

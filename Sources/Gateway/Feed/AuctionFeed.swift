@@ -32,6 +32,8 @@ final class AuctionFeed: RedisLinkOwner {
     private var freeNumbers: [UInt32] = []
     private(set) var channelsByTopic: [Topic: FeedChannel] = [:]
     private(set) var now: Int64 = 0
+    /// When the events being read arrived, for the measure of how long they take.
+    private var nowMicroseconds: Int64 = 0
 
     /// Channels with a gap, by number.
     private(set) var repairing: [UInt32: FeedChannel] = [:]
@@ -44,9 +46,15 @@ final class AuctionFeed: RedisLinkOwner {
     /// What the rings of all channels may hold together.
     var history: HistoryBudget
 
+    /// False while another process counts the viewers of this one.
+    var countsViewers = true
+    /// Who waits until Redis has forgotten this process's numbers.
+    var viewersForgotten: Reply<Void>?
+
     /// Topics whose refusal by Redis was logged, until Redis accepts them again.
     private var loggedRefusals: Set<Topic> = []
 
+    private var nextProbeNote: Int64 = 0
     /// Topics that are to be read before anybody watches them, and who waits for that.
     private var preparation: (topics: [Topic], reply: Reply<Void>)?
 
@@ -107,6 +115,7 @@ final class AuctionFeed: RedisLinkOwner {
         _ event: Poller.Event, now: Int64, buffer: UnsafeMutableRawBufferPointer, poller: borrowing Poller
     ) {
         self.now = now
+        nowMicroseconds = Clock.monotonicMicroseconds()
         let index = Int(event.token - OwnDescriptor.firstLink) / 2
         servers[index]?.link?.handle(event, now: now, buffer: buffer, poller: poller)
     }
@@ -127,6 +136,7 @@ final class AuctionFeed: RedisLinkOwner {
         endRetaining()
         narrowRings()
         reportViewers()
+        noteProbes()
         for server in servers.values {
             server.link?.tick(now: now, poller: poller)
             server.link?.flush(now: now, poller: poller)
@@ -143,6 +153,8 @@ final class AuctionFeed: RedisLinkOwner {
             case .listTopics(let reply):
                 reply.give(channelsByTopic.values.filter { $0.machine.isWatched }.map(\.topic))
             case .prepare(let topics, let reply): prepare(topics, reply)
+            case .stopCountingViewers(let reply): stopCountingViewers(reply)
+            case .countViewers: countsViewers = true
             // The message wakes the loop, which looks at the topology in each turn.
             case .topologyChanged: break
             }
@@ -182,9 +194,13 @@ final class AuctionFeed: RedisLinkOwner {
         case .count(let occurrence):
             switch occurrence {
             case .duplicate: counters.duplicates.add()
-            case .gapOpened: counters.gaps.add()
-            case .gapFilled: counters.gapsFilled.add()
-            case .jumped: counters.jumps.add()
+            case .gapOpened(let cause): counters.gaps.add(cause)
+            case .gapFilled(let milliseconds):
+                counters.gapsFilled.add()
+                counters.repairs.add(microseconds: milliseconds * 1_000)
+            case .jumped(let milliseconds):
+                counters.jumps.add()
+                counters.repairs.add(microseconds: milliseconds * 1_000)
             }
         }
     }
@@ -265,6 +281,7 @@ final class AuctionFeed: RedisLinkOwner {
     }
 
     private func close(_ channel: FeedChannel) {
+        if channel.reportedViewers > 0 { removeReport(of: channel) }
         channel.home.link?.unsubscribe(channel.topic.redisChannel)
         repairing.removeValue(forKey: channel.number)
         overflowed.removeValue(forKey: channel.number)
@@ -382,6 +399,14 @@ final class AuctionFeed: RedisLinkOwner {
         perform(channel) { $0.linkLost(&$1) }
     }
 
+    /// Tells scrapes how old the oldest proof of a server is.
+    private func noteProbes() {
+        guard now >= nextProbeNote else { return }
+        nextProbeNote = now + Limits.probeNoteMilliseconds
+        let proofs = servers.values.compactMap { $0.link?.provedAt }
+        counters.oldestProof.set(proofs.count == servers.count ? Int(proofs.min() ?? 0) : 0)
+    }
+
     private func countLinks() {
         counters.linksDelivering.set(servers.values.count { $0.isUp })
     }
@@ -448,9 +473,14 @@ final class AuctionFeed: RedisLinkOwner {
         guard let topic = Topic(redisChannel: text), let channel = channelsByTopic[topic] else { return }
         let isAuction = topic.kind == .auction
         switch EventEnvelope.scan(message, auctionID: isAuction ? topic.id : nil) {
-        case .failure(let reason): counters.withRejected(reason) { $0.add() }
+        case .failure(let reason): counters.rejected.add(reason)
         case .success(let envelope):
-            let event = EventEncoder.event(message, envelope, hasSequence: isAuction)
+            if let published = envelope.publishedAt {
+                counters.receipts.add(
+                    microseconds: (Clock.wallMilliseconds() - published.milliseconds) * 1_000)
+            }
+            let event = EventEncoder.event(
+                message, envelope, hasSequence: isAuction, receivedAt: nowMicroseconds)
             perform(channel) { $0.received(event, now: now, &$1) }
         }
     }

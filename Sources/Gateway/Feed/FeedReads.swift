@@ -157,7 +157,7 @@ extension AuctionFeed {
             else { return nil }
             switch EventEnvelope.scan(json.span, auctionID: channel.topic.id) {
             case .failure(let reason):
-                counters.withRejected(reason) { $0.add() }
+                counters.rejected.add(reason)
                 return nil
             case .success(let envelope): return EventEncoder.event(json.span, envelope)
             }

@@ -50,7 +50,7 @@ final class Output {
     let context: LoopContext
     let connections: Connections
     private let encoder: ConnectionEncoder
-    private var backlogs: [UInt32: Backlog] = [:]
+    private var backlogs = BacklogTable()
 
     init(context: LoopContext, connections: Connections) {
         self.context = context
@@ -62,7 +62,7 @@ final class Output {
     func forget(_ connection: UInt32) {
         encoder.forget(connection)
         guard connections[connection].flags.contains(.hasBacklog) else { return }
-        backlogs.removeValue(forKey: connection)
+        _ = backlogs.remove(connection)
         noteBacklogGone()
     }
 
@@ -122,13 +122,16 @@ final class Output {
         guard takesEvents(connection) else { return .broken }
         guard event.treatment != .droppable else { return .queued }
         if !connections[connection].flags.contains(.hasBacklog) { addBacklog(Backlog(), to: connection) }
-        guard let before = backlogs[connection]?.count else { return .broken }
-        let fits =
-            backlogs[connection]?.enqueue(event, first: first, watch: slot, bounds: bounds(connection))
-            ?? false
-        if event.isConflatable, backlogs[connection]?.count == before { context.counters.conflated.add() }
+        let bounds = bounds(connection)
+        let queued = backlogs.change(connection) { backlog in
+            let before = backlog.count
+            let fits = backlog.enqueue(event, first: first, watch: slot, bounds: bounds)
+            return (fits: fits, merged: event.isConflatable && backlog.count == before)
+        }
+        guard let queued else { return .broken }
+        if queued.merged { context.counters.conflated.add(.socket) }
         noteCongestion(connection)
-        return fits ? .queued : .tooSlow
+        return queued.fits ? .queued : .tooSlow
     }
 
     /// Queues a long replay, in which bids merge. The log's length bounds it, and not the bounds of a
@@ -140,7 +143,7 @@ final class Output {
         for event in events {
             _ = backlog.enqueue(event, first: event.sequence, watch: slot, bounds: Limits.replayBounds)
         }
-        backlogs[connection] = backlog
+        backlogs.set(connection, backlog)
         noteBacklog(connection)
         noteCongestion(connection)
     }
@@ -151,7 +154,8 @@ final class Output {
     func send(_ bytes: [UInt8], over connection: UInt32) -> SendOutcome {
         guard !bytes.isEmpty else { return .sent }
         guard connections[connection].flags.contains(.hasBacklog) else { return sendNow(connection, bytes) }
-        let fits = backlogs[connection]?.enqueue(bytes: bytes, bounds: bounds(connection)) ?? false
+        let bounds = bounds(connection)
+        let fits = backlogs.change(connection) { $0.enqueue(bytes: bytes, bounds: bounds) } ?? false
         noteCongestion(connection)
         return fits ? .queued : .tooSlow
     }
@@ -163,14 +167,15 @@ final class Output {
         guard connections[connection].flags.contains(.hasBacklog) else {
             return sendNow(connection, frame)
         }
-        let fits = backlogs[connection]?.enqueue(control: frame, bounds: bounds(connection)) ?? false
+        let bounds = bounds(connection)
+        let fits = backlogs.change(connection) { $0.enqueue(control: frame, bounds: bounds) } ?? false
         return fits ? .queued : .broken
     }
 
     private func sendNow(_ connection: UInt32, _ bytes: [UInt8]) -> SendOutcome {
         switch bytes.withUnsafeBytes({ transmit(connection, $0) }) {
         case .bytes(let count):
-            context.counters.deliveredBytes.add(count)
+            countDelivered(count, over: connection)
             guard count < bytes.count else { return .sent }
             keepRest(of: bytes, sent: count, for: connection)
             return .queued
@@ -195,7 +200,7 @@ final class Output {
     /// on.
     func separateWatches(of connection: UInt32) {
         guard connections[connection].flags.contains(.hasBacklog) else { return }
-        backlogs[connection]?.separateWatches()
+        backlogs.change(connection) { $0.separateWatches() }
     }
 
     // MARK: HTTP
@@ -230,14 +235,14 @@ final class Output {
     }
 
     private func addBacklog(_ backlog: Backlog, to connection: UInt32) {
-        backlogs[connection] = backlog
+        backlogs.set(connection, backlog)
         noteBacklog(connection)
     }
 
     private func noteBacklog(_ connection: UInt32) {
         connections.mark(connection, .hasBacklog)
         connections.noteProgress(connection)
-        context.counters.backlogs.set(backlogs.count)
+        noteBacklogs()
         connections.updateInterest(connection)
         switch connections[connection].phase {
         case .watching, .multiplexing:
@@ -251,7 +256,7 @@ final class Output {
     /// Writes what waits, as far as the socket takes it.
     func flush(_ connection: UInt32) -> FlushOutcome {
         guard connections[connection].flags.contains(.hasBacklog),
-            var backlog = backlogs.removeValue(forKey: connection)
+            var backlog = backlogs.remove(connection)
         else { return .idle }
         var isBroken = false
         let written = backlog.flush(
@@ -268,9 +273,9 @@ final class Output {
                 }
             })
         if written > 0 { connections.noteProgress(connection) }
-        context.counters.deliveredBytes.add(written)
+        countDelivered(written, over: connection)
         guard backlog.isEmpty else {
-            backlogs[connection] = backlog
+            backlogs.set(connection, backlog)
             noteCongestion(connection)
             guard !isBroken else { return .broken }
             connections.resumeReading(connection)
@@ -286,7 +291,7 @@ final class Output {
     /// Takes what waits for a connection that moves, in the form in which it would have been sent.
     func takeWaiting(_ connection: UInt32) -> [UInt8] {
         guard connections[connection].flags.contains(.hasBacklog),
-            var backlog = backlogs.removeValue(forKey: connection)
+            var backlog = backlogs.remove(connection)
         else { return [] }
         var bytes: [UInt8] = []
         _ = backlog.flush(
@@ -306,7 +311,7 @@ final class Output {
     /// last word.
     func dropQueued(_ connection: UInt32) {
         guard connections[connection].flags.contains(.hasBacklog) else { return }
-        backlogs[connection]?.dropQueued()
+        backlogs.change(connection) { $0.dropQueued() }
         noteCongestion(connection)
     }
 
@@ -314,17 +319,28 @@ final class Output {
     /// get its slot.
     func forget(subscription: UInt32, of connection: UInt32) {
         guard connections[connection].flags.contains(.hasBacklog) else { return }
-        backlogs[connection]?.forget(watch: subscription)
+        backlogs.change(connection) { $0.forget(watch: subscription) }
     }
 
     /// Updates the count of backlogs. A table that was large returns its memory when it is empty.
     private func noteBacklogGone() {
+        noteBacklogs()
+        backlogs.shrinkIfEmpty()
+    }
+
+    /// Brings the gauges up to date.
+    private func noteBacklogs() {
         context.counters.backlogs.set(backlogs.count)
-        if backlogs.isEmpty, backlogs.capacity > Limits.keptCapacity { backlogs = [:] }
+        context.counters.backlogBytes.set(backlogs.bytes)
+    }
+
+    private func countDelivered(_ bytes: Int, over connection: UInt32) {
+        context.counters.deliveredBytes.add(ByteCarrier(connections[connection].transport), bytes)
     }
 
     /// Updates the flag that is set while a client with many auctions must read before it may ask for more.
     private func noteCongestion(_ connection: UInt32) {
+        context.counters.backlogBytes.set(backlogs.bytes)
         guard connections[connection].phase == .multiplexing else { return }
         let waiting = backlogs[connection].map { $0.messageBytes + $0.losslessBytes } ?? 0
         if waiting > Limits.multiplexedPauseBytes {

@@ -94,6 +94,7 @@ extension Watching {
         case .later(let needs): requestAttachment(channel, needs)
         case .snapshot(let complete, let position, let events):
             context.counters.snapshots.add()
+            if !complete { context.counters.resumes.add(.incomplete) }
             let first = greeting.snapshot(complete: complete) { snapshot in
                 EventEncoder.snapshot(
                     snapshot, auctionID: channel.topic.id, complete: complete,
@@ -106,7 +107,7 @@ extension Watching {
             continueWatching(slot, on: channel, then: events, upTo: attachment.last)
             tellFeed(slot, on: channel)
         case .resumed(let since, let last, let events):
-            context.counters.resumes.add()
+            context.counters.resumes.add(attachment.isThorough ? .log : .memory)
             let first = EventEncoder.resumed(
                 since: since, sequence: last, auctionID: channel.topic.id, serverTime: context.serverTime())
             welcome(

@@ -18,7 +18,7 @@ extension Watching {
                 connections.settle(output.send(channel.walkBytes, over: slot), of: slot)
             case .needsCare, .hasSeenPart: send(walked, after: incomplete.cursor, to: slot)
             case .took(let sent):
-                context.counters.deliveredBytes.add(sent)
+                context.counters.deliveredBytes.add(ByteCarrier(group), sent)
                 keepRest(of: walked, sent: sent, on: channel, group, after: incomplete.cursor, for: slot)
             }
         }

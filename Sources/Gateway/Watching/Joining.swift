@@ -20,6 +20,7 @@ extension Watching {
             connections.unmark(slot, .hasCursor)
         }
         countWatcher(slot, 1)
+        context.counters.waiting.add()
         scheduleFirstMessage(slot)
         if let attachment = channel.ownAttachment(since: since) {
             var greeting = Greeting(attachment)
@@ -49,6 +50,7 @@ extension Watching {
         let position = connections[slot].listPosition
         if let moved = channel.waiting.remove(at: position) { connections.setListPosition(moved, position) }
         connections.transition(slot, to: .watching)
+        context.counters.waiting.add(-1)
         let group = DeliveryGroup(connections[slot]).rawValue
         connections.setListPosition(slot, channel.watchers[group].append(slot))
     }
@@ -75,8 +77,10 @@ extension Watching {
         guard let channel = channel(of: slot) else { return }
         let position = connections[slot].listPosition
         let group = DeliveryGroup(connections[slot]).rawValue
+        let isWaiting = connections[slot].phase == .joining
+        if isWaiting { context.counters.waiting.add(-1) }
         let moved =
-            connections[slot].phase == .joining
+            isWaiting
             ? channel.waiting.remove(at: position) : channel.watchers[group].remove(at: position)
         if let moved { connections.setListPosition(moved, position) }
         connections.setChannel(slot, ConnectionSlab.none)

@@ -3,11 +3,15 @@
 import DequeModule
 import Fanout
 import LiveProtocol
+import Reactor
 import Telemetry
 
 extension Watching {
     /// Continues the walks, a stretch of each in turn, up to the turn's budget.
     func runWalks() {
+        guard !walks.isEmpty else { return }
+        walksBegan = Clock.monotonicMicroseconds()
+        defer { noteFinishedWalks() }
         var budget = Limits.sendsPerTurn
         while budget > 0, let channel = walks.popFirst() {
             budget -= walk(channel, budget: min(budget, Limits.walkChunk))
@@ -55,13 +59,20 @@ extension Watching {
     private func walk(_ channel: Channel, budget: Int) -> Int {
         if channel.walkCount == 0 {
             context.counters.conflated.add(
+                .late,
                 channel.beginWalk(
                     bytes: Limits.walkBytes, now: context.nowMilliseconds,
                     window: Int64(context.configuration.conflateMilliseconds)))
+            if let event = channel.walked.first?.event, event.receivedAt > 0 {
+                context.counters.firstSends.add(microseconds: walksBegan - event.receivedAt)
+            }
         }
         var used = 0
         while used < budget {
             guard let stretch = channel.nextStretch(budget: budget - used) else {
+                if let event = channel.walked.first?.event, event.receivedAt > 0 {
+                    finishedWalks.append(event)
+                }
                 channel.endWalk(now: context.nowMilliseconds)
                 break
             }
@@ -76,6 +87,20 @@ extension Watching {
             used += stretch.places.count
         }
         return max(1, used)
+    }
+
+    /// Measures the walks that ended in this turn, all at one reading of the clocks. A walk's first event has
+    /// waited for longest.
+    private func noteFinishedWalks() {
+        guard !finishedWalks.isEmpty else { return }
+        let now = Clock.monotonicMicroseconds()
+        let wall = Clock.wallMilliseconds()
+        for event in finishedWalks {
+            context.counters.lastSends.add(microseconds: now - event.receivedAt)
+            guard event.publishedAt > 0 else { continue }
+            context.counters.eventAges.add(microseconds: (wall - event.publishedAt) * 1_000)
+        }
+        finishedWalks.removeAll(keepingCapacity: finishedWalks.count <= Limits.keptCapacity)
     }
 
     /// Makes the bytes that the walk sends to a group.
@@ -114,7 +139,7 @@ extension Watching {
             }
         }
         context.counters.deliveries.add(delivered * channel.walkCount)
-        context.counters.deliveredBytes.add(delivered * channel.walkBytes.count)
+        context.counters.deliveredBytes.add(ByteCarrier(group), delivered * channel.walkBytes.count)
         completeSends(on: channel, group)
     }
 

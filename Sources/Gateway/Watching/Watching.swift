@@ -31,6 +31,10 @@ final class Watching {
     var greetings: Deque<Channel> = []
     /// Channels whose bids wait for the end of a window, in the order of that time.
     var windows: Deque<(end: Int64, channel: Channel)> = []
+    /// When this turn's walks began, in microseconds.
+    var walksBegan: Int64 = 0
+    /// The first event of each walk that has ended in this turn.
+    var finishedWalks: [EncodedEvent] = []
     /// Filled by the delivery loop, emptied after each stretch.
     var incompleteSends: ContiguousArray<IncompleteSend> = []
 
@@ -210,7 +214,9 @@ final class Watching {
     private func enqueue(_ event: EncodedEvent, on channel: Channel) {
         switch channel.take(event, now: context.nowMilliseconds) {
         case .ignored: return
-        case .merged: context.counters.conflated.add()
+        case .merged:
+            let isWindowOpen = context.configuration.conflateMilliseconds > 0
+            context.counters.conflated.add(isWindowOpen ? .window : .late)
         case .appended: break
         }
         guard !channel.isQueued else { return }

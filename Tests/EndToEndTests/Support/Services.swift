@@ -21,6 +21,16 @@ enum TestCertificate {
     }
 }
 
+enum Metrics {
+    /// The metric's number, summed over its labels; `nil` when there is none.
+    static func sum(of name: String, in text: String) -> Int? {
+        let numbers = text.split(separator: "\n")
+            .filter { $0.hasPrefix(name + " ") || $0.hasPrefix(name + "{") }
+            .compactMap { $0.split(separator: " ").last.flatMap { Double($0) } }
+        return numbers.isEmpty ? nil : Int(numbers.reduce(0, +))
+    }
+}
+
 /// Services built with a sanitizer are many times slower.
 enum Sanitizer {
     static let isOn = ProcessInfo.processInfo.environment["GAVELCAST_SANITIZER"] != nil
@@ -53,9 +63,11 @@ final class GatewayProcess {
         process = try ChildProcess(
             "gateway",
             launcher + [
-                Programs.path("gavelcast-gateway"), "--listen", "127.0.0.1:\(port)", "--admin-listen",
-                "127.0.0.1:\(adminPort)", "--tls-listen", "127.0.0.1:\(securePort)",
+                Programs.path("gavelcast-gateway"), "--admin-listen", "127.0.0.1:\(adminPort)",
+                "--tls-listen",
+                "127.0.0.1:\(securePort)",
             ]
+                + (arguments.contains("--listen") ? [] : ["--listen", "127.0.0.1:\(port)"])
                 + (arguments.contains("--drain-seconds") ? [] : ["--drain-seconds", "1"])
                 + (arguments.contains("--tls-cert")
                     ? [] : ["--tls-cert", certificate.certificate, "--tls-key", certificate.key])
@@ -88,8 +100,7 @@ final class GatewayProcess {
 
     func metric(_ name: String) throws -> Int {
         let text = try HTTPClient(port: adminPort).request("GET", "/metrics").text
-        let line = text.split(separator: "\n").first { $0.hasPrefix(name + " ") }
-        return try #require(line.flatMap { Int($0.split(separator: " ")[1]) }, "no metric \(name)")
+        return try #require(Metrics.sum(of: name, in: text), "no metric \(name)")
     }
 
     func get(_ path: String, fields: [String: String] = [:]) throws -> HTTPReply {
@@ -163,8 +174,7 @@ final class BidAPIProcess {
 
     func metric(_ name: String) throws -> Int {
         let text = try HTTPClient(port: adminPort).request("GET", "/metrics").text
-        let line = text.split(separator: "\n").first { $0.hasPrefix(name + " ") }
-        return try #require(line.flatMap { Int($0.split(separator: " ")[1]) }, "no metric \(name)")
+        return try #require(Metrics.sum(of: name, in: text), "no metric \(name)")
     }
 
     func user(_ name: String) throws -> BidClient { try BidClient(port: port, username: name) }
