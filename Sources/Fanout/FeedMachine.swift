@@ -69,11 +69,11 @@ package struct FeedMachine: ~Copyable {
     private var phase = Phase.subscribing
     private var order: SequenceGuard<EncodedEvent>
     private var ring: ReplayRing
-    private var snapshot: Snapshot?
+    package private(set) var snapshot: Snapshot?
 
     private var repair: Repair?
     /// When the repair under way began, also while the machine waits for a state to jump to.
-    private var repairBegan: Int64?
+    package private(set) var repairBegan: Int64?
     /// True after a repair's time is over, while the state is being read for the jump.
     private var isJumping = false
     /// True while a state read is queued or under way.
@@ -130,6 +130,8 @@ package struct FeedMachine: ~Copyable {
     package var isInStep: Bool { phase == .live }
     /// True while a gap needs ``tick(now:mayReadLog:_:)``.
     package var isRepairing: Bool { repair != nil }
+    /// Events that wait behind a gap.
+    package var heldEvents: Int { order.heldCount }
     /// Bytes and number of the events kept.
     package var historyBytes: Int { ring.bytes }
     package var historyCount: Int { ring.count }

@@ -167,6 +167,11 @@ enum Limits {
     /// How often scrapes are told when servers last proved that they deliver.
     static let probeNoteMilliseconds: Int64 = 250
 
+    /// How long an operator's question waits for all loops.
+    static let inspectionMilliseconds: Int64 = 2_000
+    /// Watchers in one answer.
+    static let inspectedWatchers = 1...1_000
+
     // Viewers
     /// A script that Redis did not take is offered again after this.
     static let scriptRetryMilliseconds: Int64 = 1_000

@@ -43,6 +43,10 @@ enum LoopMessage: Sendable {
     case adopt([MovedConnection])
     /// Connections back from a hand-over that failed.
     case takeBack([MovedConnection])
+    /// An operator asks; the answer goes to loop 0, with the question's number.
+    case inspect(Int, InspectionQuestion)
+    /// A part of the answer, for loop 0.
+    case inspected(Int, InspectionPart)
     /// Listeners to serve; the admin listener for loop 0.
     case listen(PublicListeners, admin: Int32?)
     /// Settings that were read anew.
@@ -72,6 +76,8 @@ enum FeedMessage: Sendable {
     /// The reply comes when Redis has forgotten this process's numbers.
     case stopCountingViewers(Reply<Void>)
     case countViewers
+    /// An operator asks; see ``LoopMessage``.
+    case inspect(Int, InspectionQuestion)
     /// A cluster's map has changed.
     case topologyChanged
 }

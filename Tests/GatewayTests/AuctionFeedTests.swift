@@ -38,7 +38,8 @@ import Testing
             case .event(_, let event): "event \(event.sequence)"
             case .jump(_, let snapshot): "jump \(snapshot.sequence)"
             case .feed(_, let isLive): isLive ? "live" : "not live"
-            case .reload, .drain, .disconnect, .giveAway, .batchTaken, .keepAll, .adopt, .takeBack, .listen:
+            case .reload, .drain, .disconnect, .giveAway, .batchTaken, .keepAll, .adopt, .takeBack, .listen,
+                .inspect, .inspected:
                 "other"
             }
         }

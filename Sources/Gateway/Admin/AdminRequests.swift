@@ -1,5 +1,6 @@
 // The admin listener's addresses, answered by loop 0 from counters that all loops keep.
 
+import AuctionEvents
 import CLinux
 import Fanout
 import Glibc
@@ -13,6 +14,7 @@ enum AdminRequest {
     case readiness
     case metrics
     case stats
+    case inspect(InspectionQuestion)
     case drain
     /// Of one auction, or of all.
     case disconnect(auctionID: String?)
@@ -36,7 +38,20 @@ enum AdminRequest {
         case "/v1/stats": request = .stats
         case "/v1/drain": request = .drain
         case "/v1/disconnect": request = .disconnect(auctionID: QueryString.value("auction", in: query))
-        default: return refuse(.notFound)
+        case "/v1/redis": request = .inspect(.redis)
+        case "/v1/watchers":
+            let most = QueryString.value("slowest", in: query).map { Int($0) } ?? 20
+            guard let most, Limits.inspectedWatchers.contains(most) else {
+                return refuse(.error(.badRequest, "BAD_REQUEST", "slowest: must be from 1 to 1000"))
+            }
+            request = .inspect(.slowestWatchers(most))
+        default:
+            let prefix = "/v1/auctions/"
+            guard path.hasPrefix(prefix) else { return refuse(.notFound) }
+            guard let auctionID = AuctionID(String(path.dropFirst(prefix.count))) else {
+                return refuse(.error(.badRequest, "BAD_REQUEST", "this is no auction's id"))
+            }
+            request = .inspect(.auction(id: auctionID.text))
         }
         switch head.method {
         case .post where request.isCommand: break
@@ -54,7 +69,7 @@ enum AdminRequest {
     /// True for a request that changes something.
     private var isCommand: Bool {
         switch self {
-        case .health, .readiness, .metrics, .stats: false
+        case .health, .readiness, .metrics, .stats, .inspect: false
         case .drain, .disconnect: true
         }
     }
@@ -76,6 +91,7 @@ enum AdminRequest {
         case .stats:
             return HTTPResponse(
                 .ok, fields: [("Content-Type", "application/json")], body: GatewayMetrics.stats(shared))
+        case .inspect: preconditionFailure("loops answer this")
         case .drain:
             // Raises the signal that an operator would send. The main thread leads the drain.
             kill(getpid(), SIGTERM)

@@ -5,6 +5,7 @@
 
 import DequeModule
 import Fanout
+import LiveProtocol
 import Logging
 import Reactor
 import Synchronization
@@ -82,6 +83,7 @@ final class EventLoop {
         requests.beginTurn()
         feed?.turn(now: context.nowMilliseconds, poller: connections.poller)
         readMessages()
+        requests.answerInspections()
         watching.turn()
         departures.workOffEndings()
         fireTimers()
@@ -165,9 +167,22 @@ final class EventLoop {
                 adopt(moved)
             case .takeBack(let moved): adopt(moved)
             case .listen(let listeners, let admin): listen(listeners, admin: admin)
+            case .inspect(let id, let question): inspect(id, question)
+            case .inspected(let id, let part): requests.inspections.take(part, of: id)
             }
         }
         inbox.removeAll(keepingCapacity: inbox.count <= 1_024)
+    }
+
+    private func inspect(_ id: Int, _ question: InspectionQuestion) {
+        let part: InspectionPart
+        switch question {
+        case .auction(let auctionID): part = .loop(watching.view(of: .auction(auctionID)))
+        case .slowestWatchers(let most): part = .watchers(watching.slowest(most))
+        case .redis: return
+        }
+        _ = context.shared.loops[0].mailbox.post(
+            .inspected(id, part), .always, wakes: context.handle.index != 0)
     }
 
     private func adopt(_ moved: [MovedConnection]) {

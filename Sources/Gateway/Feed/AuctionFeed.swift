@@ -155,6 +155,7 @@ final class AuctionFeed: RedisLinkOwner {
             case .prepare(let topics, let reply): prepare(topics, reply)
             case .stopCountingViewers(let reply): stopCountingViewers(reply)
             case .countViewers: countsViewers = true
+            case .inspect(let id, let question): post(.inspected(id, inspect(question)), to: 0, .always)
             // The message wakes the loop, which looks at the topology in each turn.
             case .topologyChanged: break
             }

@@ -21,6 +21,8 @@ final class FeedReads {
     var historyRetries: Deque<(at: Int64, read: FeedRead)> = []
     var logsInFlight = 0
 
+    var underWay: Int { statesInFlight + logsInFlight }
+    var waiting: Int { states.count + stateRetries.count + histories.count + historyRetries.count }
     var hasRetries: Bool { !stateRetries.isEmpty || !historyRetries.isEmpty }
 }
 

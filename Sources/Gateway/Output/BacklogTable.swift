@@ -8,6 +8,7 @@ struct BacklogTable {
     private(set) var bytes = 0
 
     var count: Int { table.count }
+    var connections: [UInt32] { Array(table.keys) }
 
     subscript(connection: UInt32) -> Backlog? { table[connection] }
 

@@ -288,6 +288,11 @@ final class Output {
         return .drained
     }
 
+    /// The connections whose sockets are full.
+    var fullConnections: [UInt32] { backlogs.connections }
+
+    func waitingBytes(of connection: UInt32) -> Int { backlogs[connection]?.waitingBytes ?? 0 }
+
     /// Takes what waits for a connection that moves, in the form in which it would have been sent.
     func takeWaiting(_ connection: UInt32) -> [UInt8] {
         guard connections[connection].flags.contains(.hasBacklog),

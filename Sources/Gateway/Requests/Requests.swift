@@ -18,6 +18,8 @@ final class Requests: InputHandler {
     let output: Output
     let watching: Watching
     let admission: Admission
+    /// The operator's questions under way.
+    let inspections: Inspections
     let inflater = MessageInflater()
     /// Signatures still to be checked in this turn.
     private var signatureBudget = Limits.signaturesPerTurn
@@ -31,6 +33,7 @@ final class Requests: InputHandler {
         self.output = output
         self.watching = watching
         self.admission = admission
+        inspections = Inspections(context: context)
     }
 
     func beginTurn() {
@@ -159,6 +162,10 @@ final class Requests: InputHandler {
             if isTokenFault { context.counters.refusedTokens.add() }
             respond(to: slot, response, keepsAlive: keepsAlive, withBody: withBody)
         case .watch(let request): watch(slot, request)
+        case .administer(.inspect(let question)):
+            // Nothing else is answered over this connection meanwhile.
+            connections.transition(slot, to: .opening)
+            inspections.ask(question, for: connections.token(slot), withBody: withBody)
         case .administer(let request):
             respond(to: slot, request.answer(context.shared), keepsAlive: keepsAlive, withBody: withBody)
         case .echo: beginEcho(slot, head, &input)
@@ -166,6 +173,17 @@ final class Requests: InputHandler {
             guard open(slot, upgrade, isHeldBack: false) else { return }
             connections.transition(slot, to: .echoing)
             watching.scheduleEchoHeartbeat(slot)
+        }
+    }
+
+    /// Answers the operator's questions whose answers are ready. Their connections then end.
+    func answerInspections() {
+        while let (token, response, withBody) = inspections.nextAnswer() {
+            guard let slot = connections.slot(of: token), connections[slot].phase == .opening else {
+                continue
+            }
+            connections.transition(slot, to: .readingHead)
+            respond(to: slot, response, keepsAlive: false, withBody: withBody)
         }
     }
 

@@ -176,6 +176,7 @@ final class Rooms {
             case .prepare(let topics, _): "prepare \(topics.count)"
             case .stopCountingViewers, .countViewers: "count viewers"
             case .topologyChanged: "topology changed"
+            case .inspect: "inspect"
             }
         }
     }
