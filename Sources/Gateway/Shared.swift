@@ -87,6 +87,7 @@ final class FeedCounters: Sendable {
     let stateReads = Counter()
     let refusedReads = Counter()
     let logReads = Counter()
+    let links = Counter()
     let linksDelivering = Counter()
     let linkLosses = Counter()
     let refusedTopics = Counter()

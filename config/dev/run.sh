@@ -123,7 +123,8 @@ cat <<END
         $page$private
     The same events without a browser:
         curl -N -H 'Accept: text/event-stream' $page/v1/auctions/$lot/live
-    Bid API: http://127.0.0.1:$bidapi_port · metrics: http://127.0.0.1:$gateway_admin_port/metrics · logs: .run/log
+    Bid API: http://127.0.0.1:$bidapi_port · metrics: http://127.0.0.1:$gateway_admin_port/metrics
+    Look inside: curl http://127.0.0.1:$gateway_admin_port/v1/auctions/$lot · logs: .run/log
     Stop with Ctrl-C.
 
 END

@@ -30,6 +30,7 @@ if [ "${1:-}" = tests ]; then
         "nodejs=runs the client library without a browser"
         "node-typescript=checks the library's types"
         "curl=a client that watches"
+        "prometheus=checks the alerts and the dashboard"
         "python3-websockets=a client that watches"
         "python3-aiohttp=a client that watches"
     )

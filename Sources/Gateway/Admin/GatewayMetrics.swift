@@ -105,6 +105,9 @@ enum GatewayMetrics {
         .feed(.gauge, "gavelcast_history_bytes", "Bytes of events kept for replay.") {
             $0.historyBytes.current
         },
+        .feed(.gauge, "gavelcast_redis_links", "Redis servers, or nodes of the cluster.") {
+            $0.links.current
+        },
         .feed(.gauge, "gavelcast_redis_links_delivering", "Redis links whose probes come back.") {
             $0.linksDelivering.current
         },

@@ -85,6 +85,7 @@ final class AuctionFeed: RedisLinkOwner {
             leaving.append(server)
             servers[number] = nil
         }
+        defer { counters.links.set(servers.count) }
         for (number, endpoint) in map.servers where servers[number] == nil {
             let token = OwnDescriptor.firstLink + UInt64(2 * number)
             let link = RedisLink(
@@ -409,6 +410,7 @@ final class AuctionFeed: RedisLinkOwner {
     }
 
     private func countLinks() {
+        counters.links.set(servers.count)
         counters.linksDelivering.set(servers.values.count { $0.isUp })
     }
 
