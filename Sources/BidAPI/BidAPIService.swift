@@ -3,6 +3,7 @@
 import AuctionEvents
 import AuctionStore
 import Bidding
+import Foundation
 import Hummingbird
 package import Logging
 import Reactor
@@ -102,12 +103,14 @@ package enum BidAPIService {
         _ logger: Logger, first: [any Service],
         onListening: @escaping @Sendable (Reactor.SocketAddress) -> Void
     ) async throws {
+        let manager = ServiceManager(environment: ProcessInfo.processInfo.environment)
         let application = Application(
             router: PublicRoutes(services: services).router(),
             server: .init { StrictHTTPChannel(responder: $0) },
             configuration: .init(address: try bindAddress(configuration.listen)),
             onServerRunning: { channel in
                 onListening(configuration.listen)
+                manager?.ready()
                 logger.info(
                     "bid API is listening",
                     metadata: ["listen": "\(channel.localAddress?.description ?? "?")"])
@@ -118,7 +121,7 @@ package enum BidAPIService {
             configuration: .init(address: try bindAddress(configuration.adminListen)),
             onServerRunning: { _ in onListening(configuration.adminListen) }, logger: logger)
         var group = ServiceGroupConfiguration(
-            services: first + [
+            services: first + (manager.map { [Watchdog(manager: $0)] } ?? []) + [
                 SettingsReloader(settings: services.settings, logger: logger),
                 Housekeeper(services: services, logger: logger),
                 AuctionCloser(services: services, pool: closerPool, logger: logger), admin, application,

@@ -39,6 +39,7 @@ static inline int gavelcast_epoll_ctl(int epoll, int operation, int descriptor, 
 static inline uint64_t gavelcast_epoll_token(const struct epoll_event *event) { return event->data.u64; }
 
 // The anonymous enums behind these names are typed differently on each platform.
+enum { gavelcast_datagram = SOCK_DGRAM };
 enum { gavelcast_stream = SOCK_STREAM, gavelcast_nonblocking = SOCK_NONBLOCK, gavelcast_cloexec = SOCK_CLOEXEC };
 enum { gavelcast_eventfd_flags = EFD_NONBLOCK | EFD_CLOEXEC };
 static inline int gavelcast_send_flags(void) { return MSG_DONTWAIT | MSG_NOSIGNAL; }

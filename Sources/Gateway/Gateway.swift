@@ -7,6 +7,7 @@ package import Logging
 package import Reactor
 package import Settings
 import Synchronization
+import Telemetry
 
 /// Why a gateway does not start.
 package enum GatewayFailure: Error {
@@ -65,6 +66,7 @@ package enum Gateway {
         for (loop, listeners) in zip(shared.loops, ports.loops) {
             _ = loop.mailbox.post(.listen(listeners, admin: loop.index == 0 ? ports.admin : nil), .always)
         }
+        shared.manager?.ready()
         let configuration = shared.configuration
         func address(_ listeners: [Int32]) -> String? {
             listeners.first.flatMap(SocketAddress.local)?.description
@@ -219,8 +221,10 @@ package enum Gateway {
         var configuration = shared.configuration
         var wait = timespec(tv_sec: 0, tv_nsec: 50_000_000)
         var isToDrain = false
+        var nextSignOfLife: Int64 = 0
         while shared.liveLoops.load(ordering: .acquiring) > 0 {
             let signal = sigtimedwait(&signals, nil, &wait)
+            giveSignOfLife(shared, due: &nextSignOfLife)
             if signal == SIGHUP { reload(&configuration, shared, logger, reread: reread) }
             if isToDrain, signal == SIGINT { return logger.warning("stopped before the drain was over") }
             if signal == SIGTERM || signal == SIGINT { isToDrain = true }
@@ -228,11 +232,24 @@ package enum Gateway {
             guard isToDrain, !shared.isHandingOver.load(ordering: .acquiring),
                 !shared.isDraining.exchange(true, ordering: .relaxed)
             else { continue }
+            // A process that has handed over is not systemd's main process any more.
+            if shared.foreignListeners.withLock(\.isEmpty) { shared.manager?.stopping() }
             logger.info(
                 "draining", metadata: ["connections": "\(shared.connectionCount.load(ordering: .relaxed))"])
             for loop in shared.loops { _ = loop.mailbox.post(.drain, .always) }
         }
         logger.info("drained")
+    }
+
+    /// Tells systemd that the gateway is alive, while every loop makes its turns.
+    private static func giveSignOfLife(_ shared: Shared, due: inout Int64) {
+        guard let manager = shared.manager, let interval = manager.watchdogMilliseconds else { return }
+        let now = Clock.monotonicMilliseconds()
+        guard now >= due, shared.loops.allSatisfy({ now - Int64($0.lastTurn.current) <= interval }) else {
+            return
+        }
+        due = now + interval
+        manager.alive()
     }
 
     /// Takes over the settings that may change while the gateway runs. Invalid settings change nothing.

@@ -2,6 +2,7 @@
 
 import AuctionEvents
 import Fanout
+import Foundation
 import Reactor
 import Synchronization
 import Telemetry
@@ -11,6 +12,8 @@ final class LoopHandle: Sendable {
     let index: Int
     let mailbox: Mailbox<LoopMessage>
     let counters = LoopCounters()
+    /// When the loop's last turn began, in monotonic milliseconds.
+    let lastTurn = Counter()
 
     init(index: Int) throws(Errno) {
         self.index = index
@@ -102,6 +105,8 @@ final class Shared: Sendable {
     let feedMailbox: Mailbox<FeedMessage>
     let feedCounters = FeedCounters()
     let pages: Pages
+    /// `nil` without systemd.
+    let manager = ServiceManager(environment: ProcessInfo.processInfo.environment)
     /// Open connections over all loops. Each accept and close updates it.
     let connectionCount = Atomic<Int>(0)
     let liveLoops: Atomic<Int>

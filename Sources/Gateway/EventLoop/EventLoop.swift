@@ -79,6 +79,7 @@ final class EventLoop {
         }
         let start = began ?? Clock.monotonicMicroseconds()
         context.readClock()
+        context.handle.lastTurn.set(Int(context.nowMilliseconds))
         connections.beginTurn()
         requests.beginTurn()
         feed?.turn(now: context.nowMilliseconds, poller: connections.poller)
