@@ -171,7 +171,9 @@ final class Admission {
             connections.mark(slot, .isAdmin)
         } else {
             let isFull = open > configuration.maxConnections || isOverMemory
-            if isFull || context.isDraining { connections.mark(slot, .isRefused) }
+            // A draining gateway still answers requests, on a connection that it then closes. It takes no
+            // watchers any more.
+            if isFull { connections.mark(slot, .isRefused) }
             guard clients.meet(slot) else {
                 connections.end(slot, .abrupt)
                 return nil
@@ -304,11 +306,6 @@ final class Admission {
                 fields: retry)
         }
         guard connections[slot].flags.contains(.isRefused) else { return nil }
-        guard !context.isDraining else {
-            context.counters.refusals.add(.draining)
-            return .error(
-                .serviceUnavailable, "LEAVING", "\(Self.leaving); come back later", fields: retry)
-        }
         context.counters.refusals.add(isOverMemory ? .memory : .capacity)
         return .error(
             .serviceUnavailable, "OVER_CAPACITY", "this gateway is full; come back later", fields: retry)

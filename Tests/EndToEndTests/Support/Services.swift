@@ -49,13 +49,14 @@ final class GatewayProcess {
     ///   - waitsUntilReady: false when Redis is down on purpose.
     ///   - launcher: a command that runs the gateway with the arguments that follow.
     ///   - predecessor: the gateway whose ports this one gets.
+    ///   - other: a gateway with `reuse-port`, whose public port this one listens on too.
     init(
         redis: [String], arguments: [String] = [], waitsUntilReady: Bool = true, launcher: [String] = [],
-        predecessor: GatewayProcess? = nil
+        predecessor: GatewayProcess? = nil, sharingPortOf other: GatewayProcess? = nil
     ) throws {
         self.redis = redis
         self.arguments = arguments
-        port = try predecessor?.port ?? Ports.free()
+        port = try predecessor?.port ?? other?.port ?? Ports.free()
         securePort = try predecessor?.securePort ?? Ports.free()
         adminPort = try predecessor?.adminPort ?? Ports.free()
         let (certificate, client) = try TestCertificate.shared()

@@ -1,0 +1,138 @@
+import Foundation
+import LoadClient
+import LocalServers
+import Reactor
+import RedisLink
+import Testing
+
+/// The services behind nginx and HAProxy, with the files in `config`. It mostly waits, so it runs beside the
+/// others.
+@Suite struct ProxyTests {
+    enum Kind: CaseIterable, Sendable {
+        case nginx, haproxy
+    }
+
+    /// A proxy on a port of its own, before a gateway.
+    private final class Proxy {
+        let port: Int
+        private let process: ChildProcess
+
+        init(_ kind: Kind, gatewayPort: Int) throws {
+            port = try Ports.free()
+            let root = URL(fileURLWithPath: #filePath)
+                .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+            func config(_ path: String) throws -> String {
+                try String(contentsOf: root.appendingPathComponent("config/\(path)"), encoding: .utf8)
+                    .replacing("127.0.0.1:8080", with: "127.0.0.1:\(gatewayPort)")
+            }
+            let folder = Guardian.shared.folder + "/\(UUID().uuidString.prefix(8))"
+            try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+            let path = folder + "/config"
+            switch kind {
+            case .nginx:
+                let text = try config("nginx/gavelcast.conf").replacing(
+                    "listen 80;", with: "listen 127.0.0.1:\(port);")
+                let folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map {
+                    "\($0)_temp_path \(folder)/\($0);"
+                }.joined()
+                try """
+                daemon off; pid \(folder)/pid; error_log stderr; worker_processes 1;
+                events { worker_connections 1000; }
+                http { access_log off; \(folders)
+                \(text)
+                }
+                """.write(toFile: path, atomically: true, encoding: .utf8)
+                process = try ChildProcess("nginx", ["/usr/sbin/nginx", "-c", path])
+            case .haproxy:
+                // A process of the tests may open fewer files. Gateways take turns on one port, so the public
+                // address is checked.
+                let text = try config("haproxy/haproxy.cfg")
+                    .replacing("maxconn 200000", with: "maxconn 1000")
+                    .replacing("bind :80", with: "bind 127.0.0.1:\(port)")
+                    .replacing("check port 9080", with: "check")
+                    .replacing(
+                        "httpchk GET /readyz\n    server one 127.0.0.1:\(gatewayPort)",
+                        with: "httpchk GET /v1/time\n    server one 127.0.0.1:\(gatewayPort)")
+                try text.write(toFile: path, atomically: true, encoding: .utf8)
+                process = try ChildProcess("haproxy", ["/usr/sbin/haproxy", "-f", path, "-db"])
+            }
+            try eventually("\(kind) serves") {
+                guard process.isRunning else { throw TimedOut(description: "\(kind) ended: \(process.log)") }
+                return (try? HTTPClient(port: self.port).request("GET", "/v1/time").status) == 200
+            }
+        }
+    }
+
+    @Test(
+        "WebSockets and event streams pass the proxy at once; limits count the client",
+        arguments: Kind.allCases)
+    func watching(kind: Kind) throws {
+        let redis = try RedisServer()
+        let gateway = try GatewayProcess(
+            redis: [redis.url],
+            arguments: ["--trusted-proxies", "127.0.0.1", "--max-connections-per-ip", "1"])
+        let proxy = try Proxy(kind, gatewayPort: gateway.port)
+        let fields = ["X-Forwarded-For": "203.0.113.7"]
+        let socket = try WebSocketClient(port: proxy.port, path: "/v1/auctions/a1/live", fields: fields)
+        #expect(socket.handshake.status == 101)
+        let stream = try EventStreamClient(
+            port: proxy.port, path: "/v1/auctions/a1/live", fields: ["X-Forwarded-For": "203.0.113.8"])
+        guard case .text(let first)? = try socket.next() else {
+            Issue.record("no first message")
+            return
+        }
+        #expect(try Received(first).type == "SNAPSHOT")
+        let event = #"{"type":"BID_UPDATE","auction_id":"a1","seq":1}"#
+        try redis.publish("a1", event)
+        guard case .text(let text)? = try socket.next() else {
+            Issue.record("no event")
+            return
+        }
+        #expect(text == event)
+        var data: [String] = []
+        while !data.contains(event), let message = try stream.next(milliseconds: 10_000) {
+            data.append(message.data)
+        }
+        #expect(data.contains(event))
+    }
+
+    @Test("gateways are released in turn behind a proxy, and no request notices", arguments: Kind.allCases)
+    func restarts(kind: Kind) throws {
+        let redis = try RedisServer()
+        let arguments = ["--reuse-port"]
+        var gateway = try GatewayProcess(redis: [redis.url], arguments: arguments)
+        let port = try Proxy(kind, gatewayPort: gateway.port)
+        let isOver = Locked(false)
+        let failures = Locked<[String]>([])
+        let count = Locked(0)
+        let publicPort = port.port
+        let group = DispatchGroup()
+        for _ in 0..<4 {
+            group.enter()
+            Thread {
+                defer { group.leave() }
+                let client = HTTPClient(port: publicPort)
+                while !isOver.with({ $0 }) {
+                    do {
+                        let status = try client.request("GET", "/v1/time").status
+                        count.with { $0 += 1 }
+                        if status != 200 { failures.with { $0.append("\(status)") } }
+                    } catch {
+                        failures.with { $0.append("\(error)") }
+                    }
+                    Clock.pause(milliseconds: 2)
+                }
+            }.start()
+        }
+        for _ in 0..<5 {
+            let new = try GatewayProcess(redis: [redis.url], arguments: arguments, sharingPortOf: gateway)
+            gateway.process.kill(SIGTERM)
+            try eventually("the old gateway ends") { !gateway.process.isRunning }
+            gateway = new
+        }
+        isOver.with { $0 = true }
+        group.wait()
+        #expect(failures.with { $0 } == [])
+        #expect(count.with { $0 } > 500)
+    }
+}
