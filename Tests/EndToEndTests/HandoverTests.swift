@@ -297,6 +297,17 @@ extension EndToEndTests {
             return welcome.descriptors
         }
 
+        /// Stops a gateway and lets it go on, which interrupts the calls that its threads are in.
+        private func interrupt(_ gateway: GatewayProcess) throws {
+            gateway.process.kill(SIGSTOP)
+            try eventually("it stands still") {
+                let status = try String(
+                    contentsOfFile: "/proc/\(gateway.process.pid)/stat", encoding: .utf8)
+                return status.contains(") T ")
+            }
+            gateway.process.kill(SIGCONT)
+        }
+
         @Test("SIGTERM in the middle of a hand-over waits for its end; then everybody is told to leave")
         func drainMeanwhile() throws {
             let old = try gateway()
@@ -310,8 +321,7 @@ extension EndToEndTests {
                 descriptors += try #require(try connection.receive(atMost: 1 << 20)).descriptors
                 old.process.kill(SIGTERM)
                 // A stop and its end interrupt the call that waits for the confirmation.
-                old.process.kill(SIGSTOP)
-                old.process.kill(SIGCONT)
+                try interrupt(old)
                 try publish(2...2)
             }
             for descriptor in descriptors { Sockets.close(descriptor) }
@@ -340,8 +350,7 @@ extension EndToEndTests {
             let connection = try connect()
             var descriptors = try begin(connection)
             descriptors += try #require(try connection.receive(atMost: 1 << 20)).descriptors
-            old.process.kill(SIGSTOP)
-            old.process.kill(SIGCONT)
+            try interrupt(old)
             try connection.send(Self.message(5))
             // Nothing more comes, which is confirmed too.
             #expect(try connection.receive(atMost: 1 << 20)?.bytes == Self.message(6))
