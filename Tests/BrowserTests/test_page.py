@@ -10,6 +10,7 @@ import threading
 import time
 import unittest
 
+from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 
 from browser import Browser, check_honesty, digits, first_price_after
@@ -612,6 +613,50 @@ class Bids(PageCase):
         self.browser.press_bid()
         self.browser.see("the refusal", lambda: "already that high" in self.browser.note())
         self.browser.see("the true maximum", lambda: "Your maximum: $600" in self.browser.part("standing").text)
+
+    def test_the_first_bid_counts_while_nothing_arrives(self):
+        auction = self.start()
+        stack.redis.process.send(signal.SIGSTOP)
+        try:
+            self.browser.see("stale", lambda: self.browser.state() == "stale")
+            self.browser.type("100")
+            self.browser.press_bid()
+            self.browser.see("the question", lambda: self.browser.find("#confirm").is_displayed())
+            self.browser.find("#confirm-yes").click()
+            self.browser.see("the answer", lambda: "is in" in self.browser.note())
+            until = time.time() + 3
+            while time.time() < until:
+                self.assertIn(self.browser.standing(), ("leading", "none"))
+                time.sleep(0.1)
+            self.assertEqual(self.browser.standing(), "leading")
+        finally:
+            stack.redis.process.send(signal.SIGCONT)
+        self.see_truth(auction)
+
+    def test_a_button_bids_the_amount_that_was_pressed(self):
+        auction = self.start()
+        stack.bid(auction, 100, "ava")
+        stack.bid(auction, 110, "rival-a")
+        button = "#standing button"
+        self.browser.see("the offer", lambda: [one.text for one in self.browser.driver.find_elements(By.CSS_SELECTOR, button)] == ["Bid $120"])
+        place = self.browser.find(button)
+        ActionChains(self.browser.driver).move_to_element(place).click_and_hold().perform()
+        stack.bid(auction, 500, "rival-a")
+        self.browser.see("the price", lambda: self.browser.price() == 500)
+        self.assertEqual(self.browser.find(button).text, "Bid $120")
+        ActionChains(self.browser.driver).release().perform()
+        self.browser.see("the refusal", lambda: "too low" in self.browser.note())
+        self.assertEqual(stack.price(auction), 500)
+
+    def test_a_new_search_replaces_the_list_under_the_pointer(self):
+        auction = stack.auction("Findable")
+        self.browser.open(stack.url + "/")
+        card = f"#cards [data-auction={auction}]"
+        self.browser.see("the card", lambda: self.browser.driver.find_elements(By.CSS_SELECTOR, card))
+        ActionChains(self.browser.driver).move_to_element(self.browser.find(card)).perform()
+        self.browser.run("document.querySelector('[name=q]').value = 'zzzzqq'; document.getElementById('filters').oninput()")
+        self.browser.see("nothing", lambda: "Nothing matches" in self.browser.text("#empty"))
+        self.browser.see("no card", lambda: not self.browser.driver.find_elements(By.CSS_SELECTOR, card))
 
     def test_a_page_loaded_while_nothing_arrives_is_not_live(self):
         auction = stack.auction("Late")

@@ -68,6 +68,8 @@ function drawConnection() {
 
 let stopNotices = () => {};
 let unread = 0;
+/** True once the user's notifications have been read: others are new. */
+let hasRead = false;
 /** The ids of the notifications that are listed. */
 let listed = new Set();
 
@@ -105,6 +107,7 @@ async function drawSession() {
   stopNotices = () => {};
   $('notices').querySelector('ul').replaceChildren();
   listed = new Set();
+  hasRead = false;
   unread = 0;
   $('unread').hidden = true;
   if (!current) return;
@@ -116,6 +119,7 @@ async function drawSession() {
     own.close();
   };
   await readNotices();
+  NOTICES_MS.forEach((wait) => setTimeout(readNotices, wait));
 }
 
 /** Reads the newest notifications. Those that come while a channel is being opened are found here only. */
@@ -123,11 +127,11 @@ async function readNotices() {
   const { current } = session;
   if (!current) return;
   try {
-    const isFirst = !listed.size;
     const { notifications } = await call('/api/v1/users/me/notifications?limit=20');
     if (session.current?.token !== current.token) return;
-    if (isFirst) for (const notice of notifications) addNotice(notice, false);
+    if (!hasRead) for (const notice of notifications) addNotice(notice, false);
     else for (const notice of notifications.reverse()) addNotice(notice, true);
+    hasRead = true;
   } catch { /* The next reading finds them. */ }
 }
 

@@ -23,6 +23,8 @@ let loadedAt = -Infinity;
 let isVisible = true;
 let request = 0;
 let timer = 0;
+/** True until the answer to a changed search or filter is here. What is shown is then of no use. */
+let isAsked = false;
 
 /** How long a price of the bid API's list may be shown as current, in milliseconds. */
 const LIST_AGE_MS = 3 * REFRESH_MS;
@@ -57,7 +59,7 @@ async function read(turn) {
   if (turn !== request) return;
   if (failure) {
     $('empty').textContent = failure;
-    if (show.value !== 'watchlist') return;
+    if (show.value !== 'watchlist' && !isAsked) return;
   } else $('empty').textContent = auctions.length ? '' : q.value.trim() ? `Nothing matches “${q.value.trim()}”.` : 'Nothing here right now. This list refreshes by itself.';
   loadedAt = performance.now() - 1000 * data_age;
   for (const auction of auctions) lot(auction.auction_id).take(auction);
@@ -68,6 +70,7 @@ async function read(turn) {
     shown.get(id).isGone = false;
   }
   arrange([...ids]);
+  isAsked = false;
   changed();
 }
 
@@ -81,7 +84,7 @@ function add(id) {
   shown.set(id, { item, known, name: find('name'), amount: find('amount'), meta: find('meta'), left: find('left'), link: item.firstElementChild, isHeld: false });
 }
 
-const isTouched = () => cards.matches(':hover') || cards.querySelector(':focus-visible') !== null;
+const isTouched = () => !isAsked && (cards.matches(':hover') || cards.querySelector(':focus-visible') !== null);
 
 /** Sets the order, except while somebody points at a card; new cards then come last. */
 function arrange(wanted = order) {
@@ -179,6 +182,7 @@ export function start() {
   filters.oninput = filters.onchange = () => {
     filters.sort.hidden = ['sold', 'unsold', 'watchlist'].includes(filters.show.value);
     clearTimeout(timer);
+    isAsked = true;
     timer = setTimeout(refresh, 250);
   };
   cards.addEventListener('pointerleave', () => arrange());

@@ -137,7 +137,12 @@ class KnownLot {
   /** What the answer to the user's last bid said, until the state has caught up with it. */
   #answer = null;
 
-  get answer() { return this.#answer?.new_current_price > this.state.current_price ? this.#answer : null; }
+  get answer() {
+    const price = this.#answer?.new_current_price;
+    const { current_price, bid_count } = this.state;
+    // The first bid may be at the starting price.
+    return price > current_price || price === current_price && !bid_count ? this.#answer : null;
+  }
 
   /** The user's own maximum while it leads; null otherwise. */
   get maximum() { return this.standing === 'leading' && this.#maximum > this.price ? this.#maximum : null; }
@@ -246,7 +251,7 @@ class KnownLot {
     this.#users -= 1;
     if (this.#users > 0) return;
     clearTimeout(this.#reload);
-    this.details = { ...this.details, ...this.state, seq: Math.max(this.details?.seq ?? 0, this.watch?.seq ?? 0) };
+    if (this.state) this.details = { ...this.details, ...this.state, seq: Math.max(this.details?.seq ?? 0, this.watch?.seq ?? 0) };
     this.noteFreshness();
     this.#freshSince = null;
     this.watch?.close();
@@ -256,7 +261,7 @@ class KnownLot {
   take(details) {
     // A list may be older than what is known from elsewhere.
     if (details.seq < this.details?.seq) return;
-    if (details.seq > (this.watch?.seq ?? Infinity) && !this.isFresh) this.#currentAt = performance.now();
+    if (details.seq > Math.max(this.watch?.seq ?? 0, this.details?.seq ?? 0) && !this.isFresh) this.#currentAt = performance.now();
     this.details = details;
     if (details.you) {
       this.hasBid = true;

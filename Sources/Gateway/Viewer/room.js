@@ -13,6 +13,10 @@ const ROWS = 10;
 const EXTENSION_MS = 10_000;
 /** How often the user's own maximum is read again: another device may have raised it. */
 const MAXIMUM_MS = 20_000;
+/** How long good news about a bid stays; later it may be false. */
+const NEWS_MS = 10_000;
+/** An amount that is on a button for a shorter time, in milliseconds, was hardly read. */
+const READ_MS = 400;
 const canHover = matchMedia('(hover: hover)').matches;
 
 const $ = (id) => document.getElementById(id);
@@ -39,7 +43,7 @@ const bidders = rows($('bidders'));
 
 const refusals = {
   BAD_REQUEST: 'There is no such auction.', UNAUTHORIZED: 'Sign in to watch this lot, or open the link that you were sent.',
-  FORBIDDEN: 'Your link or account does not let you watch this lot.',
+  FORBIDDEN: 'Your account does not let you watch this lot. Open it by the link that you were sent.',
 };
 
 const shown = (value) => money(value, known.state.currency);
@@ -51,6 +55,7 @@ export function show(id) {
   known = id ? lot(id) : null;
   $('room').hidden = !known;
   amount.value = '';
+  $('is-maximum').checked = false;
   note('');
   failure = '';
   isLoaded = false;
@@ -115,7 +120,11 @@ export function note(message, kind = '') {
   if (message) say(message);
   $('note').textContent = message;
   $('note').dataset.kind = kind;
+  clearTimeout(fading);
+  if (kind === 'good') fading = setTimeout(note, NEWS_MS, '');
 }
+
+let fading = 0;
 
 function fill(list, items) {
   list.forEach((row, index) => {
@@ -161,7 +170,7 @@ const standingText = {
 };
 
 /** What somebody points at does not change. A touch leaves nothing behind that points. */
-const isPointedAt = (element) => canHover && element.matches(':hover') || element.contains(document.activeElement) && document.activeElement.matches(':focus-visible');
+const isPointedAt = (element) => element.matches(':active') || canHover && element.matches(':hover') || element.contains(document.activeElement) && document.activeElement.matches(':focus-visible');
 
 function drawStanding() {
   const { standing } = known;
@@ -178,13 +187,19 @@ function drawStanding() {
     again = document.createElement('button');
     again.type = 'button';
     const { id, state } = known;
-    again.onclick = ({ target }) => known?.id === id && attempt(intend('bid', id, Number(target.dataset.amount), state.currency));
+    again.onclick = ({ target }) => {
+      if (known?.id !== id) return;
+      if (performance.now() - target.labelledAt < READ_MS) note('The price has just changed. Look at the new amount.');
+      else attempt(intend('bid', id, Number(target.dataset.amount), state.currency));
+    };
     element.append(again);
   }
   if (again) again.disabled = placing.has(known.id);
   if (isOffered && !isPointedAt(again)) {
+    const label = `Bid ${shown(known.minimum)}`;
+    if (again.textContent !== label) again.labelledAt = again.textContent ? performance.now() : -READ_MS;
     again.dataset.amount = known.minimum;
-    text(again, `Bid ${shown(known.minimum)}`);
+    text(again, label);
   }
   if (!isOffered) again?.remove();
   if (standing !== lastStanding) {
@@ -260,8 +275,8 @@ function drawEnd() {
   text(hammer, words);
   if (lastResult) return;
   lastResult = result;
-  // What a bid came to before the end is of no use now, unless nobody knows it yet.
-  if ($('note').dataset.kind !== 'unknown' && !placing.has(known.id)) note('');
+  // What a bid came to before the end is of no use now, unless it is still under way.
+  if (!placing.has(known.id)) note('');
   say(words);
 }
 
@@ -282,8 +297,8 @@ function draw() {
   text($('room-seller'), details?.seller ? `offered by ${details.seller}` : known.id.startsWith('prv_') ? 'a private lot' : '');
   const { viewers } = known.watch;
   text($('room-viewers'), viewers > 1 && known.isFresh ? `${viewers} watching` : '');
-  const running = known.isFresh ? 'running' : 'running, last we heard';
-  text($('room-status'), { active: running, scheduled: 'upcoming' }[state.status] ?? timeLeft(known));
+  const heard = known.isFresh ? '' : ', last we heard';
+  text($('room-status'), { active: `running${heard}`, scheduled: `upcoming${heard}` }[state.status] ?? timeLeft(known));
   $('room-status').dataset.status = state.status;
   const isSold = state.status === 'sold';
   text($('price-label'), !state.bid_count ? 'Starting price' : known.isRunning ? (known.isFresh ? 'Current price' : 'Last known price') : isSold ? 'Final price' : 'Highest bid');
@@ -312,8 +327,9 @@ export function drawTimes() {
   $('countdown').dataset.near = known.isRunning && left < 30_000;
   const isExtended = now - known.extendedAt < EXTENSION_MS && known.extendedAt > 0;
   const starts = known.details?.starts_at;
-  const scheduled = starts ? `starts ${moment(starts)}` : '';
-  const when = { cancelled: '', scheduled }[state.status] ?? `${known.isRunning ? 'ends' : 'ended'} ${moment(known.endsAt)}`;
+  const heard = known.isFresh ? '' : ', last we heard';
+  const scheduled = starts ? `starts ${moment(starts)}${heard}` : '';
+  const when = { cancelled: '', scheduled }[state.status] ?? (known.isRunning ? `ends ${moment(known.endsAt)}${heard}` : `ended ${moment(known.endsAt)}`);
   text($('ends'), isExtended ? known.extension : when);
 }
 
@@ -355,6 +371,8 @@ async function attempt(bid) {
     of.takeAnswer(answer, bid.kind === 'maximum' ? bid.amount : 0);
     const words = bid.kind === 'buy' ? 'It is yours.' : answer.is_highest_bidder ? `Your ${bid.kind === 'maximum' ? 'maximum' : 'bid'} of ${price} is in.`
       : `Your ${bid.kind} of ${price} is in, but somebody's maximum is higher.`;
+    // What a purchase or a bid has changed is read, where it does not arrive by itself.
+    if (bid.kind === 'buy' || !of.isFresh) of.load().catch(() => {});
     if (isHere()) {
       note(words, answer.is_highest_bidder || bid.kind === 'buy' ? 'good' : '');
       // Clear the field, unless the user has changed it or it names more than this bid.
@@ -364,6 +382,7 @@ async function attempt(bid) {
     const isLost = isUnknown(error);
     const isRaise = error.error === 'BID_TOO_LOW' && bid.kind === 'maximum' && wasLeading && of.standing === 'leading';
     const words = isLost ? `We do not know whether your bid of ${price} was accepted. Check the list of bids before you bid again.`
+      : bid.kind === 'buy' && error.error === 'VALIDATION_ERROR' ? 'It cannot be bought at once any more.'
       : isRaise ? `Your maximum is already that high. Enter ${money(error.minimum_bid, bid.currency)} or more to raise it.`
         : explain(error, (value) => money(value, bid.currency));
     of.takeMinimum(error.minimum_bid);
@@ -407,8 +426,13 @@ export function start() {
     const bid = intend('buy', known.id, price, known.state.currency);
     if (await confirm('Buy it now?', `The auction ends and you pay ${money(price, bid.currency)}.`, 'Buy it')) attempt(bid);
   };
-  session.onChange(() => known && load(known));
-  setInterval(() => known?.maximum && !document.hidden && known.load().catch(() => {}), MAXIMUM_MS);
+  session.onChange(() => {
+    // What the page said was for somebody else.
+    note('');
+    amount.value = '';
+    if (known) load(known);
+  });
+  setInterval(() => known?.state && known.standing === 'leading' && known.isRunning && !document.hidden && known.load().catch(() => {}), MAXIMUM_MS);
   // On a phone the form lies over the page, which leaves room for it.
   new ResizeObserver(() => document.body.style.setProperty('--bid-height', `${form.offsetHeight}px`)).observe(form);
 }

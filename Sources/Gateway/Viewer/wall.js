@@ -2,7 +2,7 @@
 
 import { call } from './api.js';
 import { text, timeLeft } from './list.js';
-import { gavelcast, lot, onDraw } from './lots.js';
+import { gavelcast, lot, onDraw, worstStatus } from './lots.js';
 import { money } from './money.js';
 
 const LOTS = 48;
@@ -83,10 +83,10 @@ function draw() {
   }
   const now = performance.now();
   updates = updates.filter((time) => now - time < 5_000);
-  const { state, transport, latency } = gavelcast.status;
-  const isLive = state === 'live';
+  const { transport, latency } = gavelcast.status;
+  const isLive = worstStatus() === 'live';
   gauge('lots', tiles.size ? String(tiles.size) : '–');
-  gauge('bids a second', (updates.length / 5).toFixed(1));
+  gauge('bids a second', isLive ? (updates.length / 5).toFixed(1) : '–');
   // Somebody who watches three lots counts three times.
   gauge('watches', viewers && isLive ? String(viewers) : '–');
   gauge('round trip', latency === null || !isLive ? '–' : `${latency} ms`);
