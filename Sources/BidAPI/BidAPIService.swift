@@ -121,11 +121,11 @@ package enum BidAPIService {
             configuration: .init(address: try bindAddress(configuration.adminListen)),
             onServerRunning: { _ in onListening(configuration.adminListen) }, logger: logger)
         var group = ServiceGroupConfiguration(
-            services: first + (manager.map { [Watchdog(manager: $0)] } ?? []) + [
+            services: first + [
                 SettingsReloader(settings: services.settings, logger: logger),
                 Housekeeper(services: services, logger: logger),
                 AuctionCloser(services: services, pool: closerPool, logger: logger), admin, application,
-            ],
+            ] + (manager.map { [Watchdog(manager: $0)] } ?? []),
             gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
         // A client in the middle of a request must not hold up the shutdown for ever.
         group.maximumGracefulShutdownDuration = Limits.drain

@@ -62,7 +62,7 @@ package struct ConnectionFlags: OptionSet, Sendable {
     package static let isMoved = ConnectionFlags(rawValue: 524_288)
     /// The connection has come from another process, which may still hold its descriptor too.
     package static let cameByHandover = ConnectionFlags(rawValue: 2_097_152)
-    /// That process has told it that the auction's Redis does not deliver.
+    /// True for a moved watcher that was told, by the process it came from, that its Redis does not deliver.
     package static let knowsSilence = ConnectionFlags(rawValue: 1_048_576)
 }
 

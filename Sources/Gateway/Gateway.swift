@@ -42,6 +42,7 @@ package enum Gateway {
             takeOver(from: predecessor, shared, ports, logger)
         } else {
             listen(shared, ports, logger)
+            shared.manager?.ready()
             awaitSuccessor(shared, ports, logger)
         }
         waitForSignals(signals, shared, logger, reread: reread)
@@ -66,7 +67,6 @@ package enum Gateway {
         for (loop, listeners) in zip(shared.loops, ports.loops) {
             _ = loop.mailbox.post(.listen(listeners, admin: loop.index == 0 ? ports.admin : nil), .always)
         }
-        shared.manager?.ready()
         let configuration = shared.configuration
         func address(_ listeners: [Int32]) -> String? {
             listeners.first.flatMap(SocketAddress.local)?.description
@@ -123,7 +123,7 @@ package enum Gateway {
                 try predecessor.prepare(shared)
             } catch {
                 logger.critical(
-                    "cannot take over; the running gateway serves on", metadata: ["error": "\(error)"])
+                    "cannot take over; the running gateway keeps serving", metadata: ["error": "\(error)"])
                 exit(71)
             }
             var isListening = false
@@ -133,6 +133,8 @@ package enum Gateway {
             }
             _ = shared.feedMailbox.post(.countViewers, .always)
             guard let count else { return }
+            // Not earlier: systemd ends the old process too when its main process dies.
+            shared.manager?.ready()
             shared.foreignListeners.withLock { $0 = [] }
             let milliseconds = Clock.monotonicMilliseconds() - start
             logger.info(
@@ -167,6 +169,7 @@ package enum Gateway {
             logger.error(
                 "the hand-over broke off",
                 metadata: ["error": "\(failure)", "connections": "\(total)", "attempt": "\(attempt)"])
+            guard attempt < Limits.handoverAttempts else { break }
             Clock.pause(milliseconds: Limits.handoverRetryMilliseconds)
             do throws(HandoverFailure) {
                 // Nobody is there: the old process has ended.

@@ -2,7 +2,7 @@
 
 enum InspectionQuestion: Sendable {
     case auction(id: String)
-    /// The watchers whose sockets have been full for longest, at most so many.
+    /// The watchers whose full sockets have taken nothing for longest, at most so many.
     case slowestWatchers(Int)
     case redis
 }

@@ -122,8 +122,9 @@ enum Limits {
     static let preparationSeconds = 15
     /// How long Redis may take to forget the viewers of a process that has handed over.
     static let viewersForgottenSeconds = 1
-    /// How often the new process meets the old one again after a hand-over that broke off, and when.
+    /// At most so many attempts to take the connections, the first one included.
     static let handoverAttempts = 3
+    /// How long the new process waits after an attempt that broke off.
     static let handoverRetryMilliseconds: Int64 = 500
     /// How long connections that cannot move at once are tried again. What has not moved by then is drained.
     static let givingMilliseconds: Int64 = 5_000
@@ -164,7 +165,7 @@ enum Limits {
     /// A subscription that a cluster's node refused for the moment is tried again after this.
     static let resubscribeMilliseconds: Int64 = 200
 
-    /// How often scrapes are told when servers last proved that they deliver.
+    /// How often the feed updates the age of the oldest probe, which scrapes read.
     static let probeNoteMilliseconds: Int64 = 250
 
     /// How long an operator's question waits for all loops.

@@ -72,9 +72,10 @@ enum FeedMessage: Sendable {
     case listTopics(Reply<[Topic]>)
     /// Subscribe to these and read their states before anybody watches. The reply comes when all are read.
     case prepare([Topic], Reply<Void>)
-    /// Another process counts this one's viewers, or will do so; or this process counts them itself.
-    /// The reply comes when Redis has forgotten this process's numbers.
+    /// Another process counts this one's viewers, or soon will. The reply comes when Redis has forgotten this
+    /// process's numbers.
     case stopCountingViewers(Reply<Void>)
+    /// This process counts its viewers itself again.
     case countViewers
     /// An operator asks; see ``LoopMessage``.
     case inspect(Int, InspectionQuestion)

@@ -96,8 +96,8 @@ package final class DescriptorSocket: Sendable {
         _ = fcntl(descriptor, F_SETFL, flags & ~O_NONBLOCK)
     }
 
-    /// Calls again when a signal interrupted the call. With a time limit on the socket, even a stop and
-    /// continuation of the process does.
+    /// Repeats a call that a signal interrupted. On a socket with a timeout, stopping and continuing the
+    /// process also interrupts the call.
     private static func uninterrupted(_ call: () -> Int) -> Int {
         while true {
             let result = call()

@@ -1,5 +1,5 @@
-// How often values fall into fixed ranges: Prometheus' classic histogram. For the services' edges; a lock per
-// value.
+// Counts how often values fall into fixed ranges: Prometheus' classic histogram. Each value takes a lock, so
+// the event loops use `LocalHistogram` instead.
 
 import Synchronization
 

@@ -1,5 +1,5 @@
-// How often durations fall into fixed ranges, with a single writer: a value costs a short search and three
-// plain additions.
+// Counts how often durations fall into fixed ranges, for a single writer. Adding a value costs a short search
+// and two plain additions.
 
 /// Only the owning thread may add. Any thread may read.
 package final class LocalHistogram: Sendable {

@@ -63,7 +63,7 @@ import Wire
             message: Bool.random(using: &generator) ? message : nil, output: bytes(&generator))
     }
 
-    @Test("what is written is read again; cut or changed bytes are refused or read as something, and no more")
+    @Test("connections survive a round trip; cut bytes are refused, and changed bytes never trap")
     func coding() throws {
         let seed = UInt64.random(in: 0 ... .max)
         print("moved connections: seed \(seed)")

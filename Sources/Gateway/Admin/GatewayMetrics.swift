@@ -171,13 +171,16 @@ enum GatewayMetrics {
         },
         .durations(
             "gavelcast_event_age_seconds",
-            "From an event's publication (server_time) to its last watcher's socket."
+            "From an event's publication (server_time) to the end of its walk over the watchers."
         ) { $0.eventAges },
         .durations(
-            "gavelcast_first_watcher_seconds", "From an event's receipt to its first watcher's socket."
+            "gavelcast_first_watcher_seconds",
+            "From an event's receipt to the beginning of its walk over the watchers."
         ) { $0.firstSends },
-        .durations("gavelcast_last_watcher_seconds", "From an event's receipt to its last watcher's socket.")
-        { $0.lastSends },
+        .durations(
+            "gavelcast_last_watcher_seconds",
+            "From an event's receipt to the end of its walk over the watchers."
+        ) { $0.lastSends },
         Metric(
             .histogram, "gavelcast_receipt_age_seconds",
             "From an event's publication (server_time) to its receipt from Redis."

@@ -105,8 +105,9 @@ final class Departures {
 
     // MARK: Drain
 
-    /// Starts the drain: closes are spread over `drain-seconds`. The listeners stay open. New clients, and
-    /// clients in the middle of a request, get an answer that says when to come back.
+    /// Starts the drain: closes are spread over `drain-seconds`. The listeners stay open, except with
+    /// `reuse-port`. Requests are answered, on connections that are then closed. New watchers are told when
+    /// to come back.
     func beginDrain(with handler: any InputHandler) {
         guard !context.isDraining else { return }
         context.beginDraining()

@@ -15,8 +15,8 @@ struct MovedListener: Sendable {
 }
 
 enum HandoverMessage {
-    /// Must change with every change of a message, so that processes that would not understand each other
-    /// part at the first one.
+    /// Raise this with every change to a message. Processes with different versions then stop at the first
+    /// message.
     static let version: UInt64 = 1
     /// The longest message in bytes. One with the names of all auctions is the longest.
     static let limit = 1 << 30
@@ -114,12 +114,12 @@ enum HandoverMessage {
     }
 }
 
-/// Why two processes part.
+/// Why a hand-over failed.
 package enum HandoverFailure: Error, CustomStringConvertible {
     case socket(Errno)
     /// The other process ended, or closed the socket.
     case closed
-    /// It said something that is not in its turn, or that this version does not understand.
+    /// It sent a message out of turn, or one that this version does not understand.
     case unexpected
     /// The other process hands nothing over, or may not take anything over.
     case refused(String)
@@ -132,7 +132,7 @@ package enum HandoverFailure: Error, CustomStringConvertible {
         case .socket(let error) where error.code == EMFILE:
             "this process may open no more files; raise the limit (ulimit -n)"
         case .socket(let error): "\(error)"
-        case .closed: "the other process has gone"
+        case .closed: "the other process has ended"
         case .unexpected: "the other process speaks another version"
         case .refused(let reason): reason
         case .unprepared: "Redis cannot be read"

@@ -1,5 +1,6 @@
-// Where the event loops of the old process put connections that leave, and the thread that sends them takes
-// them. Bounded by its loops: each has only a few batches here.
+// The queue of leaving connections in the old process. The event loops put batches in, and the thread that
+// sends them takes them out. It needs no bound of its own: each loop has at most `Limits.batchesInFlight`
+// batches here.
 
 import Dispatch
 import Synchronization

@@ -28,7 +28,7 @@ final class Predecessor: Sendable {
         self.socket = socket
     }
 
-    /// Closes the listeners, when this process has them already.
+    /// Closes the received listeners. For a further attempt: this process kept those of the first one.
     func closeListeners() {
         for listener in listeners { Sockets.close(listener.descriptor) }
     }
@@ -54,7 +54,7 @@ final class Predecessor: Sendable {
                     process: peer.process, listeners: listeners, topics: topics, connections: connections,
                     socket: socket)
             case .refusal(let reason):
-                throw .refused("the running gateway hands nothing over: \(reason); stop it first")
+                throw .refused("the running gateway refuses to hand over: \(reason); stop it first")
             case let message:
                 for descriptor in message.descriptors { Sockets.close(descriptor) }
                 throw .unexpected

@@ -3,7 +3,7 @@
 import Dispatch
 import Synchronization
 
-/// Given once. A thread that waits blocks, so it is none of the loops'.
+/// Give the value once. ``wait(seconds:)`` blocks, so no loop may call it.
 final class Reply<Value: Sendable>: Sendable {
     private let value = Mutex<Value?>(nil)
     private let given = DispatchSemaphore(value: 0)

@@ -34,7 +34,8 @@ struct Successor {
                 kill(getpid(), SIGTERM)
                 return
             } catch {
-                logger.error("handing over failed; serving on", metadata: ["error": "\(error)"])
+                logger.error(
+                    "the hand-over failed; this process keeps serving", metadata: ["error": "\(error)"])
             }
         }
     }
@@ -66,8 +67,12 @@ struct Successor {
         try socket.send(.welcome(ports.moved, watched, connections: connections))
         // It reads Redis first.
         let kinds = try socket.receive { if case .ready(let kinds) = $0 { Set(kinds) } else { nil } }
-        // A drain waits until this is over.
+        // A drain waits until this is over. One that has begun meanwhile comes first.
         shared.isHandingOver.store(true, ordering: .releasing)
+        guard !shared.isDraining.load(ordering: .relaxed) else {
+            shared.isHandingOver.store(false, ordering: .releasing)
+            throw .refused("this process is shutting down")
+        }
         shared.foreignListeners.withLock { $0 = kinds }
         let port = HandoverPort()
         for loop in shared.loops { _ = loop.mailbox.post(.giveAway(port, kinds), .always) }
@@ -105,7 +110,7 @@ struct Successor {
         var finished = 0
         while finished < shared.loops.count {
             guard let item = port.next(withinSeconds: Limits.handoverPatienceSeconds) else {
-                throw .unexpected
+                throw .refused("the event loops gave nothing for \(Limits.handoverPatienceSeconds) s")
             }
             guard case .batch(let connections, let loop) = item else {
                 finished += 1

@@ -30,7 +30,7 @@ extension Watching {
         return view
     }
 
-    /// The connections whose sockets have been full for longest.
+    /// The full connections that have taken nothing for longest, at most `most`.
     func slowest(_ most: Int) -> [SlowWatcherView] {
         let slowest = output.fullConnections.sorted { silence(of: $0) > silence(of: $1) }.prefix(most)
         return slowest.map { connection in
