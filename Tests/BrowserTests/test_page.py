@@ -641,7 +641,7 @@ class Bids(PageCase):
         self.browser.see("the offer", lambda: [one.text for one in self.browser.driver.find_elements(By.CSS_SELECTOR, button)] == ["Bid $120"])
         place = self.browser.find(button)
         ActionChains(self.browser.driver).move_to_element(place).click_and_hold().perform()
-        stack.bid(auction, 500, "rival-a")
+        stack.bid(auction, 500, "rival-b")
         self.browser.see("the price", lambda: self.browser.price() == 500)
         self.assertEqual(self.browser.find(button).text, "Bid $120")
         ActionChains(self.browser.driver).release().perform()
