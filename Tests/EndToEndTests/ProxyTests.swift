@@ -36,7 +36,7 @@ import Testing
                     "\($0)_temp_path \(folder)/\($0);"
                 }.joined()
                 try """
-                daemon off; pid \(folder)/pid; error_log stderr; worker_processes 1;
+                daemon off; master_process off; pid \(folder)/pid; error_log stderr; worker_processes 1;
                 events { worker_connections 1000; }
                 http { access_log off; \(folders)
                 \(text)
