@@ -26,7 +26,7 @@ package enum GatewayFailure: Error {
 package enum Gateway {
     /// Runs until a signal has drained it.
     /// - Parameter reread: reads the settings anew, for SIGHUP, or tells what is wrong with them.
-    /// - Throws: when a port cannot be opened, or the gateway that runs hands nothing over.
+    /// - Throws: when a port cannot be opened, or the running gateway refuses to hand over.
     package static func run(
         _ configuration: GatewayConfiguration, logger: Logger,
         reread: () -> Result<GatewayConfiguration, SettingsError>

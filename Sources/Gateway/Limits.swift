@@ -126,7 +126,7 @@ enum Limits {
     static let handoverAttempts = 3
     /// How long the new process waits after an attempt that broke off.
     static let handoverRetryMilliseconds: Int64 = 500
-    /// How long connections that cannot move at once are tried again. What has not moved by then is drained.
+    /// How long the loop keeps trying connections that cannot move at once. After that, it drains them.
     static let givingMilliseconds: Int64 = 5_000
     static let givingRetryMilliseconds: Int64 = 20
     /// Connections that a loop looks at in one turn.

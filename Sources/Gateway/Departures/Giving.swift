@@ -1,7 +1,8 @@
-// Picks the connections that move to the next process, a stretch a turn, so that the fan-out goes on in
-// between. A connection moves when everything about it can be told: a watcher that waits for its first
-// message waits here, and a long-poll is answered first. TLS sessions cannot move. What has not moved in time
-// stays, and is drained. The event loop calls this room once a turn and when the port has news.
+// Picks the connections that move to the new process, a few each turn, so that the fan-out continues in
+// between. A connection can move when its state can be written down. A watcher that still waits for its first
+// message is tried again later. A long-poll is answered first. TLS sessions cannot move. Connections that
+// have not moved in time stay and are drained. The event loop calls this room once a turn, and when the port
+// has news.
 
 import DequeModule
 import Fanout
@@ -25,7 +26,8 @@ final class Giving {
     private var later: [UInt64] = []
     /// Batches that the other process has not confirmed.
     private var outstanding = 0
-    /// When those that cannot move at once have had their time; `nil` until all others had their turn.
+    /// When the loop gives up on connections that cannot move yet, in monotonic milliseconds; `nil` until each
+    /// connection has had a first turn.
     private var endsAt: Int64?
     private var nextTryAt: Int64 = 0
 

@@ -23,7 +23,7 @@ let loadedAt = -Infinity;
 let isVisible = true;
 let request = 0;
 let timer = 0;
-/** True until the answer to a changed search or filter is here. What is shown is then of no use. */
+/** True until a changed search or filter has its answer. The cards on the screen then answer the old question. */
 let isAsked = false;
 
 /** How long a price of the bid API's list may be shown as current, in milliseconds. */
