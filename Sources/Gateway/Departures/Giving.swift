@@ -26,8 +26,8 @@ final class Giving {
     private var later: [UInt64] = []
     /// Batches that the other process has not confirmed.
     private var outstanding = 0
-    /// When the loop gives up on connections that cannot move yet, in monotonic milliseconds; `nil` until each
-    /// connection has had a first turn.
+    /// When the loop gives up on connections that cannot move yet, in monotonic milliseconds; `nil` until
+    /// each connection has had a first turn.
     private var endsAt: Int64?
     private var nextTryAt: Int64 = 0
 
