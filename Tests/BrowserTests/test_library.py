@@ -172,8 +172,9 @@ class Library(unittest.TestCase):
     def test_it_climbs_back_to_the_best_transport_without_a_gap(self):
         auction = stack.auction()
         stack.proxy.rules["websocket"] = "hang"
-        # The client's clock runs 12 times as fast, so its minute takes 5 s. The bids keep the event stream from seeming silent.
-        client = Client(self, stack.url, lots=[auction], speed=12)
+        # The client's clock runs four times as fast, so its minute takes 15 s. The bids keep the event stream from
+        # seeming silent: at this speed, a pause of 2.9 s would.
+        client = Client(self, stack.url, lots=[auction], speed=4)
         is_over = threading.Event()
 
         def bid():
@@ -186,7 +187,7 @@ class Library(unittest.TestCase):
         try:
             client.see("connection", state="live", transport="sse")
             stack.proxy.rules["websocket"] = "pass"
-            client.see("connection", state="live", transport="websocket", seconds=40)
+            client.see("connection", state="live", transport="websocket", seconds=90)
             time.sleep(1)
         finally:
             is_over.set()
