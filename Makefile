@@ -8,10 +8,11 @@
 # make bench-million   a million watchers on this machine: 12 GB of memory and about four minutes
 # make fuzz   feeds noise to the parsers of what strangers send; SECONDS_EACH=n a target (default 600)
 # make sanitize   runs the tests with the address sanitizer, then with the thread sanitizer
+# make deb   builds the Debian package in .build/deb
 # make lint   format and warnings as errors
 # make stop   ends a run; make clean also removes what was built and the demo's data
 
-.PHONY: help run test test-unit test-browser soak figures bench bench-million fuzz sanitize lint format stop clean setup setup-tests
+.PHONY: help run test test-unit test-browser soak figures bench bench-million fuzz sanitize deb lint format stop clean setup setup-tests
 .DEFAULT_GOAL := help
 
 help:
@@ -62,6 +63,10 @@ fuzz: setup
 
 sanitize: setup-tests
 	@config/dev/sanitize.sh
+
+deb:
+	@config/dev/setup.sh deb
+	@config/dev/deb.sh
 
 lint: setup
 	swift format lint --strict --recursive Sources Tests loadtest fuzz Package.swift

@@ -192,7 +192,8 @@ let package = Package(
         tests(
             "EndToEndTests",
             [
-                "LoadClient", "LoadEngine", "LoadRun", "LocalServers", "RedisLink", "AuctionEvents",
+                "LoadClient", .product(name: "Yams", package: "Yams"), "LoadEngine", "LoadRun",
+                "LocalServers", "RedisLink", "AuctionEvents",
                 "AuctionStore",
                 "Bidding", "Reactor", "Tokens", "TestSupport",
                 "TransportSecurity", "CLinux", .product(name: "Histogram", package: "hdrhistogram-swift"),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the system packages that building and running need, on Debian and Ubuntu. With the argument "tests", it also
-# installs those of the tests. Does nothing if all are installed.
+# installs those of the tests; with "deb", those that make the Debian package. Does nothing if all are installed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . config/dev/common.sh
@@ -21,6 +21,12 @@ needed=(
     "openssl=makes the certificates of tests and load runs"
     "procps=finds the processes that make stop ends"
 )
+if [ "${1:-}" = tests ] || [ "${1:-}" = deb ]; then
+    needed+=(
+        "dpkg-dev=makes the Debian package"
+        "help2man=makes its man pages"
+    )
+fi
 if [ "${1:-}" = tests ]; then
     needed+=(
         "pgbouncer=a pooler before PostgreSQL"
