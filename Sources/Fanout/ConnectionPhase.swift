@@ -4,6 +4,8 @@
 package enum ConnectionPhase: UInt8, Sendable {
     /// The slot is unused.
     case free
+    /// The header by which a proxy names its client has not arrived in full.
+    case introducing
     /// The TLS handshake is under way.
     case securing
     /// Waiting for (the rest of) a request head.
@@ -30,7 +32,8 @@ package enum ConnectionPhase: UInt8, Sendable {
     package var successors: Set<ConnectionPhase> {
         switch self {
         // A slot in use begins as one of these.
-        case .free: [.securing, .readingHead, .joining]
+        case .free: [.introducing, .securing, .readingHead, .joining]
+        case .introducing: [.securing, .readingHead]
         // A plain request on the TLS port is answered and lingers.
         case .securing: [.readingHead, .lingering]
         case .readingHead: [.readingBody, .opening, .lingering]

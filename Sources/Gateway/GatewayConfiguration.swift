@@ -34,6 +34,8 @@ package struct GatewayConfiguration: Sendable {
     package var maxConnectionsPerAddress: Int
     /// Proxies whose `X-Forwarded-For` is believed.
     package var trustedProxies: [AddressBlock]
+    /// True when connections of ``trustedProxies`` begin with a header of the PROXY protocol.
+    package var proxyProtocol: Bool
     /// At most so many connections are accepted by one loop a second; 0 for no limit.
     package var acceptsPerSecond: Int
     package var handshakeSeconds: Int
@@ -107,6 +109,11 @@ package struct GatewayConfiguration: Sendable {
             values, openFileLimit: openFileLimit, workers: workers)
         maxConnectionsPerAddress = values.number("max-connections-per-ip")
         trustedProxies = try Self.trustedProxies(values)
+        proxyProtocol = values.flag("proxy-protocol")
+        let isLocal = listen.path != nil || tlsListen?.path != nil
+        guard !proxyProtocol || !trustedProxies.isEmpty || isLocal else {
+            throw .configuration("proxy-protocol: needs trusted-proxies, the addresses that send the header")
+        }
         acceptsPerSecond = values.number("accepts-per-second")
         handshakeSeconds = values.number("handshake-seconds")
         headSeconds = values.number("head-seconds")

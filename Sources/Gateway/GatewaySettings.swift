@@ -41,6 +41,9 @@ package enum GatewaySettings {
                 "trusted-proxies", .list,
                 "addresses or blocks (10.0.0.0/8) of proxies whose X-Forwarded-For is trusted"),
             Setting(
+                "proxy-protocol", .flag, default: "false",
+                "connections of trusted proxies begin with a PROXY protocol header, version 2"),
+            Setting(
                 "accepts-per-second", .number(0...1_000_000), default: "0",
                 "connections each event loop accepts per second; the rest wait; 0 means no limit"),
             Setting(

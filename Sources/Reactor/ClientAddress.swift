@@ -38,6 +38,15 @@ package struct ClientAddress: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// - Parameter octets: in network order; 4 of IPv4 or 16 of IPv6, else `nil`.
+    package init?(octets: [UInt8]) {
+        switch octets.count {
+        case 4: self.init(high: 0, low: Self.mapped | octets.reduce(0) { $0 << 8 | UInt64($1) })
+        case 16: self.init(octets)
+        default: return nil
+        }
+    }
+
     private init(_ bytes: some Collection<UInt8>) {
         self.init(
             high: bytes.prefix(8).reduce(0) { $0 << 8 | UInt64($1) },

@@ -12,13 +12,17 @@ import Testing
         case nginx, haproxy
     }
 
-    /// A proxy on a port of its own, before a gateway.
+    /// A proxy on ports of its own, before a gateway.
     private final class Proxy {
         let port: Int
+        let securePort: Int
+        let certificate: LocalCertificate
         private let process: ChildProcess
 
         init(_ kind: Kind, gatewayPort: Int) throws {
             port = try Ports.free()
+            securePort = try Ports.free()
+            certificate = try LocalCertificate()
             let root = URL(fileURLWithPath: #filePath)
                 .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
             func config(_ path: String) throws -> String {
@@ -30,8 +34,11 @@ import Testing
             let path = folder + "/config"
             switch kind {
             case .nginx:
-                let text = try config("nginx/gavelcast.conf").replacing(
-                    "listen 80;", with: "listen 127.0.0.1:\(port);")
+                let text = try config("nginx/gavelcast.conf")
+                    .replacing("listen 80;", with: "listen 127.0.0.1:\(port);")
+                    .replacing("listen 443 ", with: "listen 127.0.0.1:\(securePort) ")
+                    .replacing("/etc/nginx/gavelcast.pem", with: certificate.certificate)
+                    .replacing("/etc/nginx/gavelcast.key", with: certificate.key)
                 let folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map {
                     "\($0)_temp_path \(folder)/\($0);"
                 }.joined()
@@ -49,11 +56,16 @@ import Testing
                 let text = try config("haproxy/haproxy.cfg")
                     .replacing("maxconn 200000", with: "maxconn 1000")
                     .replacing("bind :80", with: "bind 127.0.0.1:\(port)")
+                    .replacing("bind :443 ", with: "bind 127.0.0.1:\(securePort) ")
+                    .replacing("/etc/haproxy/gavelcast.pem", with: folder + "/pair.pem")
                     .replacing("check port 9080", with: "check")
                     .replacing(
                         "httpchk GET /readyz\n    server one 127.0.0.1:\(gatewayPort)",
                         with: "httpchk GET /v1/time\n    server one 127.0.0.1:\(gatewayPort)")
                 try text.write(toFile: path, atomically: true, encoding: .utf8)
+                try [certificate.certificate, certificate.key].map {
+                    try String(contentsOfFile: $0, encoding: .utf8)
+                }.joined().write(toFile: folder + "/pair.pem", atomically: true, encoding: .utf8)
                 process = try ChildProcess("haproxy", ["/usr/sbin/haproxy", "-f", path, "-db"])
             }
             try eventually("\(kind) serves") {
@@ -94,6 +106,76 @@ import Testing
             data.append(message.data)
         }
         #expect(data.contains(event))
+    }
+
+    @Test("clients get HTTP/2, and event streams pass it at once", arguments: Kind.allCases)
+    func http2(kind: Kind) throws {
+        let redis = try RedisServer()
+        let gateway = try GatewayProcess(redis: [redis.url], arguments: ["--trusted-proxies", "127.0.0.1"])
+        let proxy = try Proxy(kind, gatewayPort: gateway.port)
+        let curl = try ChildProcess(
+            "curl",
+            [
+                "/usr/bin/curl", "--silent", "--no-buffer", "--header", "Accept: text/event-stream",
+                "--http2", "--cacert",
+                proxy.certificate.certificate,
+                "--max-time", "60", "--include",
+                "https://127.0.0.1:\(proxy.securePort)/v1/auctions/a1/live",
+            ])
+        try eventually("the first message") { curl.log.contains("SNAPSHOT") }
+        #expect(curl.log.hasPrefix("HTTP/2 200"), "\(curl.log)")
+        try redis.publish("a1", #"{"type":"BID_UPDATE","auction_id":"a1","seq":1}"#)
+        try eventually("the event") { curl.log.contains(#""seq":1"#) }
+    }
+
+    /// An address of loopback that is no trusted proxy's, and what `curl` from there is told.
+    private func status(from address: String, _ proxy: Int) throws -> String {
+        let curl = try ChildProcess(
+            "curl",
+            [
+                "/usr/bin/curl", "--silent", "--insecure", "--interface", address, "--max-time", "20",
+                "--output", "/dev/null", "--write-out", "%{http_code}", "https://127.0.0.1:\(proxy)/v1/time",
+            ])
+        return curl.waitForExit() == 0 ? curl.log : "no answer"
+    }
+
+    @Test("a proxy that passes TLS through names its clients, and limits count these")
+    func passthrough() throws {
+        let redis = try RedisServer()
+        let gateway = try GatewayProcess(
+            redis: [redis.url],
+            arguments: [
+                "--trusted-proxies", "127.0.0.1/32", "--proxy-protocol", "--max-connections-per-ip", "1",
+            ])
+        let port = try Ports.free()
+        let root = URL(fileURLWithPath: #filePath)
+            .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+        let text = try String(
+            contentsOf: root.appendingPathComponent("config/haproxy/passthrough.cfg"), encoding: .utf8
+        )
+        .replacing("maxconn 200000", with: "maxconn 1000")
+        .replacing("bind :443", with: "bind 127.0.0.1:\(port)")
+        .replacing("127.0.0.1:8443", with: "127.0.0.1:\(gateway.securePort)")
+        .replacing("check port 9080", with: "check port \(gateway.adminPort)")
+        let path = Guardian.shared.folder + "/\(UUID().uuidString.prefix(8)).cfg"
+        try text.write(toFile: path, atomically: true, encoding: .utf8)
+        let haproxy = try ChildProcess("haproxy", ["/usr/sbin/haproxy", "-f", path, "-db"])
+        try eventually("HAProxy serves") {
+            guard haproxy.isRunning else { throw TimedOut(description: "HAProxy ended: \(haproxy.log)") }
+            return try self.status(from: "127.0.0.9", port) == "200"
+        }
+        let watcher = try ChildProcess(
+            "curl",
+            [
+                "/usr/bin/curl", "--silent", "--no-buffer", "--header", "Accept: text/event-stream",
+                "--insecure", "--interface", "127.0.0.2",
+                "https://127.0.0.1:\(port)/v1/auctions/a1/live",
+            ])
+        try eventually("the first message") { watcher.log.contains("SNAPSHOT") }
+        #expect(try status(from: "127.0.0.2", port) == "429")
+        #expect(try status(from: "127.0.0.3", port) == "200")
+        // A trusted proxy's connection must begin with the header.
+        #expect(throws: SocketFailure.self) { try HTTPClient(port: gateway.port).request("GET", "/v1/time") }
     }
 
     @Test("gateways are released in turn behind a proxy, and no request notices", arguments: Kind.allCases)

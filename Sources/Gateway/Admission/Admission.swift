@@ -161,7 +161,8 @@ final class Admission {
         let open = countConnection(isAdmin: kind == .admin, 1)
         let limit =
             kind == .admin ? Limits.adminConnections : configuration.maxConnections + Limits.refusalReserve
-        guard open <= limit, let slot = insert(descriptor, from: kind) else {
+        let isIntroduced = kind == .admin || !clients.mustBeIntroduced(descriptor)
+        guard open <= limit, let slot = insert(descriptor, from: kind, isIntroduced: isIntroduced) else {
             context.counters.refusals.add(.capacity)
             countConnection(isAdmin: kind == .admin, -1)
             Sockets.close(descriptor)
@@ -179,24 +180,40 @@ final class Admission {
                 return nil
             }
         }
-        guard kind == .secure else {
-            let seconds = configuration.headSeconds
+        // A proxy's header comes before the TLS handshake.
+        let isSecure = connections[slot].phase == .securing
+        return begin(slot, isSecure: isSecure) ? slot : nil
+    }
+
+    /// A proxy has named the client of a connection, which may begin now.
+    func introduce(_ slot: UInt32, client: [UInt8]?, isSecure: Bool) {
+        guard clients.introduce(slot, client.flatMap { ClientAddress(octets: $0) }) else {
+            return connections.end(slot, .abrupt)
+        }
+        connections.transition(slot, to: isSecure ? .securing : .readingHead)
+        _ = begin(slot, isSecure: isSecure)
+    }
+
+    /// Lets a connection's first bytes in; false when it cannot have a session, and ends.
+    private func begin(_ slot: UInt32, isSecure: Bool) -> Bool {
+        guard isSecure else {
+            let seconds = context.configuration.headSeconds
             connections.schedule(
                 slot, seconds: context.isDraining ? min(seconds, Limits.drainHeadSeconds) : seconds)
-            return slot
+            return true
         }
         guard connections.beginSecuring(slot) else {
             connections.end(slot, .abrupt)
-            return nil
+            return false
         }
-        return slot
+        return true
     }
 
     /// Takes in a connection that another process accepted; `nil` when there is no room, and it is closed.
     /// - Parameter address: that it counts against.
     func adopt(_ descriptor: Int32, address: String?) -> UInt32? {
         countConnection(isAdmin: false, 1)
-        guard let slot = insert(descriptor, from: .plain) else {
+        guard let slot = insert(descriptor, from: .plain, isIntroduced: true) else {
             context.counters.refusals.add(.capacity)
             countConnection(isAdmin: false, -1)
             Sockets.close(descriptor)
@@ -209,9 +226,10 @@ final class Admission {
         return slot
     }
 
-    private func insert(_ descriptor: Int32, from kind: ListenerKind) -> UInt32? {
+    private func insert(_ descriptor: Int32, from kind: ListenerKind, isIntroduced: Bool) -> UInt32? {
         do throws(Errno) {
-            return try connections.insert(descriptor, isSecure: kind == .secure)
+            return try connections.insert(
+                descriptor, isSecure: kind == .secure, isIntroduced: isIntroduced)
         } catch {
             context.logger.error("closed a new connection: epoll refused it", metadata: ["error": "\(error)"])
             return nil

@@ -39,6 +39,19 @@ final class ClientLimits {
         return isTrusted(peer) || count(slot, for: peer.network)
     }
 
+    /// True when this connection comes from a proxy that names its clients by a header of its own.
+    func mustBeIntroduced(_ descriptor: Int32) -> Bool {
+        context.configuration.proxyProtocol && (Sockets.peer(of: descriptor).map(isTrusted) ?? false)
+    }
+
+    /// Notes the client that a proxy has named for a new connection; `nil` when the proxy speaks for itself.
+    /// Returns false as ``meet(_:)`` does. The client may be a trusted proxy itself.
+    func introduce(_ slot: UInt32, _ client: ClientAddress?) -> Bool {
+        guard let client, clients[slot] != nil else { return true }
+        clients[slot] = Client(peer: client)
+        return isTrusted(client) || count(slot, for: client.network)
+    }
+
     /// The address that a connection counts against; `nil` where none counts.
     func address(of slot: UInt32) -> String? {
         clients.isEmpty ? nil : clients[slot]?.counted?.description
@@ -47,7 +60,12 @@ final class ClientLimits {
     /// Notes the address that a connection from another process counts against.
     func meet(_ slot: UInt32, countedAs address: String?) {
         _ = meet(slot)
-        guard clients[slot] != nil, let counted = address.flatMap({ ClientAddress(text: $0) }) else { return }
+        guard let client = clients[slot], let counted = address.flatMap({ ClientAddress(text: $0) })
+        else { return }
+        // A proxy with a header of its own names the client once, and the requests cannot change it.
+        if context.configuration.proxyProtocol, isTrusted(client.peer) {
+            clients[slot] = Client(peer: counted)
+        }
         _ = count(slot, for: counted)
     }
 

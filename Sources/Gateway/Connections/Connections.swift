@@ -25,6 +25,9 @@ final class Connections {
 
     // Reading
     var inputs: [UInt32: PartialInput] = [:]
+    /// What has arrived of the headers by which proxies name their clients. Each connection in this phase has
+    /// an entry.
+    var introductions: [UInt32: Introduction] = [:]
     /// Connections with input that could not be interpreted yet, because an answer was awaited or the turn's
     /// budget was spent.
     var keptInput: [UInt64] = []
@@ -149,8 +152,12 @@ final class Connections {
 
     /// Takes in an accepted connection; `nil` when every slot is in use. In that case the caller still owns
     /// the descriptor.
-    func insert(_ descriptor: Int32, isSecure: Bool) throws(Errno) -> UInt32? {
-        guard let slot = slab.insert(descriptor: descriptor, phase: isSecure ? .securing : .readingHead)
+    /// - Parameter isIntroduced: false when a proxy's header comes before everything else.
+    func insert(
+        _ descriptor: Int32, isSecure: Bool, isIntroduced: Bool = true
+    ) throws(Errno) -> UInt32? {
+        let phase: ConnectionPhase = isSecure ? .securing : .readingHead
+        guard let slot = slab.insert(descriptor: descriptor, phase: isIntroduced ? phase : .introducing)
         else { return nil }
         do throws(Errno) {
             try poller.add(descriptor, .readable, token: token(slot))
@@ -158,6 +165,7 @@ final class Connections {
             slab.remove(slot)
             throw error
         }
+        if !isIntroduced { introductions[slot] = Introduction(isSecure: isSecure) }
         context.counters.connections.set(count)
         return slot
     }
@@ -198,6 +206,7 @@ final class Connections {
         if flags.contains(.isDeparting) { departures.cancel(slot) }
         if flags.contains(.expires) { expiries.cancel(slot) }
         if flags.contains(.hasInput) { inputs.removeValue(forKey: slot) }
+        if slab[slot].phase == .introducing { introductions.removeValue(forKey: slot) }
         if flags.contains(.isSecure) { endSession(slot) }
         let descriptor = slab[slot].descriptor
         slab.remove(slot)
@@ -314,7 +323,7 @@ final class Connections {
         switch slab[slot].phase {
         case .readingHead: slab[slot].flags.contains(.hasBacklog)
         case .multiplexing: slab[slot].flags.contains(.isCongested)
-        case .free, .securing, .readingBody, .opening, .joining, .watching, .echoing, .closing, .lingering:
+        case .free, .introducing, .securing, .readingBody, .opening, .joining, .watching, .echoing, .closing, .lingering:
             false
         }
     }

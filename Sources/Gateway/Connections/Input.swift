@@ -22,6 +22,11 @@ struct BodyInput {
 /// Interprets what connections receive. Each call handles the first item in the bytes and returns how many
 /// bytes it took. It returns 0 when the item is incomplete or must wait.
 protocol InputHandler: AnyObject {
+    /// A proxy has named its client; the next byte is the client's.
+    /// - Parameters:
+    ///   - client: 4 or 16 bytes in network order; `nil` when the proxy speaks for itself.
+    ///   - isSecure: true when a TLS handshake follows.
+    func takeIntroduction(_ slot: UInt32, client: [UInt8]?, isSecure: Bool)
     // SAFETY: the bytes belong to the caller and are valid for the length of the call.
     func takeHead(_ slot: UInt32, _ bytes: UnsafeRawBufferPointer, _ input: inout PartialInput) -> Int
     func takeBody(_ slot: UInt32, _ bytes: UnsafeRawBufferPointer, _ input: inout PartialInput) -> Int

@@ -10,6 +10,7 @@ extension Connections {
     /// Receives once and interprets what came.
     func read(_ slot: UInt32, with handler: any InputHandler) {
         guard !self[slot].flags.contains(.isEnding) else { return }
+        guard self[slot].phase != .introducing else { return readIntroduction(slot, with: handler) }
         guard self[slot].phase != .securing else { return continueSecuring(slot, with: handler) }
         // The poller reports again what is left in the socket.
         guard stepBudget > 0, !self[slot].flags.contains(.isDeferred) else { return }
@@ -120,7 +121,7 @@ extension Connections {
         // The next request waits until the answer to this one is out.
         case .readingHead, .multiplexing: if isCongested(slot) { return 0 }
         case .readingBody, .joining, .watching, .echoing, .closing: break
-        case .free, .securing, .opening, .lingering: return nil
+        case .free, .introducing, .securing, .opening, .lingering: return nil
         }
         switch (self[slot].phase, self[slot].transport) {
         case (.readingHead, _):

@@ -132,7 +132,7 @@ final class Departures {
                 slot, CloseCode.goingAway, Admission.leaving,
                 retryMilliseconds: context.retryMilliseconds())
         // A request may be on its way. It is answered when it arrives, or its own time runs out.
-        case .securing, .readingBody: break
+        case .introducing, .securing, .readingBody: break
         case .readingHead where connections[slot].flags.contains(.isIdle): closeIdle(slot, with: handler)
         case .readingHead:
             // A connection that has sent nothing gets only a short time.
@@ -167,7 +167,7 @@ final class Departures {
         let tokens = connections.all.filter { slot in
             switch connections[slot].phase {
             case .joining, .watching, .multiplexing: true
-            case .free, .securing, .readingHead, .readingBody, .opening, .echoing, .closing, .lingering:
+            case .free, .introducing, .securing, .readingHead, .readingBody, .opening, .echoing, .closing, .lingering:
                 false
             }
         }.map(connections.token)

@@ -61,7 +61,7 @@ extension Departures {
     private func isWatching(_ slot: UInt32) -> Bool {
         switch connections[slot].phase {
         case .opening, .joining, .watching, .multiplexing, .echoing: true
-        case .free, .securing, .readingHead, .readingBody, .closing, .lingering: false
+        case .free, .introducing, .securing, .readingHead, .readingBody, .closing, .lingering: false
         }
     }
 

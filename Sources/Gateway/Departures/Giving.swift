@@ -148,7 +148,7 @@ final class Giving {
             }
             return watching.mayMove(slot) ? .ready : .notYet
         case .opening, .joining: return .notYet
-        case .free, .securing, .readingBody, .echoing, .closing, .lingering: return .never
+        case .free, .introducing, .securing, .readingBody, .echoing, .closing, .lingering: return .never
         }
     }
 

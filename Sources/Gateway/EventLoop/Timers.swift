@@ -22,6 +22,8 @@ extension EventLoop {
     private func fire(_ slot: UInt32) {
         switch connections[slot].phase {
         case .free, .opening: break
+        // A proxy speaks first, so one that says nothing gets no answer.
+        case .introducing: connections.end(slot, .abrupt)
         case .securing: departures.handshakeTimedOut(slot)
         case .readingHead, .readingBody: requests.headTimedOut(slot)
         case .joining, .watching:

@@ -78,7 +78,7 @@ extension Requests {
                 return dismiss(slot, CloseCode.unsupportedData, "only text messages are accepted")
             }
             answer(payload, of: slot)
-        case .free, .securing, .readingHead, .readingBody, .opening, .closing, .lingering: break
+        case .free, .introducing, .securing, .readingHead, .readingBody, .opening, .closing, .lingering: break
         }
     }
 

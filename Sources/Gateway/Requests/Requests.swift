@@ -42,6 +42,10 @@ final class Requests: InputHandler {
 
     // MARK: Heads
 
+    func takeIntroduction(_ slot: UInt32, client: [UInt8]?, isSecure: Bool) {
+        admission.introduce(slot, client: client, isSecure: isSecure)
+    }
+
     func takeHead(_ slot: UInt32, _ bytes: UnsafeRawBufferPointer, _ input: inout PartialInput) -> Int {
         // SAFETY: the span is used within this call, while the caller keeps `bytes`.
         let span = bytes.bindMemory(to: UInt8.self).span

@@ -20,7 +20,7 @@ enum FuzzTargets {
     private static let targets: [String: Target] = [
         "head": head, "body": body, "frames": frames, "inflate": inflate, "extensions": extensions,
         "event": event,
-        "token": token, "redis": redis,
+        "token": token, "redis": redis, "proxy": proxy,
     ]
     // SAFETY: set once, before the first run, on the one thread there is.
     private nonisolated(unsafe) static var chosen: Target?
@@ -50,6 +50,25 @@ enum FuzzTargets {
         let prefix = Array(input[..<(consumed - 1)])
         guard case .incomplete = RequestHead.parse(prefix.span) else {
             preconditionFailure("a prefix was read")
+        }
+    }
+
+    /// Reads as connections do: never more than was asked for.
+    @Sendable private static func proxy(_ input: [UInt8]) {
+        var header: [UInt8] = []
+        while case .incomplete(let needed) = ProxyHeader.read(header) {
+            precondition(needed > header.count && needed <= ProxyHeader.maximumBytes)
+            guard needed <= input.count else { return }
+            header = Array(input.prefix(needed))
+        }
+        guard case .complete(let client) = ProxyHeader.read(header) else { return }
+        precondition(client.map { $0.count == 4 || $0.count == 16 } ?? true)
+        // Cut anywhere, it is incomplete.
+        for count in header.indices {
+            guard case .incomplete(let needed) = ProxyHeader.read(Array(header.prefix(count))) else {
+                preconditionFailure("a prefix was read")
+            }
+            precondition(needed <= header.count)
         }
     }
 
