@@ -92,7 +92,7 @@ let package = Package(
             "RedisLink",
             ["CLinux", "CHiredis", "COpenSSL", "Reactor", "TransportSecurity", "Wire", deque]),
         module("Tokens", ["COpenSSL"]),
-        module("Telemetry", ["CLinux", logging]),
+        module("Telemetry", ["AuctionEvents", "CLinux", logging]),
         module("Settings", [.product(name: "Yams", package: "Yams")]),
         module(
             "AuctionStore", ["AuctionEvents", "Bidding", "CLibPQ"],
@@ -184,10 +184,10 @@ let package = Package(
                 "Telemetry", "TestSupport", "TransportSecurity", "Wire", "CLinux", logging,
             ]),
         tests("AuctionStoreTests", ["AuctionStore"]),
-        tests("TelemetryTests", ["Telemetry"]),
+        tests("TelemetryTests", ["AuctionEvents", "Telemetry"]),
         tests(
             "TransportSecurityTests", ["CLinux", "LocalServers", "Reactor", "TransportSecurity"]),
-        tests("BidAPITests", ["AuctionEvents", "BidAPI", "TestSupport"]),
+        tests("BidAPITests", ["AuctionEvents", "BidAPI", "TestSupport", logging]),
         tests("TidyTests", []),
         tests(
             "EndToEndTests",

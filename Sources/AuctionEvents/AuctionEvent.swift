@@ -74,8 +74,13 @@ package enum AuctionEvent: Sendable, Equatable {
         }
     }
 
-    /// The event's JSON. `serverTime` is the database's clock at the commit's decision.
-    package func encoded(auctionID: AuctionID, sequence: SequenceNumber, serverTime: Timestamp) -> String {
+    /// The event's JSON.
+    /// - Parameters:
+    ///   - serverTime: the database's clock at the commit's decision.
+    ///   - trace: of the bid that caused the event, when that bid is traced.
+    package func encoded(
+        auctionID: AuctionID, sequence: SequenceNumber, serverTime: Timestamp, trace: TraceContext? = nil
+    ) -> String {
         var writer = JSONWriter()
         writer.object {
             $0.field("type", typeName)
@@ -83,6 +88,7 @@ package enum AuctionEvent: Sendable, Equatable {
             $0.field("seq", sequence)
             $0.field("server_time", serverTime)
             writeBody(to: &$0, serverTime: serverTime)
+            if let trace { $0.field("traceparent", trace.text) }
         }
         return writer.text
     }

@@ -45,14 +45,18 @@ package struct EventEnvelope: Equatable, Sendable {
     package let type: String
     /// Its `server_time`; `nil` when the publisher gave none, or in another form than the contract's.
     package let publishedAt: Timestamp?
+    /// The trace of the bid that caused it; `nil` for most.
+    package let trace: TraceContext?
 
     package init(
-        kind: EventKind, sequence: SequenceNumber, type: String, publishedAt: Timestamp? = nil
+        kind: EventKind, sequence: SequenceNumber, type: String, publishedAt: Timestamp? = nil,
+        trace: TraceContext? = nil
     ) {
         self.kind = kind
         self.sequence = sequence
         self.type = type
         self.publishedAt = publishedAt
+        self.trace = trace
     }
 
     /// Checks one message.
@@ -67,6 +71,7 @@ package struct EventEnvelope: Equatable, Sendable {
         var type = ""
         var sequence: SequenceNumber = 0
         var publishedAt: Timestamp?
+        var trace: TraceContext?
         var scanner = JSONScanner()
         do throws(JSONScanner.Failure) {
             while let member = try scanner.next(in: bytes) {
@@ -81,6 +86,8 @@ package struct EventEnvelope: Equatable, Sendable {
                     sequence = number
                 } else if bytes.isKey("server_time", of: member), member.kind == .string {
                     publishedAt = Timestamp(bytes, in: member.value)
+                } else if bytes.isKey("traceparent", of: member), member.kind == .string {
+                    trace = typeText(bytes, member).flatMap { TraceContext($0) }
                 } else if let auctionID, bytes.isKey("auction_id", of: member) {
                     guard member.kind == .string,
                         bytes.matches(auctionID, in: member.value, isEscaped: member.isValueEscaped)
@@ -92,7 +99,8 @@ package struct EventEnvelope: Equatable, Sendable {
         }
         guard let kind else { return .failure(.noType) }
         return .success(
-            EventEnvelope(kind: kind, sequence: sequence, type: type, publishedAt: publishedAt))
+            EventEnvelope(
+                kind: kind, sequence: sequence, type: type, publishedAt: publishedAt, trace: trace))
     }
 
     /// Whether `bytes` are well-formed UTF-8 (no surrogates, no overlong forms).

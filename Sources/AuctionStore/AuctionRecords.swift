@@ -343,7 +343,8 @@ struct AuctionChange {
         events = auction.takeEvents().map { entry in
             (
                 entry.sequence,
-                entry.event.encoded(auctionID: auction.id, sequence: entry.sequence, serverTime: time)
+                entry.event.encoded(
+                    auctionID: auction.id, sequence: entry.sequence, serverTime: time, trace: entry.trace)
             )
         }
         (notices, endsForBidders) = auction.takeNotices()

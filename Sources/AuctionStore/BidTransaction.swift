@@ -39,16 +39,19 @@ package enum BidTransaction {
         package let bidderID: String
         package let offer: BidRequest.Offer
         package let key: IdempotencyKey?
+        /// `nil` unless the bid is traced.
+        package let trace: TraceContext?
 
         package init(
             bidID: String, automaticBidID: String, bidderID: String, offer: BidRequest.Offer,
-            key: IdempotencyKey?
+            key: IdempotencyKey?, trace: TraceContext? = nil
         ) {
             self.bidID = bidID
             self.automaticBidID = automaticBidID
             self.bidderID = bidderID
             self.offer = offer
             self.key = key
+            self.trace = trace
         }
     }
 
@@ -236,8 +239,7 @@ package enum BidTransaction {
         guard !user.isBanned else { return .banned }
         let request = BidRequest(
             bidID: bid.bidID, automaticBidID: bid.automaticBidID, bidderID: bid.bidderID,
-            bidder: user.username,
-            offer: bid.offer)
+            bidder: user.username, offer: bid.offer, trace: bid.trace)
         switch auction.place(request, at: now, antiSniping: antiSniping) {
         case .success(let receipt): return .accepted(receipt)
         case .failure(let refusal): return .refused(refusal)

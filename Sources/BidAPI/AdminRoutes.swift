@@ -35,11 +35,13 @@ struct AdminRoutes: Sendable {
 
     private func metrics(_ request: Request, _ context: AppContext) async throws -> Response {
         let reading = BidAPIReading(services: services, backlog: await readInTime(Outbox.backlog))
-        var text = PrometheusText()
+        let accepted = request.headers[.accept] ?? ""
+        let isOpenMetrics = accepted.contains("application/openmetrics-text")
+        var text = PrometheusText(isOpenMetrics ? .openMetrics : .prometheus)
         for metric in BidAPIMetrics.table { metric.write(of: reading, to: &text) }
         text.addProcess(version: ProgramEntry.version)
         var response = Self.text(text.text)
-        response.headers[.contentType] = PrometheusText.contentType
+        response.headers[.contentType] = text.contentType
         return response
     }
 

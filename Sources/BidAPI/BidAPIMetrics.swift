@@ -22,7 +22,14 @@ enum BidAPIMetrics {
                 BidAPICounters.BidResult.allCases.map { ($0.label, reading.counters.current($0)) })
         },
         Metric(.histogram, "gavelcast_bid_seconds", "From a bid's arrival to its answer.") {
-            .histogram($0.counters.bidSeconds.snapshot)
+            var snapshot = $0.counters.bidSeconds.snapshot
+            snapshot.exemplars = $0.services.traces.exemplars.all
+            return .histogram(snapshot)
+        },
+        Metric(
+            .counter, "gavelcast_spans_dropped_total", "Spans of traces that could not be written."
+        ) {
+            .number($0.services.traces.dropped)
         },
         Metric(.histogram, "gavelcast_request_seconds", "From a request to its answer, by route and status.")
         {

@@ -9,6 +9,7 @@ package import Logging
 import Reactor
 import RedisLink
 import ServiceLifecycle
+import Settings
 import Synchronization
 import Telemetry
 import Tokens
@@ -19,12 +20,7 @@ package enum BidAPIService {
     /// - Throws: when a port cannot be opened, and ``UnusableDatabase``.
     package static func run(_ configuration: BidAPIConfiguration, logger: Logger) async throws {
         Limits.check()
-        // Check the ports before anything starts, so that a port in use is the only error reported.
-        for address in [configuration.listen, configuration.adminListen] {
-            let listener = try Sockets.listen(on: address, sharesPort: false)
-            SocketFile(listeningOn: address)?.remove()
-            Sockets.close(listener)
-        }
+        try checkPorts(configuration)
         let servers = DatabaseServers(configuration.databaseURL)
         let pooling = PoolingCheck(servers: servers)
         let isPoolingChecked = try await pooling.isPassed()
@@ -32,7 +28,8 @@ package enum BidAPIService {
         let counters = BidAPICounters()
         let pools = Pools(servers: servers, unreadable: unreadable, counters: counters)
         let topology = RedisTopology(configuration.redisURLs)
-        let relay = Relays(database: servers, topology: topology, logger: logger)
+        let traces = Traces(path: configuration.traceFile, logger: logger)
+        let relay = Relays(database: servers, topology: topology, traces: traces, logger: logger)
         let replica = configuration.databaseReadURL.map { url in
             ReadReplica(
                 servers: DatabaseServers(url, for: .reading),
@@ -43,13 +40,13 @@ package enum BidAPIService {
             pool: pools.general, searchPool: pools.search, replica: replica, relay: relay,
             bids: BidQueue(
                 pool: pools.bids, antiSniping: configuration.antiSniping, answer: BidRoutes.keptAnswer,
-                counters: counters
+                counters: counters, traces: traces
             ) {
                 relay.notify()
             },
             redis: RedisQueries(topology: topology),
             settings: LiveSettings(configuration, keys: tokenKeys(configuration, logger)), counters: counters,
-            unreadable: unreadable)
+            traces: traces, unreadable: unreadable)
         let files = Mutex<[SocketFile]>([])
         relay.start(prepare: pools.prepareRelay)
         // Before it stops, the relay publishes everything that was committed.
@@ -59,6 +56,7 @@ package enum BidAPIService {
             relay.stop()
             services.redis.stop()
             files.withLock { for file in $0 { file.remove() } }
+            traces.flush()
         }
         let outcome: Result<Void, any Error>
         do {
@@ -76,6 +74,15 @@ package enum BidAPIService {
         }
         await services.passwords.stop()
         try outcome.get()
+    }
+
+    /// Checks the ports before anything starts, so that a port in use is the only error reported.
+    private static func checkPorts(_ configuration: BidAPIConfiguration) throws {
+        for address in [configuration.listen, configuration.adminListen] {
+            let listener = try Sockets.listen(on: address, sharesPort: false)
+            SocketFile(listeningOn: address)?.remove()
+            Sockets.close(listener)
+        }
     }
 
     /// The configured keys, or a fresh key that lives as long as this process if none are configured.

@@ -5,6 +5,7 @@ package import Bidding
 package import Reactor
 package import RedisLink
 package import Settings
+import Telemetry
 package import Tokens
 
 package struct BidAPIConfiguration: Sendable {
@@ -29,6 +30,8 @@ package struct BidAPIConfiguration: Sendable {
     package var searchesPerMinute: Int
     /// The proxies whose `X-Forwarded-For` the bid API trusts.
     package var trustedProxies: [AddressBlock]
+    /// Where spans are written; `nil` for nowhere.
+    package var traceFile: String?
 
     /// Checks what the settings table cannot check.
     package init(_ values: SettingsValues) throws(SettingsError) {
@@ -80,6 +83,8 @@ package struct BidAPIConfiguration: Sendable {
             }
             trustedProxies.append(block)
         }
+        traceFile = values.text("trace-file").isEmpty ? nil : values.text("trace-file")
+        if let fault = traceFile.flatMap(SpanFile.fault) { throw .configuration("trace-file: \(fault)") }
     }
 
     private static func address(_ name: String, _ values: SettingsValues) throws(SettingsError)
@@ -141,6 +146,9 @@ package enum BidAPISettings {
             Setting(
                 "trusted-proxies", .list,
                 "addresses or blocks (10.0.0.0/8) of proxies whose X-Forwarded-For is trusted"),
+            Setting(
+                "trace-file", .text,
+                "a file to which traced bids are added as OTLP JSON lines; empty writes none"),
             Setting(
                 "log-format", .choice(["json", "text"]), default: "json", "one JSON object per line, or text"),
             Setting(

@@ -6,6 +6,7 @@ import AuctionEvents
 import AuctionStore
 import Bidding
 import Foundation
+import Reactor
 import Synchronization
 import Telemetry
 
@@ -29,21 +30,24 @@ final class BidQueue: Sendable {
     private let answer: @Sendable (BidTransaction.Outcome) -> KeptAnswer
     private let committed: @Sendable () -> Void
     private let counters: BidAPICounters
+    private let traces: Traces
 
     /// - Parameters:
     ///   - answer: returns the answer to an outcome, which is kept for repeats of the request.
     ///   - committed: called after each transaction that wrote events.
     ///   - counters: of transactions.
+    ///   - traces: of bids that are traced.
     init(
         pool: DatabasePool, antiSniping: AntiSniping,
         answer: @escaping @Sendable (BidTransaction.Outcome) -> KeptAnswer, counters: BidAPICounters,
-        committed: @escaping @Sendable () -> Void
+        traces: Traces, committed: @escaping @Sendable () -> Void
     ) {
         self.pool = pool
         self.antiSniping = antiSniping
         self.answer = answer
         self.committed = committed
         self.counters = counters
+        self.traces = traces
     }
 
     /// Waits until the bid is decided and, if accepted, on disk.
@@ -87,6 +91,7 @@ final class BidQueue: Sendable {
     ) {
         counters.batchBids.add(Double(batches.reduce(0) { $0 + $1.entries.count }))
         let start = ContinuousClock.now
+        let wall = Clock.wallMicroseconds()
         defer { counters.transactionSeconds.add((ContinuousClock.now - start) / .seconds(1)) }
         do throws(DatabaseError) {
             let conclusion = try access.use { connection throws(DatabaseError) in
@@ -101,6 +106,7 @@ final class BidQueue: Sendable {
             }
             if let duration = decision.commitDuration { counters.commitSeconds.add(duration / .seconds(1)) }
             if decision.hasEvents { committed() }
+            trace(batches, decision, from: wall)
             for (batch, outcomes) in zip(batches, decision.outcomes) {
                 guard let outcomes else {
                     self.batches.withLock { $0.putBack(batch) }
@@ -110,6 +116,18 @@ final class BidQueue: Sendable {
             }
         } catch {
             fail(batches, error, access)
+        }
+    }
+
+    /// - Parameter start: of the transaction, in microseconds since 1970.
+    private func trace(_ batches: [Batch], _ decision: BidTransaction.Decision, from start: Int64) {
+        guard traces.writesSpans else { return }
+        let entries = batches.flatMap(\.entries)
+        for context in entries.compactMap(\.bid.trace) {
+            traces.step("transaction", of: context, from: start, [("gavelcast.bids", .number(entries.count))])
+            guard let duration = decision.commitDuration else { continue }
+            let commitStart = Clock.wallMicroseconds() - Int64(duration / .microseconds(1))
+            traces.step("commit", .client, of: context, from: max(start, commitStart))
         }
     }
 

@@ -45,17 +45,23 @@ struct BidRoutes: Sendable {
     ) async throws -> Response {
         let auctionID = try context.auctionID
         let arrival = ContinuousClock.now
+        let traced = services.traces.begin(request.headers[.traceParent])
         let key = try Self.key(request, userID, text)
         let isCounted = try await takesFromLimit(userID, key)
         let bid = BidTransaction.Waiting(
             bidID: AuctionID.random(prefix: "bid_").text,
             automaticBidID: AuctionID.random(prefix: "bid_").text, bidderID: userID,
-            offer: offer, key: key)
+            offer: offer, key: key, trace: traced?.context)
+        func end(_ status: Int) {
+            guard let traced, let route = context.endpointPath else { return }
+            services.traces.end(traced, route: route, auctionID: auctionID, status: status)
+        }
         let outcome: BidTransaction.Outcome
         do throws(DatabaseError) {
             outcome = try await services.bids.place(bid, on: auctionID)
         } catch {
             services.counters.add(.unknown)
+            end(HTTPResponse.Status.serviceUnavailable.code)
             throw error
         }
         services.counters.add(BidAPICounters.BidResult(outcome))
@@ -64,7 +70,9 @@ struct BidRoutes: Sendable {
             let limit = services.settings.current.bidsPerMinute
             await services.bidLimiter.giveBack(userID, limit: limit)
         }
-        return Self.response(outcome)
+        let response = Self.response(outcome)
+        end(response.status.code)
+        return response
     }
 
     /// Takes one bid from the user's limit per minute. False when none is left, but the request repeats one

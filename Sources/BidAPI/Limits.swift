@@ -33,6 +33,8 @@ enum Limits {
     static let waitingPasswords = 200
 
     // Bids
+    /// At most this many bids are traced in a second.
+    static let tracesPerSecond = 20
     /// Bids that wait, over all auctions.
     static let waitingBids = 20_000
     static let bidsPerTransaction = 200

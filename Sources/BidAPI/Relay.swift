@@ -38,6 +38,7 @@ final class Relay: Sendable {
     var topology: RedisTopology { relays.topology }
     var counters: RelayCounters { relays.counters }
     var logger: Logger { relays.logger }
+    var traces: Traces { relays.traces }
     var hasEnded: Bool { isOver.load(ordering: .acquiring) }
 
     func notify() {

@@ -8,6 +8,7 @@
 import AuctionEvents
 import AuctionStore
 import Logging
+import Reactor
 import RedisLink
 import Telemetry
 
@@ -149,6 +150,7 @@ final class RelaySession {
     ) throws(DatabaseError) -> [Outbox.Progress] {
         var done: [Outbox.Progress] = []
         let scripts = page.map { Script($0, mode: .next, publishFrom: $0.first) }
+        let start = Clock.wallMicroseconds()
         for (publication, reply) in zip(page, run(scripts) ?? []) {
             guard var held = held(reply, publication.auctionID) else { continue }
             if held + 1 < publication.first {
@@ -159,12 +161,29 @@ final class RelaySession {
                 held = sequence
             }
             guard held + 1 >= publication.first else { continue }
+            trace(publication, from: start)
             done.append(
                 Outbox.Progress(
                     auctionID: publication.auctionID, first: publication.first,
                     last: min(held, publication.last)))
         }
         return done
+    }
+
+    /// - Parameter start: in microseconds since 1970.
+    private func trace(_ publication: Publication, from start: Int64) {
+        guard relay.traces.writesSpans else { return }
+        for event in publication.events where event.contains("\"traceparent\"") {
+            guard case .success(let envelope) = EventEnvelope.scan(Array(event.utf8).span, auctionID: nil),
+                let context = envelope.trace
+            else { continue }
+            relay.traces.step(
+                "publish", .producer, of: context, from: start,
+                [
+                    ("gavelcast.auction", .text(publication.auctionID)),
+                    ("gavelcast.seq", .number(Int(envelope.sequence))),
+                ])
+        }
     }
 
     /// Pushes waiting notifications to the users' own channels.

@@ -13,6 +13,7 @@ final class Relays: Sendable {
     let counters = RelayCounters()
     let database: DatabaseServers
     let topology: RedisTopology
+    let traces: Traces
     let logger: Logger
     private let state = Mutex(State())
 
@@ -25,9 +26,10 @@ final class Relays: Sendable {
         var prepare: Prepare?
     }
 
-    init(database: DatabaseServers, topology: RedisTopology, logger: Logger) {
+    init(database: DatabaseServers, topology: RedisTopology, traces: Traces, logger: Logger) {
         self.database = database
         self.topology = topology
+        self.traces = traces
         self.logger = logger
     }
 

@@ -37,6 +37,7 @@ struct Services: Sendable {
     let redis: RedisQueries
     let settings: LiveSettings
     let counters: BidAPICounters
+    let traces: Traces
     let unreadable: UnreadableRows
     let bidLimiter: RateLimiter
     let auctionLimiter: RateLimiter
@@ -45,7 +46,8 @@ struct Services: Sendable {
     init(
         pool: DatabasePool, searchPool: DatabasePool, replica: ReadReplica?, relay: Relays, bids: BidQueue,
         redis: RedisQueries,
-        settings: LiveSettings, counters: BidAPICounters, unreadable: UnreadableRows
+        settings: LiveSettings, counters: BidAPICounters, traces: Traces,
+        unreadable: UnreadableRows
     ) {
         self.pool = pool
         self.searchPool = searchPool
@@ -56,6 +58,7 @@ struct Services: Sendable {
         self.redis = redis
         self.settings = settings
         self.counters = counters
+        self.traces = traces
         self.unreadable = unreadable
         func limiter(_ name: String, _ periodSeconds: Int) -> RateLimiter {
             RateLimiter(

@@ -8,6 +8,14 @@ package struct Auction: Sendable {
     /// Who is ahead, and with which amount.
     package typealias Leader = AuctionEvent.Winner
 
+    /// An event with its place in the auction.
+    package struct Recorded: Sendable, Equatable {
+        package let sequence: SequenceNumber
+        package let event: AuctionEvent
+        /// Of the bid that caused it, when that bid is traced.
+        package let trace: TraceContext?
+    }
+
     package let id: AuctionID
     package let sellerID: String
     package let currency: Currency
@@ -23,7 +31,9 @@ package struct Auction: Sendable {
     package private(set) var topBids: [TopBid]
 
     /// The events and bids since the last ``takeEvents()`` and ``takeBids()``, in order.
-    private var events: [(sequence: SequenceNumber, event: AuctionEvent)] = []
+    private var events: [Recorded] = []
+    /// The trace of the bid that is being decided.
+    private var trace: TraceContext?
     private var bids: [PlacedBid] = []
     /// The users who lost the lead at some time since the last ``takeNotices()``.
     private var formerLeaders: [String] = []
@@ -75,6 +85,8 @@ package struct Auction: Sendable {
     package mutating func place(
         _ request: BidRequest, at time: Timestamp, antiSniping: AntiSniping
     ) -> Result<BidReceipt, BidRefusal> {
+        trace = request.trace
+        defer { trace = nil }
         switch status {
         case .scheduled: return .failure(.notStarted)
         case .sold, .unsold, .cancelled:
@@ -261,7 +273,7 @@ package struct Auction: Sendable {
     // MARK: Results
 
     /// The events since the last call.
-    package mutating func takeEvents() -> [(sequence: SequenceNumber, event: AuctionEvent)] {
+    package mutating func takeEvents() -> [Recorded] {
         defer { events = [] }
         return events
     }
@@ -297,7 +309,7 @@ package struct Auction: Sendable {
     mutating func record(_ event: AuctionEvent) {
         sequence += 1
         isChanged = true
-        events.append((sequence, event))
+        events.append(Recorded(sequence: sequence, event: event, trace: trace))
     }
 }
 

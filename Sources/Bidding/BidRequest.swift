@@ -21,13 +21,19 @@ package struct BidRequest: Sendable, Equatable {
     package let bidderID: String
     package let bidder: String
     package let offer: Offer
+    /// The events that the bid causes carry it.
+    package let trace: TraceContext?
 
-    package init(bidID: String, automaticBidID: String, bidderID: String, bidder: String, offer: Offer) {
+    package init(
+        bidID: String, automaticBidID: String, bidderID: String, bidder: String, offer: Offer,
+        trace: TraceContext? = nil
+    ) {
         self.bidID = bidID
         self.automaticBidID = automaticBidID
         self.bidderID = bidderID
         self.bidder = bidder
         self.offer = offer
+        self.trace = trace
     }
 }
 

@@ -48,6 +48,7 @@ package enum Gateway {
         waitForSignals(signals, shared, logger, reread: reread)
         ports.removeFiles(except: shared.foreignListeners.withLock { $0 })
         shared.takeoverFile.withLock { $0 }?.remove()
+        shared.spans?.flush()
     }
 
     private static func open(

@@ -65,6 +65,8 @@ package struct GatewayConfiguration: Sendable {
     package var viewersSeconds: Int
     /// The bid API's address for the viewer page; empty when the page must not offer bidding.
     package var bidAPIURL: String
+    /// Where spans are written; `nil` for nowhere.
+    package var traceFile: String?
     /// A path whose WebSockets and requests are echoed; empty for none.
     package var echoPath: String
 
@@ -110,10 +112,6 @@ package struct GatewayConfiguration: Sendable {
         maxConnectionsPerAddress = values.number("max-connections-per-ip")
         trustedProxies = try Self.trustedProxies(values)
         proxyProtocol = values.flag("proxy-protocol")
-        let isLocal = listen.path != nil || tlsListen?.path != nil
-        guard !proxyProtocol || !trustedProxies.isEmpty || isLocal else {
-            throw .configuration("proxy-protocol: needs trusted-proxies, the addresses that send the header")
-        }
         acceptsPerSecond = values.number("accepts-per-second")
         handshakeSeconds = values.number("handshake-seconds")
         headSeconds = values.number("head-seconds")
@@ -136,11 +134,23 @@ package struct GatewayConfiguration: Sendable {
         viewersSeconds = values.number("viewers-seconds")
         bidAPIURL = values.text("bid-api-url")
         if let fault = Self.bidAPIFault(bidAPIURL) { throw .configuration("bid-api-url: \(fault)") }
+        traceFile = values.text("trace-file").isEmpty ? nil : values.text("trace-file")
         echoPath = values.text("echo-path")
         guard echoPath.isEmpty || echoPath.hasPrefix("/") else {
             throw .configuration("echo-path: '\(echoPath)' does not begin with /")
         }
-        try checkEcho()
+        try checkCombinations()
+        if let fault = traceFile.flatMap(SpanFile.fault) { throw .configuration("trace-file: \(fault)") }
+    }
+
+    private func checkCombinations() throws(SettingsError) {
+        let isLocal = listen.path != nil || tlsListen?.path != nil
+        guard !proxyProtocol || !trustedProxies.isEmpty || isLocal else {
+            throw .configuration("proxy-protocol: needs trusted-proxies, the addresses that send the header")
+        }
+        guard echoPath.isEmpty || !requiresToken else {
+            throw .configuration("echo-path: is open to everybody; remove echo-path or auth-required")
+        }
     }
 
     private static func tokenKeys(_ values: SettingsValues) throws(SettingsError) -> TokenKeys? {
@@ -180,12 +190,6 @@ package struct GatewayConfiguration: Sendable {
         return AllowedOrigins.fault(text)
     }
 
-    private func checkEcho() throws(SettingsError) {
-        guard echoPath.isEmpty || !requiresToken else {
-            throw .configuration("echo-path: is open to everybody; remove echo-path or auth-required")
-        }
-    }
-
     /// These settings, with those that may change while the gateway runs taken from `new`. Also the names of
     /// settings that changed and need a restart.
     /// - Throws: when the changed settings contradict those that stay.
@@ -211,7 +215,7 @@ package struct GatewayConfiguration: Sendable {
         result.messagesPerSecond = new.messagesPerSecond
         result.maxSubscriptions = new.maxSubscriptions
         result.maxMemoryBytes = new.maxMemoryBytes
-        try result.checkEcho()
+        try result.checkCombinations()
         return (result, new.values.changed(since: values).filter { !Self.reloadable.contains($0) })
     }
 

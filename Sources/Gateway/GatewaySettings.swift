@@ -98,6 +98,9 @@ package enum GatewaySettings {
             Setting(
                 "bid-api-url", .text, default: "http://127.0.0.1:8081", "where the viewer page sends bids"),
             Setting(
+                "trace-file", .text,
+                "a file to which traced deliveries are added as OTLP JSON lines; empty writes none"),
+            Setting(
                 "echo-path", .text,
                 "a path that echoes WebSocket messages and request bodies, for conformance suites"),
             Setting(

@@ -4,6 +4,7 @@ import AuctionEvents
 import Fanout
 import Foundation
 import Reactor
+import Settings
 import Synchronization
 import Telemetry
 
@@ -105,6 +106,10 @@ final class Shared: Sendable {
     let feedMailbox: Mailbox<FeedMessage>
     let feedCounters = FeedCounters()
     let pages: Pages
+    /// Traced values of the event age.
+    let eventAgeExemplars = Exemplars()
+    /// `nil` without `trace-file`.
+    let spans: SpanFile?
     /// `nil` without systemd.
     let manager = ServiceManager(environment: ProcessInfo.processInfo.environment)
     /// Open connections over all loops. Each accept and close updates it.
@@ -131,6 +136,9 @@ final class Shared: Sendable {
         // Attaches and detaches are bounded by connections, so none is ever refused.
         feedMailbox = try Mailbox(capacity: .max)
         pages = Pages(configuration: configuration)
+        spans = configuration.traceFile.map {
+            SpanFile(path: $0, service: "gavelcast-gateway", version: ProgramEntry.version)
+        }
     }
 
     /// True while watchers can be served: at least one Redis delivers, and the gateway is not leaving.

@@ -33,6 +33,8 @@ package final class EncodedEvent: Sendable {
     package let treatment: Treatment
     /// True when nothing follows it in its auction (`AUCTION_ENDED`).
     package let endsAuction: Bool
+    /// True when its bid is traced. The JSON names the trace.
+    package let isTraced: Bool
     /// The whole WebSocket frame: header, then the JSON.
     package let frame: [UInt8]
     /// Where in ``frame`` the JSON begins.
@@ -49,7 +51,7 @@ package final class EncodedEvent: Sendable {
 
     package init(
         sequence: UInt64, cursor: UInt64?, treatment: Treatment, endsAuction: Bool = false, type: String,
-        frame: [UInt8], jsonStart: Int, receivedAt: Int64 = 0, publishedAt: Int64 = 0
+        frame: [UInt8], jsonStart: Int, receivedAt: Int64 = 0, publishedAt: Int64 = 0, isTraced: Bool = false
     ) {
         self.sequence = sequence
         self.cursor = cursor
@@ -60,6 +62,7 @@ package final class EncodedEvent: Sendable {
         self.jsonStart = jsonStart
         self.receivedAt = receivedAt
         self.publishedAt = publishedAt
+        self.isTraced = isTraced
     }
 
     package var isConflatable: Bool { treatment == .conflatable }

@@ -28,7 +28,8 @@ package enum EventEncoder {
             sequence: sequence, cursor: sequence == 0 ? nil : sequence, treatment: treatment,
             endsAuction: hasSequence && envelope.kind == .auctionEnded,
             type: envelope.type, frame: frame, jsonStart: start, receivedAt: receivedAt,
-            publishedAt: envelope.publishedAt?.milliseconds ?? 0)
+            publishedAt: envelope.publishedAt?.milliseconds ?? 0,
+            isTraced: envelope.trace?.isSampled ?? false)
     }
 
     /// One of the gateway's own messages.

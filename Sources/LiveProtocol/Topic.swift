@@ -1,7 +1,7 @@
 // What a watcher can watch.
 
 /// An auction, or the notifications of one user.
-package struct Topic: Hashable, Sendable {
+package struct Topic: Hashable, Sendable, CustomStringConvertible {
     package enum Kind: Sendable {
         /// Has a state, a sequence and a log.
         case auction
@@ -20,6 +20,9 @@ package struct Topic: Hashable, Sendable {
         self.kind = kind
         self.id = id
     }
+
+    /// As its Redis channel is called.
+    package var description: String { kind == .auction ? "auction:\(id)" : "user:\(id)" }
 
     // Compares bytes, as Redis does. To Swift, `é` written as one code point and as two is the same text.
     package static func == (one: Topic, other: Topic) -> Bool {

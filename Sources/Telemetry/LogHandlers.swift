@@ -31,9 +31,9 @@ package struct StandardErrorLogHandler: LogHandler {
         var line: String
         switch format {
         case .json:
-            line = #"{"time":"\#(Self.now())","level":"\#(event.level)","logger":\#(Self.quoted(label)),"#
-            line += #""message":\#(Self.quoted("\(event.message)"))"#
-            for (key, value) in all { line += ",\(Self.quoted(key)):\(Self.quoted("\(value)"))" }
+            line = #"{"time":"\#(Self.now())","level":"\#(event.level)","logger":\#(JSONText.quoted(label)),"#
+            line += #""message":\#(JSONText.quoted("\(event.message)"))"#
+            for (key, value) in all { line += ",\(JSONText.quoted(key)):\(JSONText.quoted("\(value)"))" }
             line += "}\n"
         case .text:
             line = "\(Self.now()) \(event.level) \(event.message)"
@@ -42,22 +42,6 @@ package struct StandardErrorLogHandler: LogHandler {
         }
         let bytes = Array(line.utf8)
         _ = write(STDERR_FILENO, bytes, bytes.count)
-    }
-
-    private static func quoted(_ text: String) -> String {
-        var output = "\""
-        for scalar in text.unicodeScalars {
-            switch scalar {
-            case "\"": output += "\\\""
-            case "\\": output += "\\\\"
-            case "\n": output += "\\n"
-            case "\u{0}"..<" ":
-                let digits = String(scalar.value, radix: 16)
-                output += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-            default: output.unicodeScalars.append(scalar)
-            }
-        }
-        return output + "\""
     }
 
     private static func now() -> String {

@@ -7,6 +7,8 @@ package struct HistogramSnapshot: Sendable {
     /// Values in each range, and at last those above all bounds.
     package var counts: [Int]
     package var sum: Double
+    /// Examples of values that were traced, the latest last.
+    package var exemplars: [Exemplar] = []
 
     package init(bounds: [Double], counts: [Int], sum: Double) {
         self.bounds = bounds
@@ -77,8 +79,10 @@ extension Metric.Value {
     }
 
     /// The histograms of several threads together.
-    package static func sum(_ histograms: [LocalHistogram]) -> Self {
+    package static func sum(_ histograms: [LocalHistogram], exemplars: [Exemplar] = []) -> Self {
         guard let first = histograms.first else { return .missing }
-        return .histogram(histograms.dropFirst().reduce(first.snapshot) { $0 + $1.snapshot })
+        var snapshot = histograms.dropFirst().reduce(first.snapshot) { $0 + $1.snapshot }
+        snapshot.exemplars = exemplars
+        return .histogram(snapshot)
     }
 }

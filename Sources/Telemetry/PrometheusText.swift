@@ -1,4 +1,4 @@
-// The Prometheus text exposition format, version 0.0.4.
+// The text of `/metrics`: Prometheus' own format, version 0.0.4, or OpenMetrics 1.0, which has exemplars too.
 
 /// Builds the body of `/metrics`.
 package struct PrometheusText {
@@ -6,10 +6,25 @@ package struct PrometheusText {
         case counter, gauge, histogram
     }
 
-    package static let contentType = "text/plain; version=0.0.4; charset=utf-8"
-    package private(set) var text = ""
+    package enum Format: Sendable {
+        case prometheus, openMetrics
+    }
 
-    package init() {}
+    private let format: Format
+    private var lines = ""
+
+    package init(_ format: Format = .prometheus) {
+        self.format = format
+    }
+
+    package var contentType: String {
+        switch format {
+        case .prometheus: "text/plain; version=0.0.4; charset=utf-8"
+        case .openMetrics: "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        }
+    }
+
+    package var text: String { format == .openMetrics ? lines + "# EOF\n" : lines }
 
     /// One metric with a sample for each set of labels. Label values must need no escaping.
     package mutating func metric(
@@ -46,23 +61,35 @@ package struct PrometheusText {
         begin(name, .histogram, help)
         for (labels, snapshot) in samples {
             var total = 0
-            for (bound, count) in zip(snapshot.bounds, snapshot.counts) {
+            var lower = -Double.infinity
+            for (bound, count) in zip(snapshot.bounds + [.infinity], snapshot.counts) {
                 total += count
-                add("\(name)_bucket", labels + [("le", "\(bound)")], "\(total)")
+                let example = snapshot.exemplars.last { $0.value > lower && $0.value <= bound }
+                add(
+                    "\(name)_bucket", labels + [("le", bound == .infinity ? "+Inf" : "\(bound)")], "\(total)",
+                    example)
+                lower = bound
             }
-            total += snapshot.counts[snapshot.bounds.count]
-            add("\(name)_bucket", labels + [("le", "+Inf")], "\(total)")
             add("\(name)_sum", labels, "\(snapshot.sum)")
             add("\(name)_count", labels, "\(total)")
         }
     }
 
     private mutating func begin(_ name: String, _ kind: Kind, _ help: String) {
-        text += "# HELP \(name) \(help)\n# TYPE \(name) \(kind.rawValue)\n"
+        // OpenMetrics names a counter without the ending of its samples.
+        let isShortened = format == .openMetrics && kind == .counter && name.hasSuffix("_total")
+        let family = isShortened ? String(name.dropLast("_total".count)) : name
+        lines += "# HELP \(family) \(help)\n# TYPE \(family) \(kind.rawValue)\n"
     }
 
-    private mutating func add(_ name: String, _ labels: [(String, String)], _ value: String) {
+    private mutating func add(
+        _ name: String, _ labels: [(String, String)], _ value: String, _ exemplar: Exemplar? = nil
+    ) {
         let list = labels.map { "\($0.0)=\"\($0.1)\"" }.joined(separator: ",")
-        text += list.isEmpty ? "\(name) \(value)\n" : "\(name){\(list)} \(value)\n"
+        lines += list.isEmpty ? "\(name) \(value)" : "\(name){\(list)} \(value)"
+        if let exemplar, format == .openMetrics {
+            lines += " # {trace_id=\"\(exemplar.traceID)\"} \(exemplar.value) \(exemplar.time)"
+        }
+        lines += "\n"
     }
 }

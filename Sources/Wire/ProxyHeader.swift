@@ -5,8 +5,8 @@ package enum ProxyHeader {
     package enum Reading: Equatable, Sendable {
         /// The header needs so many bytes, as far as is known by now. What follows them is not the header's.
         case incomplete(needed: Int)
-        /// The address is 4 or 16 bytes in network order. It is `nil` when the proxy speaks for itself, or for
-        /// a client without an Internet address.
+        /// The address is 4 or 16 bytes in network order. It is `nil` when the proxy speaks for itself, or
+        /// for a client without an Internet address.
         case complete(client: [UInt8]?)
         /// This is no such header, or one that is longer than ``maximumBytes``.
         case invalid

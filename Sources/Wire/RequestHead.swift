@@ -76,6 +76,8 @@ package struct RequestHead: Sendable {
     /// Whether the client names server-sent events as a representation it takes.
     package var acceptsEventStream = false
     package var acceptsGzip = false
+    /// Whether the client names OpenMetrics as a representation it takes.
+    package var acceptsOpenMetrics = false
     package var connectionUpgrade = false
     package var connectionClose = false
     package var connectionKeepAlive = false
@@ -285,6 +287,7 @@ package struct RequestHead: Sendable {
             origin = HeadRange(value)
         case 6 where bytes.equalsIgnoringCase("accept", name):
             if bytes.acceptsMediaType("text/event-stream", value) { acceptsEventStream = true }
+            if bytes.acceptsMediaType("application/openmetrics-text", value) { acceptsOpenMetrics = true }
         case 7 where bytes.equalsIgnoringCase("upgrade", name):
             if bytes.listContains("websocket", value) { upgradesToWebSocket = true }
         case 10 where bytes.equalsIgnoringCase("connection", name):

@@ -192,9 +192,9 @@ import Testing
                     bidID: "x", automaticBidID: "auto", bidderID: bidder, bidder: bidder, offer: offer)
                 let result = auction.place(request, at: at(1), antiSniping: never)
                 amounts += auction.takeBids().map(\.amount.cents)
-                for (number, _) in auction.takeEvents() {
+                for made in auction.takeEvents() {
                     sequence += 1
-                    #expect(number == sequence)
+                    #expect(made.sequence == sequence)
                 }
                 if onlyMaxima {
                     // The second-highest maximum and an increment, but no more than the highest; and the

@@ -14,6 +14,9 @@ import Testing
         .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
     private static let lot = #"{"title":"Lot","starting_price":10,"bid_increment":1,"duration_seconds":3600}"#
 
+    /// Every bid belongs to this trace.
+    private static let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
     private static func config(_ path: String) throws -> String {
         try String(contentsOf: root.appendingPathComponent("config/\(path)"), encoding: .utf8)
     }
@@ -42,6 +45,7 @@ import Testing
                 [
                     "/usr/bin/prometheus", "--config.file", folder + "/config.yml", "--storage.tsdb.path",
                     folder + "/data", "--web.listen-address", "127.0.0.1:\(port)",
+                    "--enable-feature=exemplar-storage",
                 ])
             try eventually("Prometheus is ready") {
                 (try? HTTPClient(port: self.port).request("GET", "/-/ready").status) == 200
@@ -56,6 +60,15 @@ import Testing
             let data = try #require(reply.json["data"] as? [String: Any])
             let result = try #require(data["result"] as? [[String: Any]])
             return result.compactMap { ($0["value"] as? [Any])?.last as? String }
+        }
+
+        /// The traces of a histogram's examples.
+        func traces(of name: String) throws -> Set<String> {
+            let reply = try HTTPClient(port: port).request(
+                "GET", "/api/v1/query_exemplars?query=\(name)_bucket&start=0&end=9999999999")
+            let series = try #require(reply.json["data"] as? [[String: Any]], "\(reply.text)")
+            let examples = series.flatMap { $0["exemplars"] as? [[String: Any]] ?? [] }
+            return Set(examples.compactMap { ($0["labels"] as? [String: String])?["trace_id"] })
         }
 
         func isFiring(_ alert: String) throws -> Bool {
@@ -145,7 +158,8 @@ import Testing
             }
             for amount in 10... {
                 if isOver.with({ $0 }) { return }
-                _ = try? bidders[amount % 2].bid("\(amount)", on: auctionID)
+                _ = try? bidders[amount % 2].bid(
+                    "\(amount)", on: auctionID, fields: ["traceparent": Self.trace])
                 Clock.pause(milliseconds: 100)
             }
         }
@@ -163,6 +177,7 @@ import Testing
                 "gapped", #"{"type":"BID_UPDATE","auction_id":"gapped","seq":\#(sequence)}"#)
         }
         try checkQueries(house)
+        try checkExemplars(house)
         #expect(try house.prometheus.values(#"ALERTS{alertname!="GavelcastMemoryFull"}"#) == [])
         try checkGatewayAlerts(house)
         try checkRedisAlerts(house)
@@ -187,6 +202,14 @@ import Testing
                 // Without a failed bid there is no series of failures.
                 if query.contains("5..") { return true }
                 return try !house.prometheus.values(query).isEmpty
+            }
+        }
+    }
+
+    private func checkExemplars(_ house: House) throws {
+        for name in ["gavelcast_bid_seconds", "gavelcast_event_age_seconds"] {
+            try eventually("a trace of \(name)", within: 40) {
+                try house.prometheus.traces(of: name) == ["4bf92f3577b34da6a3ce929d0e0e4736"]
             }
         }
     }

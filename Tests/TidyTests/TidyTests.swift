@@ -18,7 +18,7 @@ import Testing
             "TransportSecurity", "DequeModule", "Wire",
         ],
         "Tokens": ["COpenSSL", "Foundation", "Synchronization"],
-        "Telemetry": ["CLinux", "Glibc", "Logging", "Synchronization"],
+        "Telemetry": ["AuctionEvents", "CLinux", "Dispatch", "Glibc", "Logging", "Synchronization"],
         "Settings": ["Foundation", "Yams"],
         "AuctionStore": [
             "AuctionEvents", "Bidding", "CLibPQ", "Dispatch", "Foundation", "Glibc", "Synchronization",

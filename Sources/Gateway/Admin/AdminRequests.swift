@@ -12,7 +12,7 @@ import Wire
 enum AdminRequest {
     case health
     case readiness
-    case metrics
+    case metrics(PrometheusText.Format)
     case stats
     case inspect(InspectionQuestion)
     case drain
@@ -34,7 +34,7 @@ enum AdminRequest {
         switch path {
         case "/healthz": request = .health
         case "/readyz": request = .readiness
-        case "/metrics": request = .metrics
+        case "/metrics": request = .metrics(head.acceptsOpenMetrics ? .openMetrics : .prometheus)
         case "/v1/stats": request = .stats
         case "/v1/drain": request = .drain
         case "/v1/disconnect": request = .disconnect(auctionID: QueryString.value("auction", in: query))
@@ -84,10 +84,10 @@ enum AdminRequest {
                 return .error(.serviceUnavailable, "NOT_READY", reason)
             }
             return Self.text("ready\n")
-        case .metrics:
+        case .metrics(let format):
+            let text = GatewayMetrics.text(shared, format)
             return HTTPResponse(
-                .ok, fields: [("Content-Type", PrometheusText.contentType)],
-                body: Array(GatewayMetrics.prometheus(shared).utf8))
+                .ok, fields: [("Content-Type", text.contentType)], body: Array(text.text.utf8))
         case .stats:
             return HTTPResponse(
                 .ok, fields: [("Content-Type", "application/json")], body: GatewayMetrics.stats(shared))

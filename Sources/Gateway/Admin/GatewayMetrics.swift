@@ -169,10 +169,17 @@ enum GatewayMetrics {
         .durations("gavelcast_turn_seconds", "How long turns of the event loops take, without their wait.") {
             $0.turns
         },
-        .durations(
-            "gavelcast_event_age_seconds",
+        Metric(
+            .histogram, "gavelcast_event_age_seconds",
             "From an event's publication (server_time) to the end of its walk over the watchers."
-        ) { $0.eventAges },
+        ) {
+            .sum($0.loops.map(\.counters.eventAges), exemplars: $0.eventAgeExemplars.all)
+        },
+        Metric(
+            .counter, "gavelcast_spans_dropped_total", "Spans of traces that could not be written."
+        ) {
+            .number($0.spans?.dropped ?? 0)
+        },
         .durations(
             "gavelcast_first_watcher_seconds",
             "From an event's receipt to the beginning of its walk over the watchers."
@@ -226,11 +233,11 @@ enum GatewayMetrics {
         },
     ]
 
-    static func prometheus(_ shared: Shared) -> String {
-        var text = PrometheusText()
+    static func text(_ shared: Shared, _ format: PrometheusText.Format) -> PrometheusText {
+        var text = PrometheusText(format)
         for metric in table { metric.write(of: shared, to: &text) }
         text.addProcess(version: ProgramEntry.version)
-        return text.text
+        return text
     }
 
     static func stats(_ shared: Shared) -> [UInt8] {

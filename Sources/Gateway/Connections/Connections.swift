@@ -323,7 +323,8 @@ final class Connections {
         switch slab[slot].phase {
         case .readingHead: slab[slot].flags.contains(.hasBacklog)
         case .multiplexing: slab[slot].flags.contains(.isCongested)
-        case .free, .introducing, .securing, .readingBody, .opening, .joining, .watching, .echoing, .closing, .lingering:
+        case .free, .introducing, .securing, .readingBody, .opening, .joining, .watching, .echoing, .closing,
+            .lingering:
             false
         }
     }

@@ -1,5 +1,5 @@
-// Reading the header by which a proxy names its client (PROXY protocol). It never receives more than the header,
-// because what follows may belong to a TLS session, which receives by itself.
+// Reading the header by which a proxy names its client (PROXY protocol). It never receives more than the
+// header, because what follows may belong to a TLS session, which receives by itself.
 
 import Fanout
 import Reactor

@@ -167,7 +167,8 @@ final class Departures {
         let tokens = connections.all.filter { slot in
             switch connections[slot].phase {
             case .joining, .watching, .multiplexing: true
-            case .free, .introducing, .securing, .readingHead, .readingBody, .opening, .echoing, .closing, .lingering:
+            case .free, .introducing, .securing, .readingHead, .readingBody, .opening, .echoing, .closing,
+                .lingering:
                 false
             }
         }.map(connections.token)

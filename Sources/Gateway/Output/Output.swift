@@ -71,7 +71,8 @@ final class Output {
         guard !connections[connection].flags.contains(.isEnding) else { return false }
         switch connections[connection].phase {
         case .joining, .watching, .multiplexing, .echoing: return true
-        case .free, .introducing, .securing, .readingHead, .readingBody, .opening, .closing, .lingering: return false
+        case .free, .introducing, .securing, .readingHead, .readingBody, .opening, .closing, .lingering:
+            return false
         }
     }
 
@@ -247,7 +248,8 @@ final class Output {
         switch connections[connection].phase {
         case .watching, .multiplexing:
             connections.schedule(connection, seconds: context.configuration.slowDeadlineSeconds)
-        case .free, .introducing, .securing, .readingHead, .readingBody, .opening, .joining, .echoing, .closing,
+        case .free, .introducing, .securing, .readingHead, .readingBody, .opening, .joining, .echoing,
+            .closing,
             .lingering:
             break
         }

@@ -70,7 +70,9 @@ extension Watching {
         case .multiplexing where connections[connection].transport == .longPoll: break
         case .watching, .multiplexing: scheduleHeartbeat(connection)
         case .echoing: scheduleEchoHeartbeat(connection)
-        case .free, .introducing, .securing, .readingHead, .readingBody, .opening, .joining, .closing, .lingering: break
+        case .free, .introducing, .securing, .readingHead, .readingBody, .opening, .joining, .closing,
+            .lingering:
+            break
         }
     }
 }

@@ -73,6 +73,10 @@ extension Watching {
                 if let event = channel.walked.first?.event, event.receivedAt > 0 {
                     finishedWalks.append(event)
                 }
+                for pending in channel.walked where pending.event.isTraced {
+                    tracedEvents.append(
+                        TracedEvent(event: pending.event, topic: channel.topic, watchers: channel.viewers))
+                }
                 channel.endWalk(now: context.nowMilliseconds)
                 break
             }
@@ -101,6 +105,9 @@ extension Watching {
             context.counters.eventAges.add(microseconds: (wall - event.publishedAt) * 1_000)
         }
         finishedWalks.removeAll(keepingCapacity: finishedWalks.count <= Limits.keptCapacity)
+        guard !tracedEvents.isEmpty else { return }
+        for traced in tracedEvents { tell(of: traced, now: now) }
+        tracedEvents = []
     }
 
     /// Makes the bytes that the walk sends to a group.

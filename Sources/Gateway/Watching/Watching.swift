@@ -35,6 +35,10 @@ final class Watching {
     var walksBegan: Int64 = 0
     /// The first event of each walk that has ended in this turn.
     var finishedWalks: [EncodedEvent] = []
+    /// The traced events of those walks.
+    var tracedEvents: [TracedEvent] = []
+    /// How many traced events may still be told of.
+    var traceBucket: RateBucket
     /// Filled by the delivery loop, emptied after each stretch.
     var incompleteSends: ContiguousArray<IncompleteSend> = []
 
@@ -55,6 +59,7 @@ final class Watching {
         self.context = context
         self.connections = connections
         self.output = output
+        traceBucket = RateBucket(burst: Limits.tracesPerSecond, now: context.nowMilliseconds)
         incompleteSends.reserveCapacity(Limits.walkChunk)
     }
 

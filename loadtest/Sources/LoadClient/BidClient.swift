@@ -43,9 +43,12 @@ package final class BidClient {
         try http.request(method, path, token: token, fields: fields, json: json)
     }
 
-    package func bid(_ amount: String, on auctionID: String) throws(SocketFailure) -> HTTPReply {
+    package func bid(
+        _ amount: String, on auctionID: String, fields: [String: String] = [:]
+    ) throws(SocketFailure) -> HTTPReply {
         try http.request(
-            "POST", "/api/v1/auctions/\(auctionID)/bids", token: token, json: #"{"amount":\#(amount)}"#)
+            "POST", "/api/v1/auctions/\(auctionID)/bids", token: token, fields: fields,
+            json: #"{"amount":\#(amount)}"#)
     }
 
     /// Creates an auction from the members of a JSON object; returns its id.
