@@ -43,6 +43,8 @@ package struct LinkMachine {
         package var longestRelayPatience: Int64 = 60_000
         /// How long a look-up may take before the link is made anew with the addresses at hand.
         package var lookup: Int64 = 2_000
+        /// A tick that comes so long after the one before was held up, with the replies that came meanwhile.
+        package var heldUp: Int64 = 1_000
 
         package init() {}
     }
@@ -55,6 +57,11 @@ package struct LinkMachine {
     private var greetingsLeft = 0
     /// Why the link must be given up, found while replies are being read.
     private var fault: String?
+
+    // The owner's turns
+    private var lastTickAt: Int64?
+    /// True when the last tick was late, and deadlines had to wait for the next.
+    private var isExcused = false
 
     // The probe
     private var nextProbeAt: Int64 = 0
@@ -88,18 +95,29 @@ package struct LinkMachine {
     /// Returns the actions that are due at `now`.
     /// - Parameter isLookingUp: true while a look-up of the name is under way.
     package mutating func tick(now: Int64, isLookingUp: Bool) -> [Action] {
+        noteTick(now)
         switch phase {
         case .waiting(let until): return now >= until ? [.connect] : []
         case .connecting(let deadline):
-            return now >= deadline ? [.lose("connecting to \(address) timed out")] : []
-        case .proving(let deadline): return now >= deadline ? [.lose(Self.probeLost)] : []
+            return isOver(deadline, now) ? [.lose("connecting to \(address) timed out")] : []
+        case .proving(let deadline): return isOver(deadline, now) ? [.lose(Self.probeLost)] : []
         case .up:
-            if let sentAt = oldestProbeSentAt, now - sentAt > times.probeReturn {
+            if let sentAt = oldestProbeSentAt, isOver(sentAt + times.probeReturn + 1, now) {
                 return [.lose(Self.probeLost)]
             }
             return (now >= nextProbeAt ? [probe(now: now)] : []) + checkRelay(now: now, isLookingUp)
         }
     }
+
+    /// After a late tick, deadlines wait for the next one. What arrived while the owner was held up (a
+    /// machine that was suspended, a turn of seconds) is read before that.
+    private mutating func noteTick(_ now: Int64) {
+        let isLate = lastTickAt.map { now - $0 > times.heldUp } ?? false
+        lastTickAt = now
+        isExcused = isLate && !isExcused
+    }
+
+    private func isOver(_ deadline: Int64, _ now: Int64) -> Bool { now >= deadline && !isExcused }
 
     private mutating func probe(now: Int64) -> Action {
         nextProbeAt = now + times.probeInterval

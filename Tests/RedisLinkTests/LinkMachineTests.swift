@@ -90,7 +90,25 @@ import Testing
         #expect(machine.tick(now: 1_000, isLookingUp: false) == [.probe(3)])
         #expect(machine.tick(now: 1_500, isLookingUp: false) == [.probe(4)])
         #expect(
+            machine.tick(now: 2_500, isLookingUp: false) == [.probe(5)])
+        #expect(
             machine.tick(now: 3_001, isLookingUp: false) == [.lose("a published probe did not come back")])
+    }
+
+    @Test("an owner that was held up reads what came meanwhile before it gives the link up")
+    func heldUp() {
+        var machine = Self.up()
+        #expect(machine.tick(now: 500, isLookingUp: false) == [.probe(2)])
+        // The machine was suspended.
+        #expect(machine.tick(now: 60_000, isLookingUp: false) == [.probe(3)])
+        #expect(machine.probeReturned(now: 60_001) == nil)
+        #expect(machine.isUp && machine.tick(now: 60_100, isLookingUp: false).isEmpty)
+        // The next time nothing has come.
+        #expect(machine.tick(now: 60_600, isLookingUp: false) == [.probe(4)])
+        #expect(machine.tick(now: 90_000, isLookingUp: false) == [.probe(5)])
+        #expect(
+            machine.tick(now: 93_000, isLookingUp: false) == [.lose("a published probe did not come back")],
+            "an owner that is always late is excused every other time")
     }
 
     @Test("a heartbeat that was heard and stays away leads to a look-up and then to a new link, ever later")

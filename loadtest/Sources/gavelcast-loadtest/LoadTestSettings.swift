@@ -4,7 +4,7 @@ import LoadEngine
 import Settings
 
 enum Command: String, CaseIterable {
-    case demo, watch, publish, bid, replay, audit, floor, run
+    case demo, watch, publish, bid, replay, audit, floor, run, simulate
 
     var summary: String {
         switch self {
@@ -17,6 +17,7 @@ enum Command: String, CaseIterable {
         case .audit: "compares watchers' accounts with what was published"
         case .floor: "measures the kernel alone, or (with --listen) serves as a bare gateway to compare with"
         case .run: "runs a scenario from start to report"
+        case .simulate: "computes how late bids reach the watchers of many gateways, from measured costs"
         }
     }
 
@@ -111,6 +112,7 @@ enum Command: String, CaseIterable {
                 Setting("reports", .text, default: "loadtest/reports", "folder for the report"),
                 Setting("quiet", .flag, default: "false", "do not print a progress line every second"),
             ]
+        case .simulate: return Simulate.settings
         }
     }
 

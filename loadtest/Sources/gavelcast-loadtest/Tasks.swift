@@ -48,6 +48,8 @@ enum Tasks {
             do { _ = try RedisURL(text: values.text("redis-url")) } catch {
                 throw .configuration("redis-url: \(error)")
             }
+        case .simulate:
+            if let fault = Simulate.plan(values).fault { throw .usage(fault) }
         case .demo, .bid, .replay, .audit, .run: break
         }
     }
@@ -62,6 +64,7 @@ enum Tasks {
         case .audit: try audit(values)
         case .floor: try floor(values)
         case .run: try run(scenario ?? "", values)
+        case .simulate: Simulate.run(Simulate.plan(values))
         }
     }
 
