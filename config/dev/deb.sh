@@ -57,7 +57,10 @@ done
 doc="$root/usr/share/doc/gavelcast"
 mkdir -p "$doc/examples"
 install -m 644 README.md docs/*.md config/debian/copyright "$doc"
-gzip -9 --no-name <CHANGELOG.md >"$doc/changelog.gz"
+gzip -9 --no-name <CHANGELOG.md >"$doc/CHANGELOG.md.gz"
+date=$(date --utc --rfc-email --date="@$SOURCE_DATE_EPOCH")
+printf 'gavelcast (%s) stable; urgency=medium\n\n  * See CHANGELOG.md.gz.\n\n -- %s  %s\n' "$version" \
+    "$(sed -n 's/^Maintainer: //p' config/debian/control)" "$date" | gzip -9 --no-name >"$doc/changelog.gz"
 cp -r config/nginx config/haproxy config/prometheus config/grafana config/redis config/topologies config/sysctl \
     config/kubernetes loadtest/scenarios "$doc/examples"
 

@@ -53,7 +53,7 @@ package struct SimulationReport: Sendable {
     /// From the time of `AUCTION_ENDED` to the last watcher, in milliseconds.
     package var endMilliseconds = 0.0
     package var bids = 0
-    /// Of the bids, the part that merged into a newer one, on an average gateway.
+    /// Of the bids, the part that merged into a newer one, on an average gateway that is alive at the end.
     package var mergedShare = 0.0
     /// Of the busiest gateway's processor time, from the beginning to the end of the auction.
     package var busyShare = 0.0
@@ -173,9 +173,9 @@ package struct Simulation {
                 break
             }
         }
+        let alive = gateways.filter(\.accepts)
         report.mergedShare =
-            gateways.reduce(0.0) { $0 + Double($1.merged) } / Double(plan.gateways)
-            / Double(max(1, report.bids))
+            alive.reduce(0.0) { $0 + Double($1.merged) } / Double(alive.count) / Double(max(1, report.bids))
         report.busyShare = (gateways.map(\.busy).max() ?? 0) / Double(end * 1_000 * plan.loops)
         report.peakBitsPerSecond = sentBits.max() ?? 0
         report.peakConnectsPerSecond = connected.max() ?? 0

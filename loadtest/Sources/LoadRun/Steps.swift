@@ -228,12 +228,16 @@ extension ScenarioRunner {
         let logReads = servers.metric("gavelcast_log_reads_total")
         let stateReads = servers.metric("gavelcast_state_reads_total")
         let begin = seconds
-        var hasFallen = false
+        let progress = party.crowd.progress
+        let earlier = progress.reconnects.load(ordering: .relaxed)
         for gateway in servers.gateways { try gateway.post("/v1/disconnect") }
+        // The gateways spread the closes, so at no time must many be gone. A long-poll is answered, and asks again
+        // over the same connection.
+        let transports = party.group.transports
+        let leaving = (0..<party.group.watchers).count { transports[$0 % transports.count] != .longPoll }
         try wait("all came back", seconds: 120) {
-            let connected = party.crowd.progress.connected.load(ordering: .relaxed)
-            hasFallen = hasFallen || connected < party.group.watchers / 2
-            return hasFallen && connected >= party.group.watchers
+            progress.reconnects.load(ordering: .relaxed) - earlier >= leaving
+                && progress.connected.load(ordering: .relaxed) >= party.group.watchers
         }
         try settle(party)
         report.add("\(name)/seconds until all are back", seconds - begin, "s")
