@@ -1,4 +1,4 @@
-// Which bids are traced, and what is written about them. A bid is traced if its request says so by a sampled
+// Decides which bids are traced, and writes their spans. A bid is traced if its request carries a sampled
 // `traceparent` (W3C Trace Context). Its events then carry the trace to the gateways.
 
 import AuctionEvents
@@ -38,8 +38,8 @@ final class Traces: Sendable {
     /// Spans that could not be written.
     var dropped: Int { file?.dropped ?? 0 }
 
-    /// Begins the trace of a bid; `nil` when it is not traced. Callers decide what is traced, so that has a
-    /// bound.
+    /// Begins the span of a bid; `nil` when the bid is not traced. Callers decide which bids are traced,
+    /// so the rate has a limit.
     func begin(_ header: String?) -> TracedBid? {
         guard let parent = header.flatMap({ TraceContext($0) }), parent.isSampled else { return nil }
         let now = Clock.wallMicroseconds()

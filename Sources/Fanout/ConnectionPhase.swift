@@ -4,7 +4,7 @@
 package enum ConnectionPhase: UInt8, Sendable {
     /// The slot is unused.
     case free
-    /// The header by which a proxy names its client has not arrived in full.
+    /// Waiting for (the rest of) a PROXY protocol header.
     case introducing
     /// The TLS handshake is under way.
     case securing

@@ -34,7 +34,7 @@ package struct GatewayConfiguration: Sendable {
     package var maxConnectionsPerAddress: Int
     /// Proxies whose `X-Forwarded-For` is believed.
     package var trustedProxies: [AddressBlock]
-    /// True when connections of ``trustedProxies`` begin with a header of the PROXY protocol.
+    /// True when connections from ``trustedProxies`` must begin with a PROXY protocol header.
     package var proxyProtocol: Bool
     /// At most so many connections are accepted by one loop a second; 0 for no limit.
     package var acceptsPerSecond: Int

@@ -65,7 +65,7 @@ enum Limits {
     static let clientMessageBytes = 32_768
     /// Seconds' worth of messages that a client may send at once.
     static let messageBurstSeconds = 10
-    /// At most this many traced events are told of in a second, by each loop.
+    /// At most this many traced events are reported per second by each loop.
     static let tracesPerSecond = 20
     /// How often a client of many auctions may name them all at once.
     static let subscribingRounds = 4

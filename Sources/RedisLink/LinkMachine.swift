@@ -43,7 +43,7 @@ package struct LinkMachine {
         package var longestRelayPatience: Int64 = 60_000
         /// How long a look-up may take before the link is made anew with the addresses at hand.
         package var lookup: Int64 = 2_000
-        /// A tick that comes so long after the one before was held up, with the replies that came meanwhile.
+        /// How long after the previous tick a tick counts as late. Replies may then be waiting unread.
         package var heldUp: Int64 = 1_000
 
         package init() {}
@@ -60,7 +60,7 @@ package struct LinkMachine {
 
     // The owner's turns
     private var lastTickAt: Int64?
-    /// True when the last tick was late, and deadlines had to wait for the next.
+    /// True while deadlines wait for the next tick because the last one was late.
     private var isExcused = false
 
     // The probe
@@ -109,8 +109,8 @@ package struct LinkMachine {
         }
     }
 
-    /// After a late tick, deadlines wait for the next one. What arrived while the owner was held up (a
-    /// machine that was suspended, a turn of seconds) is read before that.
+    /// After a late tick, deadlines are not checked until the next one. The owner was held up: the machine
+    /// was suspended, or a turn took seconds. Before the next tick, the owner reads the replies that arrived.
     private mutating func noteTick(_ now: Int64) {
         let isLate = lastTickAt.map { now - $0 > times.heldUp } ?? false
         lastTickAt = now

@@ -76,7 +76,7 @@ package struct PrometheusText {
     }
 
     private mutating func begin(_ name: String, _ kind: Kind, _ help: String) {
-        // OpenMetrics names a counter without the ending of its samples.
+        // In OpenMetrics, a counter's family name lacks the `_total` suffix of its samples.
         let isShortened = format == .openMetrics && kind == .counter && name.hasSuffix("_total")
         let family = isShortened ? String(name.dropLast("_total".count)) : name
         lines += "# HELP \(family) \(help)\n# TYPE \(family) \(kind.rawValue)\n"

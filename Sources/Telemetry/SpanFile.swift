@@ -1,6 +1,6 @@
-// Writes spans to a file, one line each. Any thread may hand one over: a thread of its own writes, so that no
-// event loop waits for a disk. The file is opened for each write. It can be moved away at any time, and
-// several processes may write to it.
+// Writes spans to a file, one line each. Any thread may add a span. A serial dispatch queue writes them, so
+// that no event loop waits for a disk. Each write opens the file anew. The file can therefore be moved away
+// at any time, and several processes may write to it.
 
 import Dispatch
 import Glibc
@@ -24,7 +24,7 @@ package final class SpanFile: Sendable {
         self.version = version
     }
 
-    /// What is wrong with the path of such a file; `nil` when it can be written.
+    /// Why spans cannot be written to `path`; `nil` if they can. Creates the file if it is missing.
     package static func fault(_ path: String) -> String? {
         let descriptor = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0o640)
         guard descriptor >= 0 else {

@@ -1,18 +1,18 @@
-// The header by which a proxy names the client it speaks for: PROXY protocol, version 2 (HAProxy's
-// specification, section 2.2). It precedes everything else on a connection, also the TLS handshake.
+// The PROXY protocol header, version 2 (HAProxy's specification, section 2.2), in which a proxy names its
+// client. The header precedes everything else on a connection, including the TLS handshake.
 
 package enum ProxyHeader {
     package enum Reading: Equatable, Sendable {
-        /// The header needs so many bytes, as far as is known by now. What follows them is not the header's.
+        /// The header has at least `needed` bytes. Bytes beyond that may not belong to the header.
         case incomplete(needed: Int)
         /// The address is 4 or 16 bytes in network order. It is `nil` when the proxy speaks for itself, or
         /// for a client without an Internet address.
         case complete(client: [UInt8]?)
-        /// This is no such header, or one that is longer than ``maximumBytes``.
+        /// Not a valid version 2 header, or one that is longer than ``maximumBytes``.
         case invalid
     }
 
-    /// Room for the addresses and for what proxies add to them: a certificate's names, a connection's number.
+    /// Room for the addresses and the TLVs that proxies append, such as certificate names or a connection ID.
     package static let maximumBytes = 4_096
 
     private static let signature: [UInt8] = [
@@ -22,7 +22,7 @@ package enum ProxyHeader {
     private static let fixedBytes = 16
 
     /// Reads a header from its first bytes.
-    /// - Parameter bytes: no more than the header, which a caller that asks for what is `needed` cannot have.
+    /// - Parameter bytes: never more than the header. Callers receive only up to the `needed` bytes.
     package static func read(_ bytes: [UInt8]) -> Reading {
         guard signature.starts(with: bytes.prefix(signature.count)) else { return .invalid }
         guard bytes.count >= fixedBytes else { return .incomplete(needed: fixedBytes) }
@@ -35,7 +35,7 @@ package enum ProxyHeader {
         case 1: break
         default: return .invalid
         }
-        // Only TCP reaches this listener, whatever the protocol's half says.
+        // The transport in the low four bits is ignored: only stream connections reach this code.
         let length: Int
         switch bytes[13] >> 4 {
         case 1: length = 4

@@ -102,7 +102,7 @@ private final class Attackers: Sendable {
     private let running = DispatchGroup()
 
     init(_ attack: Attack, _ ports: GatewayPorts, isLarge: Bool) {
-        // An instrumented gateway is so slow that more would only test the processor.
+        // Sanitizers slow the gateway down so much that more attackers would only saturate the processor.
         for _ in 0..<(isLarge ? 8 : Sanitizer.isOn ? 1 : 3) {
             running.enter()
             let thread = Thread { [self] in

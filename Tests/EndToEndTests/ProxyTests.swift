@@ -128,7 +128,7 @@ import Testing
         try eventually("the event") { curl.log.contains(#""seq":1"#) }
     }
 
-    /// An address of loopback that is no trusted proxy's, and what `curl` from there is told.
+    /// The status that `curl` gets when it connects from this loopback address.
     private func status(from address: String, _ proxy: Int) throws -> String {
         let curl = try ChildProcess(
             "curl",

@@ -95,7 +95,7 @@ import Testing
             machine.tick(now: 3_001, isLookingUp: false) == [.lose("a published probe did not come back")])
     }
 
-    @Test("an owner that was held up reads what came meanwhile before it gives the link up")
+    @Test("after a late tick, the replies that arrived meanwhile are read before the link is given up")
     func heldUp() {
         var machine = Self.up()
         #expect(machine.tick(now: 500, isLookingUp: false) == [.probe(2)])

@@ -51,7 +51,7 @@ import Testing
         #expect((attributes[1]["value"] as? [String: Any])?["intValue"] as? String == "7")
     }
 
-    @Test("a file that cannot be written is named at the start, and later costs spans only")
+    @Test("an unwritable file is reported at start-up; later, it only costs spans")
     func unwritable() throws {
         let path = "/nowhere/spans"
         #expect(SpanFile.fault(path)?.contains("'/nowhere/spans' cannot be written") == true)

@@ -37,7 +37,7 @@ import Wire
                 == .complete(client: nil))
     }
 
-    @Test("of a header that is cut anywhere, it asks for the rest and no more")
+    @Test("for a header that is cut anywhere, the reader asks for the rest and no more")
     func cuts() {
         let whole = Self.header(Self.version4)
         for count in 0..<whole.count {
@@ -47,7 +47,7 @@ import Wire
     }
 
     @Test(
-        "anything else is refused with its first wrong byte",
+        "anything else is refused, and a wrong first byte at once",
         arguments: [
             Array("GET / HTTP/1.1\r\n".utf8), Array("PROXY TCP4 203.0.113.7 127.0.0.1 49153 8080\r\n".utf8),
             header(command: 0x11, version4), header(command: 0x2F, version4),

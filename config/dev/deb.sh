@@ -67,8 +67,8 @@ cp -r config/nginx config/haproxy config/prometheus config/grafana config/redis 
 mkdir -p "$root/DEBIAN"
 install -m 644 config/debian/conffiles "$root/DEBIAN"
 install -m 755 config/debian/postinst config/debian/prerm config/debian/postrm "$root/DEBIAN"
-# dpkg-shlibdeps wants the folder of a source package. Libraries outside of packages are those of a Swift toolchain,
-# to which programs that were built for tests are linked.
+# dpkg-shlibdeps needs the folder of a source package. Programs that were built for tests link to the libraries of a
+# Swift toolchain. No package owns those libraries, hence --ignore-missing-info.
 mkdir -p "$folder/source/debian"
 printf 'Source: gavelcast\n\nPackage: gavelcast\nArchitecture: any\n' >"$folder/source/debian/control"
 depends=$(cd "$folder/source" && dpkg-shlibdeps -O --ignore-missing-info --warnings=0 "${names[@]/#/$root/usr/bin/}")

@@ -194,7 +194,8 @@ final class Admission {
         _ = begin(slot, isSecure: isSecure)
     }
 
-    /// Lets a connection's first bytes in; false when it cannot have a session, and ends.
+    /// Starts the TLS handshake, or the deadline for the first bytes. Returns false when no TLS session can
+    /// be created. The connection then ends.
     private func begin(_ slot: UInt32, isSecure: Bool) -> Bool {
         guard isSecure else {
             let seconds = context.configuration.headSeconds

@@ -39,13 +39,13 @@ final class ClientLimits {
         return isTrusted(peer) || count(slot, for: peer.network)
     }
 
-    /// True when this connection comes from a proxy that names its clients by a header of its own.
+    /// True when this connection must begin with a PROXY protocol header, because a trusted proxy opened it.
     func mustBeIntroduced(_ descriptor: Int32) -> Bool {
         context.configuration.proxyProtocol && (Sockets.peer(of: descriptor).map(isTrusted) ?? false)
     }
 
-    /// Notes the client that a proxy has named for a new connection; `nil` when the proxy speaks for itself.
-    /// Returns false as ``meet(_:)`` does. The client may be a trusted proxy itself.
+    /// Notes the client that a PROXY protocol header names; `nil` when the proxy speaks for itself. Returns
+    /// false as ``meet(_:)`` does. If that client is itself a trusted proxy, `X-Forwarded-For` counts.
     func introduce(_ slot: UInt32, _ client: ClientAddress?) -> Bool {
         guard let client, clients[slot] != nil else { return true }
         clients[slot] = Client(peer: client)
@@ -62,7 +62,7 @@ final class ClientLimits {
         _ = meet(slot)
         guard let client = clients[slot], let counted = address.flatMap({ ClientAddress(text: $0) })
         else { return }
-        // A proxy with a header of its own names the client once, and the requests cannot change it.
+        // The PROXY protocol header named the client of this connection. Requests must not change that.
         if context.configuration.proxyProtocol, isTrusted(client.peer) {
             clients[slot] = Client(peer: counted)
         }

@@ -1,5 +1,5 @@
-// Reading the header by which a proxy names its client (PROXY protocol). It never receives more than the
-// header, because what follows may belong to a TLS session, which receives by itself.
+// Reads the PROXY protocol header, in which a proxy names its client. Never receives more than the header:
+// what follows may belong to a TLS session, which reads from the socket itself.
 
 import Fanout
 import Reactor

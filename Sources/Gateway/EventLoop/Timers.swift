@@ -22,7 +22,7 @@ extension EventLoop {
     private func fire(_ slot: UInt32) {
         switch connections[slot].phase {
         case .free, .opening: break
-        // A proxy speaks first, so one that says nothing gets no answer.
+        // The PROXY protocol header is incomplete, so there is no request to answer yet.
         case .introducing: connections.end(slot, .abrupt)
         case .securing: departures.handshakeTimedOut(slot)
         case .readingHead, .readingBody: requests.headTimedOut(slot)

@@ -1,4 +1,4 @@
-// Tells of the walks of traced events: a log line, an exemplar of the event age, and a span.
+// Reports the walk of each traced event: a log line, an exemplar of the event age, and a span.
 
 import AuctionEvents
 import Fanout
@@ -18,7 +18,7 @@ struct TracedEvent {
 extension Watching {
     /// - Parameter now: monotonic microseconds.
     func tell(of traced: TracedEvent, now: Int64) {
-        // Whoever publishes decides what is traced, so it has a bound here too.
+        // Publishers decide which events are traced, so the gateway needs a bound of its own.
         let (event, rate) = (traced.event, Limits.tracesPerSecond)
         guard traceBucket.take(rate: rate, burst: rate, now: context.nowMilliseconds),
             case .success(let envelope) = EventEnvelope.scan(Array(event.json).span, auctionID: nil),

@@ -37,7 +37,7 @@ final class Watching {
     var finishedWalks: [EncodedEvent] = []
     /// The traced events of those walks.
     var tracedEvents: [TracedEvent] = []
-    /// How many traced events may still be told of.
+    /// Limits how many traced events this loop reports per second.
     var traceBucket: RateBucket
     /// Filled by the delivery loop, emptied after each stretch.
     var incompleteSends: ContiguousArray<IncompleteSend> = []

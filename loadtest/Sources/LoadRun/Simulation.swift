@@ -41,7 +41,7 @@ package struct SimulationPlan: Sendable {
         guard kills < gateways else { return "kills: \(kills) of \(gateways) gateways leave none" }
         let drained = seconds / 4 + drains * drainSeconds
         guard drains == 0 || drained <= seconds else {
-            return "drains: \(drains) of \(drainSeconds) s each do not fit into \(seconds) s"
+            return "drains: \(drains) of \(drainSeconds) s each exceed the last \(seconds - seconds / 4) s"
         }
         return nil
     }
@@ -53,7 +53,7 @@ package struct SimulationReport: Sendable {
     /// From the time of `AUCTION_ENDED` to the last watcher, in milliseconds.
     package var endMilliseconds = 0.0
     package var bids = 0
-    /// Of the bids, the part that merged into a newer one, on an average gateway that is alive at the end.
+    /// The share of bids that merged into a newer one, averaged over the gateways that are alive at the end.
     package var mergedShare = 0.0
     /// Of the busiest gateway's processor time, from the beginning to the end of the auction.
     package var busyShare = 0.0
@@ -69,7 +69,7 @@ package struct SimulationReport: Sendable {
     package var watchers = 0.0
 }
 
-/// How often values fall into milliseconds.
+/// A histogram with one bucket for each millisecond.
 package struct Distribution: Sendable {
     private var counts: [Double] = []
     private var total = 0.0

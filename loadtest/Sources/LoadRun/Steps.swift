@@ -231,8 +231,8 @@ extension ScenarioRunner {
         let progress = party.crowd.progress
         let earlier = progress.reconnects.load(ordering: .relaxed)
         for gateway in servers.gateways { try gateway.post("/v1/disconnect") }
-        // The gateways spread the closes, so at no time must many be gone. A long-poll is answered, and asks again
-        // over the same connection.
+        // The gateways spread the closes, so the number of connected watchers may never drop far.
+        // A long-poll is answered and asks again over the same connection, so it does not reconnect.
         let transports = party.group.transports
         let leaving = (0..<party.group.watchers).count { transports[$0 % transports.count] != .longPoll }
         try wait("all came back", seconds: 120) {
