@@ -5,7 +5,6 @@ package import Bidding
 package import Reactor
 package import RedisLink
 package import Settings
-import Telemetry
 package import Tokens
 
 package struct BidAPIConfiguration: Sendable {
@@ -84,7 +83,6 @@ package struct BidAPIConfiguration: Sendable {
             trustedProxies.append(block)
         }
         traceFile = values.text("trace-file").isEmpty ? nil : values.text("trace-file")
-        if let fault = traceFile.flatMap(SpanFile.fault) { throw .configuration("trace-file: \(fault)") }
     }
 
     private static func address(_ name: String, _ values: SettingsValues) throws(SettingsError)

@@ -122,7 +122,8 @@ final class BidQueue: Sendable {
     /// - Parameter start: of the transaction, in microseconds since 1970.
     private func trace(_ batches: [Batch], _ decision: BidTransaction.Decision, from start: Int64) {
         guard traces.writesSpans else { return }
-        let entries = batches.flatMap(\.entries)
+        // Batches without outcomes are decided by another transaction.
+        let entries = zip(batches, decision.outcomes).filter { $1 != nil }.flatMap(\.0.entries)
         for context in entries.compactMap(\.bid.trace) {
             traces.step("transaction", of: context, from: start, [("gavelcast.bids", .number(entries.count))])
             guard let duration = decision.commitDuration else { continue }

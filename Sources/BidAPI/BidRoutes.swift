@@ -6,6 +6,7 @@ import Bidding
 import Foundation
 import HTTPTypes
 import Hummingbird
+import Reactor
 import Telemetry
 
 struct BidRoutes: Sendable {
@@ -45,9 +46,11 @@ struct BidRoutes: Sendable {
     ) async throws -> Response {
         let auctionID = try context.auctionID
         let arrival = ContinuousClock.now
-        let traced = services.traces.begin(request.headers[.traceParent])
+        let wall = Clock.wallMicroseconds()
         let key = try Self.key(request, userID, text)
         let isCounted = try await takesFromLimit(userID, key)
+        // After the limit, so that nobody's refused bids take the place of others' traces.
+        let traced = services.traces.begin(request.headers[.traceParent], at: wall)
         let bid = BidTransaction.Waiting(
             bidID: AuctionID.random(prefix: "bid_").text,
             automaticBidID: AuctionID.random(prefix: "bid_").text, bidderID: userID,

@@ -18,7 +18,7 @@ struct CrossOriginMiddleware<Context: RequestContext>: RouterMiddleware {
             response = Response(status: .noContent)
             response.headers[.accessControlAllowMethods] = "GET, POST, PUT, DELETE"
             response.headers[.accessControlAllowHeaders] =
-                "Authorization, Content-Type, Idempotency-Key, X-Idempotency-Key"
+                "Authorization, Content-Type, Idempotency-Key, X-Idempotency-Key, traceparent, tracestate"
             response.headers[.accessControlMaxAge] = "600"
         } else {
             response = try await next(request, context)

@@ -30,6 +30,9 @@ final class Traces: Sendable {
         file = path.map {
             SpanFile(path: $0, service: "gavelcast-bidapi", version: ProgramEntry.version)
         }
+        if let fault = path.flatMap(SpanFile.fault) {
+            logger.warning("spans are dropped", metadata: ["trace-file": "\(fault)"])
+        }
         self.logger = logger
     }
 
@@ -40,16 +43,17 @@ final class Traces: Sendable {
 
     /// Begins the span of a bid; `nil` when the bid is not traced. Callers decide which bids are traced,
     /// so the rate has a limit.
-    func begin(_ header: String?) -> TracedBid? {
+    /// - Parameter start: when the bid arrived, in microseconds since 1970.
+    func begin(_ header: String?, at start: Int64) -> TracedBid? {
         guard let parent = header.flatMap({ TraceContext($0) }), parent.isSampled else { return nil }
-        let now = Clock.wallMicroseconds()
+        let second = start / 1_000_000
         let isWithinBound = present.withLock { present in
-            if present.second != now / 1_000_000 { present = (now / 1_000_000, 0) }
+            if present.second != second { present = (second, 0) }
             present.count += 1
             return present.count <= Limits.tracesPerSecond
         }
         guard isWithinBound else { return nil }
-        return TracedBid(context: parent.child(), parentID: parent.spanID, start: now)
+        return TracedBid(context: parent.child(), parentID: parent.spanID, start: start)
     }
 
     /// The bid was answered.

@@ -32,6 +32,9 @@ package enum Gateway {
         reread: () -> Result<GatewayConfiguration, SettingsError>
     ) throws(GatewayFailure) {
         Limits.check()
+        if let fault = configuration.traceFile.flatMap(SpanFile.fault) {
+            logger.warning("spans are dropped", metadata: ["trace-file": "\(fault)"])
+        }
         let signals = blockSignals()
         let predecessor = try meetPredecessor(configuration)
         let (shared, ports) = try open(configuration, inherited: predecessor?.listeners ?? [])

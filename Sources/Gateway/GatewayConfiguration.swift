@@ -140,7 +140,6 @@ package struct GatewayConfiguration: Sendable {
             throw .configuration("echo-path: '\(echoPath)' does not begin with /")
         }
         try checkCombinations()
-        if let fault = traceFile.flatMap(SpanFile.fault) { throw .configuration("trace-file: \(fault)") }
     }
 
     private func checkCombinations() throws(SettingsError) {

@@ -60,7 +60,7 @@ package struct LinkMachine {
 
     // The owner's turns
     private var lastTickAt: Int64?
-    /// True while deadlines wait for the next tick because the last one was late.
+    /// True when the last tick was late, and deadlines were moved.
     private var isExcused = false
 
     // The probe
@@ -99,25 +99,34 @@ package struct LinkMachine {
         switch phase {
         case .waiting(let until): return now >= until ? [.connect] : []
         case .connecting(let deadline):
-            return isOver(deadline, now) ? [.lose("connecting to \(address) timed out")] : []
-        case .proving(let deadline): return isOver(deadline, now) ? [.lose(Self.probeLost)] : []
+            return now >= deadline ? [.lose("connecting to \(address) timed out")] : []
+        case .proving(let deadline): return now >= deadline ? [.lose(Self.probeLost)] : []
         case .up:
-            if let sentAt = oldestProbeSentAt, isOver(sentAt + times.probeReturn + 1, now) {
+            if let sentAt = oldestProbeSentAt, now - sentAt > times.probeReturn {
                 return [.lose(Self.probeLost)]
             }
             return (now >= nextProbeAt ? [probe(now: now)] : []) + checkRelay(now: now, isLookingUp)
         }
     }
 
-    /// After a late tick, deadlines are not checked until the next one. The owner was held up: the machine
-    /// was suspended, or a turn took seconds. Before the next tick, the owner reads the replies that arrived.
+    /// After a late tick, deadlines move by the time for which the owner was held up: the machine was
+    /// suspended, or a turn took seconds. Replies may wait unread. An owner that is always late is excused
+    /// every other time only, so that a dead link is still noticed.
     private mutating func noteTick(_ now: Int64) {
-        let isLate = lastTickAt.map { now - $0 > times.heldUp } ?? false
+        let lost = lastTickAt.map { now - $0 } ?? 0
         lastTickAt = now
-        isExcused = isLate && !isExcused
+        isExcused = lost > times.heldUp && !isExcused
+        guard isExcused else { return }
+        func moved(_ time: Int64?) -> Int64? { time.map { min(now, $0 + lost) } }
+        oldestProbeSentAt = moved(oldestProbeSentAt)
+        relayHeardAt = moved(relayHeardAt)
+        lookingSince = moved(lookingSince)
+        switch phase {
+        case .waiting, .up: break
+        case .connecting(let deadline): phase = .connecting(deadline: deadline + lost)
+        case .proving(let deadline): phase = .proving(deadline: deadline + lost)
+        }
     }
-
-    private func isOver(_ deadline: Int64, _ now: Int64) -> Bool { now >= deadline && !isExcused }
 
     private mutating func probe(now: Int64) -> Action {
         nextProbeAt = now + times.probeInterval

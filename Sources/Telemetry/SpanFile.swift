@@ -24,14 +24,12 @@ package final class SpanFile: Sendable {
         self.version = version
     }
 
-    /// Why spans cannot be written to `path`; `nil` if they can. Creates the file if it is missing.
+    /// Why spans cannot be written to `path`; `nil` if they can, as far as is known without writing.
     package static func fault(_ path: String) -> String? {
-        let descriptor = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0o640)
-        guard descriptor >= 0 else {
-            return "'\(path)' cannot be written: \(String(cString: strerror(errno)))"
-        }
-        close(descriptor)
-        return nil
+        let folder = path.contains("/") ? String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)]) : "."
+        let target = access(path, F_OK) == 0 ? path : folder.isEmpty ? "/" : folder
+        guard access(target, W_OK) != 0 else { return nil }
+        return "'\(path)' cannot be written: \(String(cString: strerror(errno)))"
     }
 
     /// Spans that were not written, because the disk was too slow or refused them.
@@ -58,7 +56,8 @@ package final class SpanFile: Sendable {
     }
 
     private func append(_ line: String) -> Bool {
-        let descriptor = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0o640)
+        // Not blocking: a pipe without a reader is no reason to wait.
+        let descriptor = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0o640)
         guard descriptor >= 0 else { return false }
         defer { close(descriptor) }
         // One write, so that the lines of several processes do not mix.

@@ -104,6 +104,10 @@ import Yams
                 "try-restart gavelcast-bidapi.service",
             ], "an upgrade is a release")
 
+        #expect(
+            try String(contentsOfFile: "\(target.folder)/etc/passwd", encoding: .utf8).contains("gavelcast:"))
+        try FileManager.default.createDirectory(
+            atPath: "\(target.folder)/var/log/gavelcast", withIntermediateDirectories: true)
         try target.dpkg("--remove", "gavelcast")
         #expect(
             target.asked() == [
@@ -112,7 +116,7 @@ import Yams
         #expect(!target.exists("usr/bin/gavelcast-gateway"))
         #expect(target.exists("etc/gavelcast/gateway.yml"), "settings stay until the package is purged")
         try target.dpkg("--purge", "gavelcast")
-        #expect(!target.exists("etc/gavelcast"))
+        #expect(!target.exists("etc/gavelcast") && !target.exists("var/log/gavelcast"))
     }
 
     /// The objects of a manifest, by kind.
@@ -143,8 +147,10 @@ import Yams
         let objects = try Self.manifest(name)
         var settings = try #require(
             try Self.value(objects["ConfigMap"], "data", "\(name).yml") as? String)
-        // The key file is a secret, which only a cluster has.
-        settings.replace("token-keys: /etc/gavelcast-keys/keys.json\n", with: "")
+        // The key files are made for each cluster.
+        let keys = "token-keys: /etc/gavelcast-keys/\(name == "gateway" ? "public" : "keys").json\n"
+        #expect(settings.contains(keys), "the gateway must know the bid API's keys")
+        settings.replace(keys, with: "")
         let path = Guardian.shared.folder + "/\(UUID().uuidString.prefix(8)).yml"
         try settings.write(toFile: path, atomically: true, encoding: .utf8)
         let program = Programs.path("gavelcast-\(name)")
@@ -167,6 +173,11 @@ import Yams
         let grace = try #require(try Self.value(pod, "terminationGracePeriodSeconds") as? Int)
         let drain = listing.log.firstMatch(of: /drain-seconds: (\d+)/).flatMap { Int($0.1) } ?? 0
         #expect(grace > drain + 5, "the drain must end before the pod is killed")
+        if name == "gateway" {
+            let pause = try #require(
+                try Self.value(objects["Deployment"], "spec", "minReadySeconds") as? Int)
+            #expect(drain > 0 && pause > drain + 5, "pods must drain one after the other")
+        }
         #expect(try Self.value(objects["PodDisruptionBudget"], "spec", "maxUnavailable") as? Int == 1)
     }
 

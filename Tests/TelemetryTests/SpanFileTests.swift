@@ -55,6 +55,8 @@ import Testing
     func unwritable() throws {
         let path = "/nowhere/spans"
         #expect(SpanFile.fault(path)?.contains("'/nowhere/spans' cannot be written") == true)
+        let absent = Self.path()
+        #expect(SpanFile.fault(absent) == nil && !FileManager.default.fileExists(atPath: absent))
         let file = SpanFile(path: path, service: "gavelcast-test", version: "1")
         file.write(try Self.span())
         file.flush()

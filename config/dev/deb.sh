@@ -54,6 +54,7 @@ for name in gateway bidapi; do
     install -D -m 644 "config/systemd/gavelcast-$name.service" "$root/lib/systemd/system/gavelcast-$name.service"
     install -D -m 644 "config/$name.yml" "$root/etc/gavelcast/$name.yml"
 done
+install -D -m 644 config/systemd/sysusers.conf "$root/usr/lib/sysusers.d/gavelcast.conf"
 doc="$root/usr/share/doc/gavelcast"
 mkdir -p "$doc/examples"
 install -m 644 README.md docs/*.md config/debian/copyright "$doc"

@@ -47,7 +47,8 @@ final class ClientLimits {
     /// Notes the client that a PROXY protocol header names; `nil` when the proxy speaks for itself. Returns
     /// false as ``meet(_:)`` does. If that client is itself a trusted proxy, `X-Forwarded-For` counts.
     func introduce(_ slot: UInt32, _ client: ClientAddress?) -> Bool {
-        guard let client, clients[slot] != nil else { return true }
+        // `::` is no client's address; it stands for local sockets here.
+        guard let client, client != .localSocket, clients[slot] != nil else { return true }
         clients[slot] = Client(peer: client)
         return isTrusted(client) || count(slot, for: client.network)
     }

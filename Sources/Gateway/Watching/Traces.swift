@@ -27,13 +27,15 @@ extension Watching {
         let own = parent.child()
         let wall = Clock.wallMicroseconds()
         let age = max(0, wall - event.publishedAt * 1_000)
-        let walk = max(0, now - event.receivedAt)
+        // An event that came from the log was not received from pub/sub.
+        let walk = event.receivedAt > 0 ? max(0, now - event.receivedAt) : 0
         context.logger.info(
             "delivered a traced event",
             metadata: [
                 "trace_id": "\(own.traceIDText)", "span_id": "\(own.spanIDText)", "topic": "\(traced.topic)",
                 "seq": "\(event.sequence)", "watchers": "\(traced.watchers)",
-                "age_ms": "\(event.publishedAt > 0 ? "\(age / 1_000)" : "?")", "walk_us": "\(walk)",
+                "age_ms": "\(event.publishedAt > 0 ? "\(age / 1_000)" : "?")",
+                "walk_us": event.receivedAt > 0 ? "\(walk)" : "?",
             ])
         if event.publishedAt > 0 {
             context.shared.eventAgeExemplars.add(

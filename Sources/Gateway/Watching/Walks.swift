@@ -96,7 +96,7 @@ extension Watching {
     /// Measures the walks that ended in this turn, all at one reading of the clocks. A walk's first event has
     /// waited for longest.
     private func noteFinishedWalks() {
-        guard !finishedWalks.isEmpty else { return }
+        guard !finishedWalks.isEmpty || !tracedEvents.isEmpty else { return }
         let now = Clock.monotonicMicroseconds()
         let wall = Clock.wallMilliseconds()
         for event in finishedWalks {
@@ -105,7 +105,6 @@ extension Watching {
             context.counters.eventAges.add(microseconds: (wall - event.publishedAt) * 1_000)
         }
         finishedWalks.removeAll(keepingCapacity: finishedWalks.count <= Limits.keptCapacity)
-        guard !tracedEvents.isEmpty else { return }
         for traced in tracedEvents { tell(of: traced, now: now) }
         tracedEvents = []
     }

@@ -39,6 +39,9 @@ package struct SimulationPlan: Sendable {
     /// What contradicts itself; `nil` when nothing does.
     package var fault: String? {
         guard kills < gateways else { return "kills: \(kills) of \(gateways) gateways leave none" }
+        guard drains + kills <= gateways else {
+            return "drains: \(drains) and kills: \(kills) are more than \(gateways) gateways"
+        }
         let drained = seconds / 4 + drains * drainSeconds
         guard drains == 0 || drained <= seconds else {
             return "drains: \(drains) of \(drainSeconds) s each exceed the last \(seconds - seconds / 4) s"
@@ -48,7 +51,7 @@ package struct SimulationPlan: Sendable {
 }
 
 package struct SimulationReport: Sendable {
-    /// From a bid's time to a watcher's socket, over all watchers, in milliseconds.
+    /// From a bid's time to a watcher's socket, over all connected watchers, in milliseconds.
     package var latency = Distribution()
     /// From the time of `AUCTION_ENDED` to the last watcher, in milliseconds.
     package var endMilliseconds = 0.0
@@ -62,7 +65,7 @@ package struct SimulationReport: Sendable {
     package var peakConnectsPerSecond = 0.0
     /// Connections that found a full queue, and tried again.
     package var retriedConnects = 0.0
-    /// From the moment at which gateways died until all their watchers had their first message.
+    /// From the moment at which gateways died until as many watchers had their first message as before.
     package var returnSeconds: Double?
     package var mostWatchersOnGateway = 0.0
     /// Watchers when the simulation ends.
@@ -130,7 +133,8 @@ package struct Simulation {
     private var isOver = false
     private var sentBits: [Double]
     private var connected: [Double]
-    private var missing = 0.0
+    /// Watchers before gateways died; `nil` without such a moment.
+    private var before: Double?
     private var returnedAt: Int?
 
     package static func run(_ plan: SimulationPlan) -> SimulationReport {
@@ -169,7 +173,11 @@ package struct Simulation {
                 }
             }
             for index in gateways.indices { work(index, now) }
-            if now > end, gateways.allSatisfy({ $0.walk == 0 && $0.pendingDue == nil && $0.queue < 0.5 }) {
+            if let before, returnedAt == nil, now > half, watchers >= before - 0.5 { returnedAt = now }
+            let isSettled = plan.kills == 0 || returnedAt != nil
+            if isSettled, now > end,
+                gateways.allSatisfy({ $0.walk == 0 && $0.pendingDue == nil && $0.queue < 0.5 })
+            {
                 break
             }
         }
@@ -179,10 +187,12 @@ package struct Simulation {
         report.busyShare = (gateways.map(\.busy).max() ?? 0) / Double(end * 1_000 * plan.loops)
         report.peakBitsPerSecond = sentBits.max() ?? 0
         report.peakConnectsPerSecond = connected.max() ?? 0
-        report.watchers = gateways.reduce(0) { $0 + $1.watchers }
+        report.watchers = watchers
         report.returnSeconds = returnedAt.map { Double($0 - half) / 1_000 }
         return report
     }
+
+    private var watchers: Double { gateways.reduce(0) { $0 + $1.watchers } }
 
     // MARK: Bids
 
@@ -245,7 +255,7 @@ package struct Simulation {
         let parts = 10
         for part in 0..<parts {
             let start = Double(gateway.walkStart)
-            let time = start + (end - start) * (Double(part) + 0.5) / Double(parts)
+            let time = start + (end - start) * Double(part + 1) / Double(parts)
             report.latency.add(
                 time - Double(gateway.walkDue), weight: gateway.watchers / Double(parts))
         }
@@ -260,10 +270,6 @@ package struct Simulation {
         gateway.queue -= count
         gateway.watchers += count
         connected[now / 1_000] += count
-        if missing > 0 {
-            missing -= count
-            if missing < 0.5, returnedAt == nil { returnedAt = now }
-        }
         return count * plan.connectMicroseconds
     }
 
@@ -306,9 +312,10 @@ package struct Simulation {
     }
 
     private mutating func kill(_ now: Int) {
+        guard plan.kills > 0 else { return }
+        before = watchers
         for index in gateways.indices.suffix(plan.kills) {
             let lost = gateways[index].watchers + gateways[index].queue
-            missing += lost
             gateways[index] = Gateway(accepts: false)
             let end = now + max(1, plan.backOffMilliseconds)
             for time in now..<end { returning[time] += lost / Double(end - now) }
