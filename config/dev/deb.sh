@@ -26,7 +26,7 @@ fi
 version=$("$programs/gavelcast-gateway" --version)
 version=${version##* }
 # Reproducible: every file carries the time of the commit.
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
 export SOURCE_DATE_EPOCH
 architecture=$(dpkg --print-architecture)
 mkdir -p "$out"
