@@ -61,13 +61,13 @@ final class ClientLimits {
     /// Notes the address that a connection from another process counts against.
     func meet(_ slot: UInt32, countedAs address: String?) {
         _ = meet(slot)
-        guard let client = clients[slot], let counted = address.flatMap({ ClientAddress(text: $0) })
-        else { return }
-        // The PROXY protocol header named the client of this connection. Requests must not change that.
+        guard let client = clients[slot] else { return }
+        let counted = address.flatMap { ClientAddress(text: $0) }
+        // A PROXY protocol header named the client of this connection. Requests must not change that.
         if context.configuration.proxyProtocol, isTrusted(client.peer) {
-            clients[slot] = Client(peer: counted)
+            clients[slot] = counted.map { Client(peer: $0) }
         }
-        _ = count(slot, for: counted)
+        if let counted { _ = count(slot, for: counted) }
     }
 
     private func isTrusted(_ peer: ClientAddress) -> Bool {
