@@ -49,7 +49,7 @@ struct BidRoutes: Sendable {
         let wall = Clock.wallMicroseconds()
         let key = try Self.key(request, userID, text)
         let isCounted = try await takesFromLimit(userID, key)
-        // After the limit, so that nobody's refused bids take the place of others' traces.
+        // After the limit, so that bids over the limit do not use up the traces of others.
         let traced = services.traces.begin(request.headers[.traceParent], at: wall)
         let bid = BidTransaction.Waiting(
             bidID: AuctionID.random(prefix: "bid_").text,

@@ -25,8 +25,7 @@ final class Connections {
 
     // Reading
     var inputs: [UInt32: PartialInput] = [:]
-    /// What has arrived of the headers by which proxies name their clients. Each connection in this phase has
-    /// an entry.
+    /// Partial PROXY protocol headers. Each connection in the phase `introducing` has an entry.
     var introductions: [UInt32: Introduction] = [:]
     /// Connections with input that could not be interpreted yet, because an answer was awaited or the turn's
     /// budget was spent.

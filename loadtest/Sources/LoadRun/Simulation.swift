@@ -10,8 +10,6 @@
 //
 // It does not know PostgreSQL, Redis, the network or slow clients.
 
-import Foundation
-
 package struct SimulationPlan: Sendable {
     package var watchers = 10_000_000
     package var gateways = 200
@@ -130,7 +128,6 @@ package struct Simulation {
     /// Connections that come back in each millisecond.
     private var returning: [Double]
     private var report = SimulationReport()
-    private var isOver = false
     private var sentBits: [Double]
     private var connected: [Double]
     /// Watchers before gateways died; `nil` without such a moment.
